@@ -1,0 +1,46 @@
+# A first Makefile; the build of the whole repository grows from here.
+B ?= build
+CC = gcc
+OPT ?= -O2 -g
+SAN ?=
+PACKAGES = libevent_core libcurl hiredis jansson yaml-0.1 libssl libcrypto zlib
+WARN = -Wall -Wextra -Wpedantic -Wshadow -Werror
+HARDEN = -fstack-protector-strong -fPIE -fcf-protection -D_FORTIFY_SOURCE=2
+CPPFLAGS = -D_GNU_SOURCE -I. -I$(B)/gen -I/usr/share/include/llhttp $(shell pkg-config --cflags $(PACKAGES))
+CFLAGS = -std=c11 $(OPT) $(WARN) $(HARDEN) $(SAN) -pthread -MMD -MP
+LDLIBS = $(shell pkg-config --libs $(PACKAGES)) -lm
+LDFLAGS = -pie -Wl,-z,relro,-z,now $(SAN) -pthread
+
+LIB = $(patsubst %.c,$(B)/%.o,$(wildcard lib/*.c)) $(B)/gen/scripts.o
+SVC = $(patsubst %.c,$(B)/%.o,$(filter-out svc/main.c,$(wildcard svc/*.c svc/dialect/*.c)))
+LLHTTP = $(patsubst %,$(B)/llhttp/%.o,api http llhttp)
+UNIT = $(patsubst %.c,$(B)/%,$(wildcard tests/unit/*.c tests/lua/*.c tests/flow/*.c))
+SUPPORT = $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
+
+all: $(B)/sluice
+lib: $(B)/libsluice.a
+unit: $(UNIT)
+$(B)/sluice: $(B)/svc/main.o $(SVC) $(B)/libsluice.a $(LLHTTP)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(B)/libsluice.a: $(LIB)
+	rm -f $@ && ar rcs $@ $^
+$(B)/llhttp/%.o: /usr/share/llhttp/%.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 $(OPT) $(SAN) -fPIE -DLLHTTP_STRICT_MODE=1 -I/usr/share/include/llhttp -c -o $@ $<
+$(B)/gen/scripts.c: $(wildcard lua/*.lua) tests/check/embed.py
+	@mkdir -p $(@D)
+	/usr/bin/python3 tests/check/embed.py $(@D) $(wildcard lua/*.lua)
+$(B)/gen/scripts.h: $(B)/gen/scripts.c
+$(LIB) $(SVC) $(B)/svc/main.o $(SUPPORT): | $(B)/gen/scripts.h
+$(B)/gen/%.o: $(B)/gen/%.c
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+$(B)/tests/%: $(B)/tests/%.o $(SUPPORT) $(SVC) $(B)/libsluice.a $(LLHTTP)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+clean:
+	rm -rf $(B)
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+.SECONDARY:
+.PHONY: all lib unit clean

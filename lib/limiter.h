@@ -1,0 +1,108 @@
+/* The fleet's quotas: one script call admits a request over all its scopes, all or nothing; one settles it, exactly once.
+ *
+ *   limiter_admit ──► lua/admit ──► LIMITER_ADMITTED: a lease is held; renewed in bulk until limiter_settle
+ *                                   LIMITER_DENIED: nothing was taken, `wait` says when to come again
+ *
+ * The lease is ours from the moment the call is sent: an answer that was lost may have been an admission. So every struct lease, whatever
+ * its verdict, ends with limiter_settle, which gives back or tops up and never counts twice (README, "Guarantees", G1 and G2).
+ *
+ * Source of the bucket: the generic cell rate algorithm (ITU-T I.371, virtual scheduling). Strict request limits are the same bucket with a burst of
+ * 1 + ⌊L/100⌋ and T = ⌈W/(L − b + 1)⌉; strict token limits a log of at most 101 slices. Redis' clock is the only one that counts. */
+#ifndef SLUICE_LIMITER_H
+#define SLUICE_LIMITER_H
+
+#include "lib/base.h"
+#include "lib/slice.h"
+
+struct loop;
+struct log;
+struct redis;
+struct limiter;
+struct lease;
+
+/* X(name, unit, period in seconds) */
+#define LIMITS(X)                                                                                                      \
+	X(rps, REQUESTS, 1) X(rpm, REQUESTS, 60) X(rph, REQUESTS, 3600) X(rpd, REQUESTS, 86400) X(tpm, TOKENS, 60)        \
+	X(tph, TOKENS, 3600) X(tpd, TOKENS, 86400) X(concurrency, CONCURRENCY, 0)
+#define LIMIT_ENUM(name, unit, period) LIMIT_##name,
+enum limit_kind { LIMITS(LIMIT_ENUM) LIMIT_COUNT };
+#undef LIMIT_ENUM
+enum limit_unit { LIMIT_REQUESTS, LIMIT_TOKENS, LIMIT_CONCURRENCY };
+const char *limit_name(enum limit_kind);
+enum limit_unit limit_unit_of(enum limit_kind);
+int64_t limit_period(enum limit_kind); /* microseconds; 0 for concurrency */
+
+struct limit {
+	int64_t count; /* per period, or at once; 0: no such limit. 1 to 10^12 */
+	int64_t burst; /* what may come at once; 1 to 10^12. Meaningless for strict and for concurrency */
+	bool strict;   /* no window of one period ever holds more than count */
+};
+struct limits {
+	struct limit of[LIMIT_COUNT];
+};
+
+enum limiter_scope { LIMITER_TENANT, LIMITER_MODEL, LIMITER_UPSTREAM, LIMITER_SCOPES };
+const char *limiter_scope_name(enum limiter_scope);
+
+/* What one attempt asks for. A scope that takes no part has limits NULL. A tenant's request is charged only at the first attempt of a client's request. */
+struct limiter_ask {
+	struct slice id; /* request.attempt: unique for ever, ≤ 80 bytes of [A-Za-z0-9._-]; copied */
+	struct {
+		struct slice name;           /* ≤ 200 bytes; copied */
+		const struct limits *limits; /* borrowed until settled */
+		int64_t requests;            /* 0 or 1 */
+	} scope[LIMITER_SCOPES];
+	int64_t tokens; /* reserved in every scope that limits tokens; ≥ 0 */
+};
+
+enum limiter_verdict {
+	LIMITER_ADMITTED,
+	LIMITER_DENIED,      /* 429; wait > 0 */
+	LIMITER_NEVER,       /* asks for more than the limit can ever hold: another error, waiting does not help */
+	LIMITER_UNAVAILABLE, /* Redis gave no answer in time, or an error; the caller's mode decides */
+};
+
+/* The state of one limit of the tenant as Redis saw it, for RateLimit fields. */
+struct limiter_left {
+	bool known;
+	int64_t remaining; /* whole requests or tokens that could be taken now */
+	int64_t reset;     /* microseconds until it is full again */
+};
+
+struct limiter_answer {
+	enum limiter_verdict verdict;
+	enum limiter_scope scope; /* of the limit that bound; for DENIED and NEVER */
+	enum limit_kind kind;
+	int64_t wait;             /* microseconds until the same ask could succeed if nobody else came; for concurrency an estimate */
+	struct limiter_left left[LIMIT_COUNT]; /* the tenant's own limits */
+	int64_t took;             /* microseconds */
+};
+
+typedef void limiter_done(struct lease *, void *arg, const struct limiter_answer *);
+
+struct limiter_options {
+	int64_t timeout;       /* of one script call; microseconds */
+	int64_t lease;         /* 10 s; renewed every third of it */
+	/* The instance slept past a lease (SIGSTOP, suspend): what ran under it must stop. Runs once per such lease, from the loop. May be NULL. */
+	void (*lost)(struct lease *, void *arg);
+};
+
+struct limiter *limiter_new(struct loop *, struct redis *, const struct limiter_options *, struct log *);
+/* The leases must have been settled; waits for nothing: what was not answered yet is repeated by nobody and expires in Redis. */
+void limiter_free(struct limiter **);
+
+/* Never NULL. `done` runs once, never inside this call, unless settled first. */
+struct lease *limiter_admit(struct limiter *, const struct limiter_ask *, limiter_done *, void *arg);
+
+/* What the attempt came to. Ends the lease object: nulls *lease; NULL inside is fine. Sends `settle` unless it surely was never admitted, repeats it
+ * until it was answered (at most 60 s), and is exact whatever replies were lost. */
+struct limiter_used {
+	int64_t tokens;       /* true usage; the whole charge, not the difference */
+	bool never_sent;      /* nothing reached the upstream: model and upstream get their request back too, and the tenant */
+};
+void limiter_settle(struct lease **, const struct limiter_used *);
+
+unsigned limiter_held(const struct limiter *);      /* leases admitted and not yet settled */
+unsigned limiter_unsettled(const struct limiter *); /* settles sent or waiting, not yet answered: drain waits for 0 */
+
+#endif

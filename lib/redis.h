@@ -1,0 +1,93 @@
+/* One connection to Redis on one loop: connect, authenticate, a deadline per command, reconnect.
+ *
+ * hiredis has no deadlines (0.14), never completes a polite disconnect from a hung server, and runs all pending callbacks when
+ * freed. So this file owns the deadlines, cuts the connection when one passes (a late reply must never meet a newer call), answers
+ * every call itself exactly once, and frees hiredis contexts only between turns.
+ *
+ *   redis_send ──► written at the end of the turn, many calls in one write ──► reply, in order ──► done
+ *                    │ deadline                       │ connection lost
+ *                    ▼                                ▼
+ *              REDIS_TIMED_OUT: cut, reconnect    REDIS_LOST: it may have run
+ *
+ * While there is no connection, a call waits for one until its own deadline, then gets REDIS_UNSENT: it surely did not run.
+ * Disadvantage: cutting the connection for one slow reply also loses the answers behind it. They are behind it anyway. */
+#ifndef SLUICE_REDIS_H
+#define SLUICE_REDIS_H
+
+#include "lib/base.h"
+#include "lib/slice.h"
+
+struct loop;
+struct log;
+struct redis;
+struct redis_call;
+struct redisReply; /* hiredis' */
+
+struct redis_options {
+	char *host; /* TCP when not NULL; resolved off the loop */
+	int port;
+	char *path; /* unix socket when host is NULL */
+	char *user, *password; /* NULL: none */
+	int database;
+	int64_t connect_timeout;   /* microseconds */
+	int64_t reconnect_base;    /* first back-off, doubled with full jitter up to reconnect_cap */
+	int64_t reconnect_cap;
+};
+
+/* redis://[user:password@]host[:port][/db], unix:///path[?db=N]; percent-escapes are decoded. False with a reason (static text).
+ * Fills the defaults for the times. redis_options_free frees what it allocated (passwords are wiped). */
+bool redis_options_parse(struct slice url, struct redis_options *, const char **reason) MUST_CHECK;
+void redis_options_free(struct redis_options *);
+
+enum redis_result {
+	REDIS_OK,        /* reply holds the answer, not an error */
+	REDIS_ERROR,     /* Redis answered an error: error says which row of the table */
+	REDIS_TIMED_OUT, /* no answer before the deadline; it may have run */
+	REDIS_LOST,      /* the connection died after it was sent; it may have run */
+	REDIS_UNSENT,    /* never sent: it did not run */
+};
+
+/* Every error that Redis is known to answer, one row each in redis_errors.c: what it means for this call, for this connection, for the
+ * mode. X(name, prefix on the wire) */
+#define REDIS_ERRORS(X)                                                                                                \
+	X(none, "") X(noscript, "NOSCRIPT") X(readonly, "READONLY") X(loading, "LOADING") X(masterdown, "MASTERDOWN")    \
+	X(clusterdown, "CLUSTERDOWN") X(moved, "MOVED") X(ask, "ASK") X(tryagain, "TRYAGAIN") X(busy, "BUSY")             \
+	X(oom, "OOM") X(misconf, "MISCONF") X(noreplicas, "NOREPLICAS") X(noperm, "NOPERM") X(noauth, "NOAUTH")           \
+	X(wrongpass, "WRONGPASS") X(wrongtype, "WRONGTYPE") X(crossslot, "CROSSSLOT") X(other, "ERR")
+#define REDIS_ERROR_ENUM(name, prefix) REDIS_ERROR_##name,
+enum redis_error { REDIS_ERRORS(REDIS_ERROR_ENUM) REDIS_ERROR_COUNT };
+#undef REDIS_ERROR_ENUM
+
+struct redis_answer {
+	enum redis_result result;
+	enum redis_error error;         /* none unless result is REDIS_ERROR */
+	const struct redisReply *reply; /* valid inside the callback alone; NULL unless Redis answered */
+	int64_t took;                   /* microseconds from redis_send to here */
+};
+
+typedef void redis_done(struct redis_call *, void *arg, const struct redis_answer *);
+
+/* Starts connecting at once. `log` (may be NULL) gets one line per change of state, never one per call. */
+struct redis *redis_new(struct loop *, const struct redis_options *, struct log *);
+void redis_free(struct redis **); /* pending calls are answered REDIS_UNSENT or REDIS_LOST first, from here */
+bool redis_is_up(const struct redis *);
+/* At each change between up and down, from the loop. One listener. */
+void redis_on_change(struct redis *, void (*changed)(void *arg, bool up), void *arg);
+
+/* Sends one command. The arguments are copied. `done` runs exactly once, never inside this call, unless cancelled. */
+struct redis_call *redis_send(struct redis *, int64_t timeout, redis_done *done, void *arg, size_t count,
+			      const struct slice *arguments);
+void redis_cancel(struct redis_call **); /* done never runs; the command may run all the same. NULL inside is fine */
+
+/* Replies as plain values; false when the reply has another type. Integers are also read from strings of digits. */
+bool redis_reply_int(const struct redisReply *, int64_t *) MUST_CHECK;
+bool redis_reply_text(const struct redisReply *, struct slice *) MUST_CHECK;
+size_t redis_reply_count(const struct redisReply *);                               /* 0 unless an array */
+const struct redisReply *redis_reply_at(const struct redisReply *, size_t index); /* NULL unless there */
+
+struct redis_counts {
+	uint64_t calls, errors[REDIS_ERROR_COUNT], timed_out, lost, unsent, connects;
+};
+const struct redis_counts *redis_counts(const struct redis *);
+
+#endif
