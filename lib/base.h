@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define MUST_CHECK                   __attribute__((warn_unused_result))
-#define PRINTF_LIKE(format, first)   __attribute__((format(printf, format, first)))
+#define PRINTF_LIKE(position, first)  __attribute__((__format__(__printf__, position, first)))
 #define ARRAY_LENGTH(array)          (sizeof(array) / sizeof((array)[0]))
 #define CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
