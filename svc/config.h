@@ -1,0 +1,137 @@
+/* The configuration: one table of keys (svc/config_table.c) from which come the parser, its errors, --docs, --defaults and the README's table.
+ *
+ * A struct config is read-only from the moment config_load returns it; workers share it. It is counted, because requests that began
+ * under an old one end under it: config_hold and config_release are safe from any thread. */
+#ifndef SLUICE_CONFIG_H
+#define SLUICE_CONFIG_H
+
+#include "lib/base.h"
+#include "lib/limiter.h"
+#include "lib/pool.h"
+#include "lib/slice.h"
+#include "svc/kinds.h"
+
+struct buf;
+
+/* Texts are NUL-terminated and owned by the config; a list is an array and a count. */
+struct config_endpoint {
+	char *url;    /* as given: http(s)://host[:port][/prefix], no trailing slash */
+	char *origin; /* scheme://host[:port] */
+	char *prefix; /* path in front of every target; "" or "/…" */
+	char *region;
+	int64_t priority, weight;
+};
+
+struct config_credential {
+	char *header; /* e.g. "x-goog-api-key"; NULL: none is sent */
+	char *value;  /* secret */
+};
+
+enum config_usage { CONFIG_USAGE_ASK, CONFIG_USAGE_AS_IS };
+
+struct config_upstream {
+	char *name;
+	enum dialect dialect;
+	bool is_default; /* takes the models of its dialect that `models` does not name */
+	struct config_endpoint *endpoints;
+	size_t endpoints_count; /* ≥ 1; until routing by priority and region is built, exactly one is used: the first */
+	struct config_credential credential;
+	bool allow_plaintext; /* a credential may go to http:// that is not loopback */
+	char *ca_file;        /* NULL: the system's */
+	enum config_usage usage;
+	char **forward_headers; /* more request headers that go to this upstream */
+	size_t forward_headers_count;
+	struct limits limits;
+	struct {
+		int64_t min, start, max, streams, streams_per_connection;
+		int64_t connect_timeout, idle_timeout, max_age;
+		enum pool_http http;
+	} pool;
+	struct {
+		int64_t connect, first_byte, first_byte_plain, idle, total;
+	} timeout;
+};
+
+struct config_target {
+	const struct config_upstream *upstream;
+	char *model; /* what the upstream calls it; NULL: as the client does */
+};
+
+struct config_model {
+	char *name;
+	struct config_target *targets;
+	size_t targets_count; /* ≥ 1 */
+	struct limits limits;
+};
+
+struct config_key {
+	unsigned char sha256[32];
+};
+
+struct config_tenant {
+	char *name;
+	struct config_key *keys;
+	size_t keys_count;
+	char **models; /* none: every model */
+	size_t models_count;
+	struct limits limits;
+};
+
+enum config_on_failure { CONFIG_CLOSED, CONFIG_OPEN };
+
+struct config {
+	char **listen;
+	size_t listen_count; /* ≥ 1 */
+	char *admin;         /* NULL: no admin plane ("off") */
+	char *admin_token;   /* secret; NULL only when admin is loopback or a unix socket */
+	int64_t workers;     /* resolved: ≥ 1 */
+	bool allow_anonymous;
+	char **trusted_proxies; /* addresses or CIDR, checked */
+	size_t trusted_proxies_count;
+	int64_t max_body;     /* bytes of one request */
+	int64_t memory_limit; /* bytes of the process; a quarter is for request bodies */
+	char *log_level;
+	struct {
+		char *url; /* "embedded", redis://…, unix://… */
+		int64_t timeout;
+		enum config_on_failure on_failure;
+	} redis;
+	struct {
+		int64_t head, body, idle, write_stall; /* microseconds */
+		int64_t body_rate;                     /* bytes per second */
+		int64_t connections;
+	} client;
+	struct {
+		int64_t wait, deadline;
+	} drain;
+	struct config_upstream *upstreams;
+	size_t upstreams_count;
+	struct config_model *models;
+	size_t models_count;
+	struct config_tenant *tenants;
+	size_t tenants_count;
+};
+
+/* NULL when the file is refused: `error` then has one line a mistake, each "FILE:LINE: key.path: what was found; what is allowed", all of them,
+ * at most 20. The file is YAML 1.1 as libyaml reads it (anchors and tags refused), so JSON works too. */
+const struct config *config_load(const char *path, struct buf *error) MUST_CHECK;
+/* The same from memory; `name` stands in the errors. */
+const struct config *config_parse(const char *name, struct slice text, struct buf *error) MUST_CHECK;
+const struct config *config_hold(const struct config *);
+void config_release(const struct config **);
+
+/* False, with lines in `error`, when `next` differs from `now` in a key that needs a restart. */
+bool config_may_reload(const struct config *now, const struct config *next, struct buf *error) MUST_CHECK;
+
+const struct config_upstream *config_find_upstream(const struct config *, struct slice name);
+const struct config_model *config_find_model(const struct config *, struct slice name);
+/* By the key's SHA-256, compared in constant time; NULL when nobody has it. */
+const struct config_tenant *config_find_tenant(const struct config *, const unsigned char sha256[32]);
+const char *config_dialect_name(enum dialect);
+
+void config_write_docs(struct buf *);     /* Markdown table: key, type, default, bounds, reload, help */
+void config_write_defaults(struct buf *); /* YAML with every key at its default */
+void config_write_example(struct buf *);  /* a commented YAML that config_parse accepts */
+void config_write_json(const struct config *, struct buf *); /* the running one, secrets as "***", for /config */
+
+#endif

@@ -1,0 +1,98 @@
+/* How a provider's API looks: which paths it has, where the model, the maximum and the usage stand, how its streams end.
+ *
+ *   dialect_route (head) ──► dialect_read (body, as it arrives) ──► dialect_close_body ──► dialect_target + splices ──► upstream
+ *   client ◄── bytes, unchanged ◄── meter_write ◄── upstream's answer; beside it the meter reads usage and the end
+ *
+ * Nothing here waits, and nothing is re-serialised: what must change in a body is a splice. One file per provider in svc/dialect/; the tables
+ * of paths and members are in them. */
+#ifndef SLUICE_DIALECT_H
+#define SLUICE_DIALECT_H
+
+#include "lib/base.h"
+#include "lib/mem.h"
+#include "lib/slice.h"
+#include "svc/kinds.h"
+#include "svc/refusal.h"
+
+struct buf;
+struct dialect_reader;
+struct meter;
+
+enum dialect_framing { DIALECT_PLAIN, DIALECT_EVENTS, DIALECT_ARRAY }; /* one body; server-sent events; Gemini's JSON array */
+
+/* The head as the dialects need it: the client's key has been taken off already. */
+struct dialect_head {
+	struct slice method, path, query; /* path without '?'; still percent-encoded */
+	bool anthropic_version;           /* that field is there */
+	bool google_key;                  /* the key came as x-goog-api-key or ?key= */
+	struct slice content_type;
+};
+
+/* At most this many changes to one body. */
+enum { DIALECT_SPLICES = 4 };
+struct dialect_splice {
+	size_t offset, remove;
+	struct slice insert;
+};
+
+/* What one request asks for. Filled by dialect_route, completed by dialect_close_body; slices live in the request's arena. */
+struct dialect_call {
+	enum dialect dialect;      /* always set, also when refused: the nearest one */
+	enum operation operation;
+	struct slice model;        /* as the client names it; empty until known */
+	struct slice upstream;     /* dialect http: the first path segment */
+	struct slice rest;         /* dialect http: the path behind it, with its query, starts with '/' */
+	enum dialect_framing framing; /* of the answer that is asked for */
+	bool takes_body;           /* a JSON body is needed (or, for dialect http, may come) */
+	bool usage_asked;          /* openai: stream_options.include_usage was the client's own wish */
+	int64_t max_output;        /* tokens, all candidates together; -1: not said */
+	int64_t text_bytes, media_bytes; /* of the input, for the estimate */
+	size_t model_offset, model_length; /* of the model's value in the body, quotes included; 0, 0 when it is in the path */
+	struct dialect_splice usage_splice; /* openai: what to insert to be told usage; insert empty: nothing */
+	struct slice path, query;  /* as routed */
+};
+
+/* Refuses unknown paths and wrong methods; `detail` gets what is allowed. */
+enum refusal dialect_route(const struct dialect_head *, struct mem *, struct dialect_call *, struct buf *detail) MUST_CHECK;
+
+/* Reads the body beside its arrival. The reader does not keep the bytes. */
+struct dialect_reader *dialect_reader_new(const struct dialect_call *);
+void dialect_reader_free(struct dialect_reader **);
+/* A refusal comes as soon as it is sure; `detail` says where and why ("byte 1234: …"). */
+enum refusal dialect_read(struct dialect_reader *, struct slice piece, struct buf *detail) MUST_CHECK;
+enum refusal dialect_close_body(struct dialect_reader *, struct mem *, struct dialect_call *, struct buf *detail) MUST_CHECK;
+
+/* The target at the upstream: prefix + path with the model exchanged (`model` empty: unchanged) + the query that may pass. False: no room. */
+bool dialect_target(const struct dialect_call *, struct slice prefix, struct slice model, struct buf *out) MUST_CHECK;
+/* The changes to the body, in order of offset: the model exchanged, usage asked for. Returns how many. */
+size_t dialect_splices(const struct dialect_call *, struct slice model, bool ask_usage, struct mem *,
+		       struct dialect_splice splices[DIALECT_SPLICES]);
+
+/* The list that `GET …/models` answers, or one model's page, in the call's shape. */
+void dialect_write_models(const struct dialect_call *, const struct slice *names, size_t count, struct buf *out);
+void dialect_write_model(const struct dialect_call *, struct slice name, struct buf *out);
+
+/* The meter reads an answer while it passes: usage, how much was said, whether it ended as its dialect ends. */
+struct meter_usage {
+	bool input_known, output_known;
+	int64_t input, cached, output; /* tokens; output counts reasoning too, as it is billed */
+};
+struct meter_result {
+	struct meter_usage usage;
+	int64_t output_bytes;  /* of text, tool arguments and the like, decoded: what was seen, when usage never came */
+	bool ended;            /* the terminal marker of a stream was seen; for a plain body: it was whole, valid JSON */
+	bool error_in_band;    /* the upstream itself reported an error inside the stream */
+};
+typedef void meter_out(void *arg, struct slice bytes);
+
+/* `hide_usage`: the usage chunk was our wish, not the client's: it is taken out again (OpenAI), byte-exactly. A status of 300 or more is passed and not read. */
+struct meter *meter_new(const struct dialect_call *, int status, struct slice content_type, bool hide_usage);
+void meter_free(struct meter **);
+/* Hands on what may go to the client, unchanged but for what is taken out or held back (the last `]` of an array). A memory ceiling holds: what cannot be
+ * read beside (a line without end) is passed all the same. */
+void meter_write(struct meter *, struct slice bytes, meter_out *out, void *arg);
+/* The upstream's body is over, and `whole` says that its transfer was: hands on what was held back if the answer is complete. */
+void meter_finish(struct meter *, bool whole, meter_out *out, void *arg);
+void meter_result(const struct meter *, struct meter_result *);
+
+#endif
