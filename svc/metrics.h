@@ -1,0 +1,62 @@
+/* What is counted: one line a metric. Each worker owns a struct metrics and writes to it without locks; a scrape merges them, worker by worker, each
+ * on its own thread (svc/server.h, server_visit).
+ *
+ * A series beyond METRICS_SERIES_MAX of one metric is counted under "other" in every label, because models are named by callers. */
+#ifndef SLUICE_METRICS_H
+#define SLUICE_METRICS_H
+
+#include "lib/base.h"
+#include "lib/slice.h"
+
+struct buf;
+struct metrics;
+
+enum { METRICS_LABELS_MAX = 5, METRICS_SERIES_MAX = 2000 };
+
+/* clang-format off */
+/* X(name,                    type,      labels,                                      help) */
+#define METRICS(X) \
+	X(requests_total,         COUNTER,   "tenant,model,upstream,outcome,status",      "Requests that ended, once each.") \
+	X(request_seconds,        HISTOGRAM, "upstream",                                  "From the head's arrival to the end of the answer.") \
+	X(overhead_seconds,       HISTOGRAM, "upstream",                                  "Of that, what was not waiting for the upstream or the client.") \
+	X(first_byte_seconds,     HISTOGRAM, "upstream",                                  "From the head's arrival to the upstream's first byte.") \
+	X(stage_seconds,          HISTOGRAM, "stage",                                     "Time spent in each stage of the flow.") \
+	X(in_flight,              GAUGE,     "stage",                                     "Requests now, by the stage they are in.") \
+	X(quota_denied_total,     COUNTER,   "scope,limit",                               "Requests that a limit refused.") \
+	X(tokens_total,           COUNTER,   "tenant,model,kind",                         "Tokens settled: input, cached, output.") \
+	X(pool_connections,       GAUGE,     "upstream,pool,state",                       "Connections now: active, idle; and waiting requests.") \
+	X(pool_limit,             GAUGE,     "upstream,pool",                             "The most connections that the pool may open.") \
+	X(pool_opened_total,      COUNTER,   "upstream,pool",                             "Connections opened.") \
+	X(pool_reused_total,      COUNTER,   "upstream,pool",                             "Requests that went over a connection that was open already.") \
+	X(pool_handshake_seconds, HISTOGRAM, "upstream",                                  "DNS, connect and TLS of new connections.") \
+	X(pool_wait_seconds,      HISTOGRAM, "upstream",                                  "Waiting for a connection.") \
+	X(pool_utilization,       GAUGE,     "upstream,pool",                             "Active connections over the limit.") \
+	X(redis_seconds,          HISTOGRAM, "script",                                    "Script calls, from sending to the answer.") \
+	X(redis_errors_total,     COUNTER,   "error",                                     "Calls that Redis did not answer well, by kind.") \
+	X(redis_up,               GAUGE,     "worker",                                    "1 while this worker has a connection to Redis.") \
+	X(leases,                 GAUGE,     "state",                                     "Reservations held, and settles not answered yet.") \
+	X(client_connections,     GAUGE,     "",                                          "Connections of clients.") \
+	X(client_faults_total,    COUNTER,   "fault",                                     "Requests that broke the rules of HTTP.") \
+	X(request_body_bytes,     GAUGE,     "",                                          "Request bodies held in memory.") \
+	X(log_dropped_total,      COUNTER,   "",                                          "Log lines that nobody read.") \
+	X(ready,                  GAUGE,     "",                                          "1 while this instance takes requests.") \
+	X(build_info,             GAUGE,     "version",                                   "Always 1.")
+/* clang-format on */
+#define METRIC_ENUM(name, type, labels, help) METRIC_##name,
+enum metric { METRICS(METRIC_ENUM) METRIC_COUNT };
+#undef METRIC_ENUM
+
+struct metrics *metrics_new(void);
+void metrics_free(struct metrics **);
+
+/* `labels` has as many values as the metric has labels; NULL when it has none. */
+void metrics_add(struct metrics *, enum metric, const struct slice *labels, double by);      /* COUNTER */
+void metrics_set(struct metrics *, enum metric, const struct slice *labels, double value);   /* GAUGE; merging adds gauges up */
+void metrics_observe(struct metrics *, enum metric, const struct slice *labels, int64_t microseconds); /* HISTOGRAM */
+
+void metrics_merge(struct metrics *into, const struct metrics *from);
+/* The text format of Prometheus, version 0.0.4. */
+void metrics_write(const struct metrics *, struct buf *);
+double metrics_value(const struct metrics *, enum metric, const struct slice *labels); /* a counter's or gauge's value; a histogram's count */
+
+#endif

@@ -1,0 +1,89 @@
+/* Routing by configuration alone: the model's first target, or the dialect's default upstream. Choosing between targets by strategy, region and
+ * health belongs here too, and nowhere else. */
+#include "svc/route.h"
+
+#include "lib/buf.h"
+
+static bool tenant_may_use(const struct config_tenant *tenant, struct slice model)
+{
+	if (tenant == NULL || tenant->models_count == 0)
+		return true;
+	for (size_t i = 0; i < tenant->models_count; i++)
+		if (slice_equal(slice_of(tenant->models[i]), model))
+			return true;
+	return false;
+}
+
+static const struct config_upstream *default_upstream(const struct config *config, enum dialect dialect)
+{
+	for (size_t i = 0; i < config->upstreams_count; i++)
+		if (config->upstreams[i].dialect == dialect && config->upstreams[i].is_default)
+			return &config->upstreams[i];
+	return NULL;
+}
+
+static enum refusal find_http(const struct config *config, const struct config_tenant *tenant, const struct dialect_call *call,
+			      struct route *route, struct buf *detail)
+{
+	const struct config_upstream *upstream = config_find_upstream(config, call->upstream);
+
+	if (upstream == NULL || upstream->dialect != DIALECT_http) {
+		buf_format(detail, "No upstream of dialect http is named \"%.*s\".", SLICE_ARGS(call->upstream));
+		return REFUSAL_unknown_path;
+	}
+	if (!tenant_may_use(tenant, call->upstream)) {
+		buf_format(detail, "This key may not use the upstream \"%.*s\".", SLICE_ARGS(call->upstream));
+		return REFUSAL_model_not_allowed;
+	}
+	*route = (struct route){ .model = slice_of(upstream->name), .upstream = upstream };
+	return REFUSAL_none;
+}
+
+enum refusal route_find(const struct config *config, const struct config_tenant *tenant, const struct dialect_call *call,
+			struct route *route, struct buf *detail)
+{
+	const struct config_model *model;
+	const struct config_upstream *upstream;
+
+	if (call->dialect == DIALECT_http)
+		return find_http(config, tenant, call, route, detail);
+	if (!tenant_may_use(tenant, call->model)) {
+		buf_format(detail, "This key may not use the model \"%.*s\".", SLICE_ARGS(call->model));
+		return REFUSAL_model_not_allowed;
+	}
+	model = config_find_model(config, call->model);
+	if (model != NULL) {
+		const struct config_target *target = &model->targets[0];
+		if (target->upstream->dialect != call->dialect) {
+			buf_format(detail, "The model \"%s\" is served in the dialect %s, not %s.", model->name,
+				   config_dialect_name(target->upstream->dialect), config_dialect_name(call->dialect));
+			return REFUSAL_model_not_found;
+		}
+		*route = (struct route){ .model = slice_of(model->name),
+					 .configured = model,
+					 .upstream = target->upstream,
+					 .upstream_model = slice_of(target->model) };
+		return REFUSAL_none;
+	}
+	upstream = default_upstream(config, call->dialect);
+	if (upstream == NULL) {
+		buf_format(detail, "The model \"%.*s\" is not configured, and no upstream takes the others of dialect %s.",
+			   SLICE_ARGS(call->model), config_dialect_name(call->dialect));
+		return REFUSAL_model_not_found;
+	}
+	*route = (struct route){ .model = call->model, .upstream = upstream };
+	return REFUSAL_none;
+}
+
+size_t route_models(const struct config *config, const struct config_tenant *tenant, enum dialect dialect, struct slice *names,
+		    size_t capacity)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < config->models_count && count < capacity; i++) {
+		struct slice name = slice_of(config->models[i].name);
+		if (config->models[i].targets[0].upstream->dialect == dialect && tenant_may_use(tenant, name))
+			names[count++] = name;
+	}
+	return count;
+}
