@@ -1,0 +1,449 @@
+/* The book of sockets: every descriptor of this pool from the moment libcurl opens it to the moment libcurl closes it, and the
+ * events through which the loop tells libcurl about it.
+ *
+ *   OPENSOCKET ─► connecting ─► attach ─► active ◄──► idle ─► retired (shut down: age, surplus, the peer closed it)
+ *                                                               │ libcurl finds it dead when it looks: the next request, or the sweep
+ *                                                               ▼
+ *                                                          CLOSESOCKET ─► events deleted at once, freed at the end of the turn
+ *
+ * Events are removed lazily. libcurl takes its wish for a socket back after each transfer and utters it again for the next; obeying costs
+ * four epoll_ctl a request. So an event stays registered until it fires unasked. On an idle connection that firing is news by itself:
+ * the peer closed it, or sent what nobody asked for, and it is retired before a request can be lost on it. The event ends in
+ * CLOSESOCKET at the latest, before the descriptor's number can be given to another connection.
+ *
+ * libcurl has no verb to close an idle connection. The sweep is one: a transfer that must open a fresh connection and is
+ * refused its socket does nothing but let libcurl look through its cache (at most once a second) and close what is dead. */
+#include "lib/pool_internal.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/mem.h"
+
+#define TICK_LEAST    (50 * CLOCK_MILLISECOND)
+#define TICK_MOST     (5 * CLOCK_SECOND)
+#define SWEEP_SPACING (1100 * CLOCK_MILLISECOND) /* libcurl looks for dead connections at most once a second */
+
+static struct list *bucket(struct pool *pool, int descriptor)
+{
+	return &pool->by_descriptor[(unsigned)descriptor % POOL_BUCKETS];
+}
+
+static struct pool_socket *find(struct pool *pool, int descriptor)
+{
+	LIST_EACH(bucket(pool, descriptor), node, following)
+	{
+		struct pool_socket *s = CONTAINER_OF(node, struct pool_socket, chain);
+		if (s->descriptor == descriptor)
+			return s;
+	}
+	return NULL;
+}
+
+/* ---- events ---- */
+
+static void disarm(struct pool_socket *s, short events)
+{
+	events &= s->armed;
+	if (events & EV_READ)
+		event_del(&s->read_event);
+	if (events & EV_WRITE)
+		event_del(&s->write_event);
+	s->armed &= (short)~events;
+}
+
+static void arm(struct pool_socket *s, short events)
+{
+	events &= (short)~s->armed;
+	/* event_add fails when the kernel refuses a registration (out of memory, fs.epoll.max_user_watches): the transfer then ends at its
+	 * deadline, and the next wish tries again. */
+	if ((events & EV_READ) && event_add(&s->read_event, NULL) == 0)
+		s->armed |= EV_READ;
+	if ((events & EV_WRITE) && event_add(&s->write_event, NULL) == 0)
+		s->armed |= EV_WRITE;
+}
+
+static bool is_idle(const struct pool_socket *s)
+{
+	return !s->foreign && !s->retired && s->uses > 0 && list_empty(&s->users);
+}
+
+static void tick_soon(struct pool *pool)
+{
+	int64_t least =
+		pool->options.idle_timeout < pool->options.max_age ? pool->options.idle_timeout : pool->options.max_age;
+	int64_t delay = least / 4;
+	delay = delay > TICK_MOST ? TICK_MOST : delay < TICK_LEAST ? TICK_LEAST : delay;
+	if (!pool->tick.armed)
+		loop_timer_set(&pool->tick, delay);
+}
+
+static void unlist_idle(struct pool_socket *s)
+{
+	if (!list_linked(&s->idling))
+		return;
+	list_remove(&s->idling);
+	s->pool->idle_count--;
+}
+
+/* Ends an idle connection: the peer hears of it now, libcurl when it looks. */
+static void retire(struct pool_socket *s)
+{
+	CHECK(is_idle(s));
+	unlist_idle(s);
+	disarm(s, EV_READ | EV_WRITE);
+	s->retired = true;
+	s->pool->retired_count++;
+	shutdown(s->descriptor, SHUT_RDWR);
+	if (s->pool->sweep_at == 0)
+		s->pool->sweep_at = clock_now() + SWEEP_SPACING;
+	tick_soon(s->pool);
+}
+
+/* Whether an idle connection that became readable is dead. Under TLS the bytes may be a late session ticket, and under HTTP/2 a
+ * ping: libcurl judges those. In the clear, HTTP/1 bytes that no request asked for must not meet the next one. */
+static bool is_dead(const struct pool_socket *s)
+{
+	char byte;
+	ssize_t n = recv(s->descriptor, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	if (n < 0)
+		return errno != EAGAIN && errno != EINTR;
+	return n == 0 || (!s->pool->tls && !s->pool->two);
+}
+
+static void unasked(struct pool_socket *s, short what)
+{
+	if ((what & EV_READ) && is_idle(s) && is_dead(s))
+		retire(s);
+	else
+		disarm(s, what);
+}
+
+static void act(struct pool *pool, curl_socket_t descriptor, int bits)
+{
+	int running;
+	CHECK(!pool->inside);
+	pool->inside = true;
+	CURLMcode code = curl_multi_socket_action(pool->multi, descriptor, bits, &running);
+	pool->inside = false;
+	CHECK(code == CURLM_OK);
+	pool_pump_soon(pool);
+}
+
+static void on_event(evutil_socket_t descriptor, short what, void *arg)
+{
+	struct pool_socket *s = arg;
+	CHECK(s->magic == SOCKET_MAGIC && s->descriptor == descriptor);
+	if (s->pool->dying)
+		return;
+	short asked = what & s->wished & (EV_READ | EV_WRITE);
+	if (asked == 0)
+		unasked(s, what & (EV_READ | EV_WRITE));
+	else
+		act(s->pool, s->descriptor,
+		    ((asked & EV_READ) ? CURL_CSELECT_IN : 0) | ((asked & EV_WRITE) ? CURL_CSELECT_OUT : 0));
+}
+
+/* ---- birth and death ---- */
+
+static struct pool_socket *open_entry(struct pool *pool, int descriptor, bool foreign)
+{
+	struct pool_socket *s = mem_new(sizeof(*s));
+	s->magic = SOCKET_MAGIC;
+	s->pool = pool;
+	s->descriptor = descriptor;
+	s->foreign = foreign;
+	s->opened_at = clock_now();
+	struct event_base *base = loop_base(pool->loop);
+	CHECK(event_assign(&s->read_event, base, descriptor, EV_READ | EV_PERSIST, on_event, s) == 0);
+	CHECK(event_assign(&s->write_event, base, descriptor, EV_WRITE | EV_PERSIST, on_event, s) == 0);
+	list_init(&s->idling);
+	list_init(&s->users);
+	list_push_back(bucket(pool, descriptor), &s->chain);
+	pool->open_count += !foreign;
+	return s;
+}
+
+static void close_entry(struct pool_socket *s)
+{
+	struct pool *pool = s->pool;
+	disarm(s, EV_READ | EV_WRITE);
+	unlist_idle(s);
+	for (struct list *user; (user = list_pop_front(&s->users)) != NULL;)
+		CONTAINER_OF(user, struct transfer, on_socket)->socket = NULL;
+	pool->open_count -= !s->foreign;
+	pool->retired_count -= s->retired;
+	list_remove(&s->chain);
+	list_push_back(&pool->dead_sockets, &s->chain);
+	pool_pump_soon(pool);
+}
+
+void pool_socket_bury(struct pool *pool)
+{
+	for (struct list *node; (node = list_pop_front(&pool->dead_sockets)) != NULL;) {
+		struct pool_socket *s = CONTAINER_OF(node, struct pool_socket, chain);
+		s->magic = 0;
+		mem_free(s);
+	}
+}
+
+/* ---- what libcurl calls ---- */
+
+/* A transfer that has been sent must not be sent again behind our back: refused here it costs not even a connection. */
+static bool may_connect(struct transfer *t)
+{
+	long sent = 0;
+	if (t->attempts == 0 || curl_easy_getinfo(t->handle->easy, CURLINFO_REQUEST_SIZE, &sent) != CURLE_OK)
+		return t->attempts == 0;
+	if (sent > 0)
+		pool_transfer_judge(t, POOL_RESET, "the connection died after the request was sent");
+	return sent == 0;
+}
+
+static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	struct pool_handle *handle = arg;
+	struct transfer *t = handle->transfer;
+	(void)purpose;
+	if (t->silenced || !may_connect(t))
+		return CURL_SOCKET_BAD;
+	if (!t->pool->options.allow_private && !pool_address_is_public(&address->addr)) {
+		t->refused_address = true;
+		return CURL_SOCKET_BAD;
+	}
+	int descriptor = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, address->protocol);
+	if (descriptor < 0)
+		return CURL_SOCKET_BAD;
+	open_entry(t->pool, descriptor, false);
+	return descriptor;
+}
+
+static int on_close(void *arg, curl_socket_t descriptor)
+{
+	struct pool *pool = arg;
+	struct pool_socket *s = find(pool, descriptor);
+	CHECK(s != NULL && s->magic == SOCKET_MAGIC && !s->foreign);
+	close_entry(s);
+	return close(descriptor);
+}
+
+static int on_wish(CURL *easy, curl_socket_t descriptor, int what, void *arg, void *unused)
+{
+	struct pool *pool = arg;
+	struct pool_socket *s = find(pool, descriptor);
+	(void)easy;
+	(void)unused;
+	if (what == CURL_POLL_REMOVE) {
+		if (s != NULL && s->foreign)
+			close_entry(s);
+		else if (s != NULL)
+			s->wished = 0;
+		return 0;
+	}
+	if (pool->dying)
+		return 0;
+	if (s == NULL)
+		s = open_entry(pool, descriptor, true);
+	s->wished = (short)(((what & CURL_POLL_IN) ? EV_READ : 0) | ((what & CURL_POLL_OUT) ? EV_WRITE : 0));
+	if (s->foreign)
+		disarm(s, (short)~s->wished);
+	arm(s, s->wished);
+	return 0;
+}
+
+void pool_socket_handle(struct pool *pool, CURL *easy)
+{
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, pool);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
+	curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	/* Ages are ours to judge, to the microsecond; libcurl's own limit of 118 s idle must not come first. */
+	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long)INT32_MAX);
+}
+
+/* ---- use ---- */
+
+static struct pool_socket *find_port(struct pool *pool, int port)
+{
+	for (size_t i = 0; i < POOL_BUCKETS; i++)
+		LIST_EACH(&pool->by_descriptor[i], node, following)
+		{
+			struct pool_socket *s = CONTAINER_OF(node, struct pool_socket, chain);
+			if (s->local_port == 0 && !s->foreign) {
+				struct sockaddr_storage own;
+				socklen_t size = sizeof(own);
+				if (getsockname(s->descriptor, (struct sockaddr *)&own, &size) != 0)
+					continue;
+				s->local_port =
+					ntohs(own.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&own)->sin6_port
+									: ((struct sockaddr_in *)&own)->sin_port);
+			}
+			if (s->local_port == port && !s->foreign)
+				return s;
+		}
+	return NULL;
+}
+
+void pool_socket_attach(struct transfer *t, int local_port)
+{
+	struct pool_socket *s = find_port(t->pool, local_port);
+	pool_socket_detach(t);
+	if (s == NULL)
+		return;
+	unlist_idle(s);
+	t->socket = s;
+	t->result.reused = s->uses++ > 0;
+	list_push_back(&s->users, &t->on_socket);
+	if (t->result.reused)
+		t->pool->totals.reused++;
+	else
+		t->pool->totals.opened++;
+}
+
+void pool_socket_detach(struct transfer *t)
+{
+	struct pool_socket *s = t->socket;
+	if (s == NULL)
+		return;
+	t->socket = NULL;
+	list_remove(&t->on_socket);
+	if (!is_idle(s))
+		return;
+	s->idle_since = clock_now();
+	list_push_back(&s->pool->idle, &s->idling);
+	s->pool->idle_count++;
+	if (s->idle_since - s->opened_at >= s->pool->options.max_age)
+		retire(s);
+	else
+		tick_soon(s->pool);
+}
+
+/* ---- ages and the sweep ---- */
+
+static curl_socket_t refuse_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	(void)arg;
+	(void)purpose;
+	(void)address;
+	return CURL_SOCKET_BAD;
+}
+
+static void sweep(struct pool *pool)
+{
+	if (pool->sweeping)
+		return;
+	if (pool->sweeper == NULL) {
+		pool->sweeper = curl_easy_init();
+		CHECK(pool->sweeper != NULL);
+		/* An address, so that nothing is resolved; never contacted: the socket is refused. */
+		curl_easy_setopt(pool->sweeper, CURLOPT_URL, "http://127.0.0.1:9/");
+		curl_easy_setopt(pool->sweeper, CURLOPT_PROXY, "");
+		curl_easy_setopt(pool->sweeper, CURLOPT_NOSIGNAL, 1L);
+		curl_easy_setopt(pool->sweeper, CURLOPT_FRESH_CONNECT, 1L);
+		curl_easy_setopt(pool->sweeper, CURLOPT_MAXAGE_CONN, (long)INT32_MAX);
+		curl_easy_setopt(pool->sweeper, CURLOPT_OPENSOCKETFUNCTION, refuse_socket);
+	}
+	pool->sweeping = curl_multi_add_handle(pool->multi, pool->sweeper) == CURLM_OK;
+	pool_pump_soon(pool);
+}
+
+bool pool_socket_is_sweeper(struct pool *pool, CURL *easy)
+{
+	if (easy != pool->sweeper)
+		return false;
+	curl_multi_remove_handle(pool->multi, easy);
+	pool->sweeping = false;
+	return true;
+}
+
+static void retire_aged(struct pool *pool, int64_t now)
+{
+	LIST_EACH(&pool->idle, node, following)
+	{
+		struct pool_socket *s = CONTAINER_OF(node, struct pool_socket, idling);
+		if (now - s->idle_since >= pool->options.idle_timeout || now - s->opened_at >= pool->options.max_age)
+			retire(s);
+	}
+}
+
+static void on_tick(void *arg)
+{
+	struct pool *pool = arg;
+	CHECK(pool->magic == POOL_MAGIC);
+	int64_t now = clock_now();
+	retire_aged(pool, now);
+	if (pool->retired_count == 0) {
+		pool->sweep_at = 0;
+	} else if (now >= pool->sweep_at) {
+		pool->sweep_at = now + SWEEP_SPACING;
+		sweep(pool);
+	}
+	pool_rewarm(pool);
+	if (pool->open_count > 0 || pool->keeps_warm)
+		tick_soon(pool);
+}
+
+/* ---- libcurl's timer: its deadline moves at every step of a transfer; the loop's timer moves only when it would fire too late ---- */
+
+static int on_curl_timer(CURLM *multi, long milliseconds, void *arg)
+{
+	struct pool *pool = arg;
+	(void)multi;
+	pool->curl_deadline = milliseconds < 0 ? INT64_MAX : clock_now() + milliseconds * CLOCK_MILLISECOND;
+	pool_pump_soon(pool);
+	return 0;
+}
+
+void pool_socket_schedule(struct pool *pool)
+{
+	if (pool->curl_deadline == INT64_MAX || (pool->curl_timer.armed && pool->curl_timer_at <= pool->curl_deadline))
+		return;
+	pool->curl_timer_at = pool->curl_deadline;
+	loop_timer_set(&pool->curl_timer, pool->curl_deadline - clock_now());
+}
+
+void pool_socket_timeout(struct pool *pool)
+{
+	if (pool->curl_deadline == INT64_MAX || clock_now() < pool->curl_deadline)
+		return;
+	pool->curl_deadline = INT64_MAX;
+	act(pool, CURL_SOCKET_TIMEOUT, 0);
+}
+
+static void on_curl_due(void *arg)
+{
+	struct pool *pool = arg;
+	CHECK(pool->magic == POOL_MAGIC);
+	pool_socket_timeout(pool);
+	pool_socket_schedule(pool);
+}
+
+void pool_socket_setup(struct pool *pool)
+{
+	for (size_t i = 0; i < POOL_BUCKETS; i++)
+		list_init(&pool->by_descriptor[i]);
+	list_init(&pool->idle);
+	list_init(&pool->dead_sockets);
+	pool->curl_deadline = INT64_MAX;
+	loop_timer_init(&pool->curl_timer, pool->loop, on_curl_due, pool);
+	loop_timer_init(&pool->tick, pool->loop, on_tick, pool);
+	curl_multi_setopt(pool->multi, CURLMOPT_SOCKETFUNCTION, on_wish);
+	curl_multi_setopt(pool->multi, CURLMOPT_SOCKETDATA, pool);
+	curl_multi_setopt(pool->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
+	curl_multi_setopt(pool->multi, CURLMOPT_TIMERDATA, pool);
+}
+
+void pool_socket_cleanup(struct pool *pool)
+{
+	loop_timer_free(&pool->curl_timer);
+	loop_timer_free(&pool->tick);
+	for (size_t i = 0; i < POOL_BUCKETS; i++)
+		LIST_EACH(&pool->by_descriptor[i], node, following)
+	close_entry(CONTAINER_OF(node, struct pool_socket, chain));
+	pool_socket_bury(pool);
+}

@@ -1,0 +1,530 @@
+/* One request through libcurl: what its handle is told, what libcurl calls back, its deadlines, and the name of its end.
+ *
+ * Nothing is ever sent twice. libcurl repeats a request by itself when a reused connection dies unanswered, when a peer refuses an HTTP/2
+ * stream, and when it asks for HTTP/1.1 instead; all of these go through one place, the call before a request is written
+ * (CURLOPT_PREREQFUNCTION). The second such call of a transfer that has put a byte on the wire is refused, and the outcome is POOL_RESET: our
+ * caller's policy decides. When not a byte was written, libcurl may go on: nobody saw anything. Besides, a large body is given through
+ * READFUNCTION without a way to rewind it.
+ *
+ * A small body is copied, and goes out in one write with its head (two system calls and one wake-up less); a large one is read from the
+ * caller's pieces. Disadvantage: a stream that HTTP/2 refused was certainly not processed, and is reported as POOL_RESET all the same. */
+#include "lib/pool_internal.h"
+
+#include <netdb.h>
+#include <openssl/x509_vfy.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "lib/clock.h"
+#include "lib/mem.h"
+#include "lib/text.h"
+
+/* ---- its own copy of the request ---- */
+
+/* What is ours to say, or between two neighbours only (RFC 9110, section 7.6.1). */
+static const char *const own_fields[] = {
+	"host",       "content-length",   "connection", "transfer-encoding", "expect",
+	"keep-alive", "proxy-connection", "te",         "trailer",           "upgrade"
+};
+/* What libcurl would add by itself: taken back unless the caller gave one. */
+static const char *const unwanted_fields[] = { "Accept", "Content-Type", "User-Agent", "Expect" };
+
+static bool is_own(struct slice name)
+{
+	for (size_t i = 0; i < ARRAY_LENGTH(own_fields); i++)
+		if (slice_equal_nocase(name, slice_of(own_fields[i])))
+			return true;
+	return false;
+}
+
+static bool is_given(const struct pool_request *request, const char *name)
+{
+	for (size_t i = 0; i < request->fields_count; i++)
+		if (slice_equal_nocase(request->fields[i].name, slice_of(name)) && !is_own(slice_of(name)))
+			return true;
+	return false;
+}
+
+static bool is_clean(struct slice s, unsigned char least)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		unsigned char c = (unsigned char)s.data[i];
+		if ((c < least && c != '\t') || c == 0x7f)
+			return false;
+	}
+	return true;
+}
+
+static char *put(char *at, struct slice s)
+{
+	if (s.len > 0)
+		memcpy(at, s.data, s.len);
+	return at + s.len;
+}
+
+static size_t text_size_of(const struct pool_request *request)
+{
+	size_t size = request->method.len + 1 + request->target.len + 1;
+	for (size_t i = 0; i < request->fields_count; i++)
+		size += request->fields[i].name.len + 2 + request->fields[i].value.len + 1;
+	for (size_t i = 0; i < ARRAY_LENGTH(unwanted_fields); i++)
+		size += strlen(unwanted_fields[i]) + 2;
+	return size;
+}
+
+static void check_request(const struct pool_request *request)
+{
+	CHECK(text_is_token(request->method));
+	CHECK(request->target.len > 0 && request->target.data[0] == '/');
+	CHECK(is_clean(request->target, 0x21) && memchr(request->target.data, '\t', request->target.len) == NULL);
+	for (size_t i = 0; i < request->fields_count; i++)
+		CHECK(text_is_token(request->fields[i].name) && is_clean(request->fields[i].value, 0x20));
+	CHECK(request->wait_timeout > 0 && request->first_byte_timeout > 0);
+	CHECK(request->idle_timeout > 0 && request->total_timeout > 0);
+}
+
+/* libcurl reads "Name: value"; "Name;" is a field without a value, and "Name:" takes away what libcurl would add. */
+static char *link_header(struct transfer *t, size_t index, char *at)
+{
+	struct curl_slist *node = &t->headers[index];
+	node->data = at;
+	node->next = NULL;
+	if (index > 0)
+		t->headers[index - 1].next = node;
+	return at;
+}
+
+static void copy_request(struct transfer *t, const struct pool_request *request, struct curl_slist *nodes)
+{
+	size_t used = 0;
+	char *at = t->text;
+	t->headers = nodes;
+	t->method = at;
+	at = put(at, request->method) + 1;
+	t->target = at;
+	at = put(at, request->target) + 1;
+	for (size_t i = 0; i < request->fields_count; i++) {
+		const struct pool_field *field = &request->fields[i];
+		struct slice value = slice_trim(field->value);
+		if (is_own(field->name))
+			continue;
+		at = put(link_header(t, used++, at), field->name);
+		at = put(at, value.len > 0 ? SLICE(": ") : SLICE(";"));
+		at = put(at, value) + 1;
+	}
+	for (size_t i = 0; i < ARRAY_LENGTH(unwanted_fields); i++) {
+		if (is_given(request, unwanted_fields[i]))
+			continue;
+		at = put(link_header(t, used++, at), slice_of(unwanted_fields[i]));
+		at = put(at, SLICE(":")) + 1;
+	}
+}
+
+static bool sends_body(const struct transfer *t)
+{
+	return t->body_len > 0 || strcmp(t->method, "POST") == 0 || strcmp(t->method, "PUT") == 0 ||
+	       strcmp(t->method, "PATCH") == 0;
+}
+
+int64_t pool_transfer_wait_until(const struct transfer *t)
+{
+	return t->wait_deadline < t->total_deadline ? t->wait_deadline : t->total_deadline;
+}
+
+static void on_wait_timer(void *arg)
+{
+	struct transfer *t = arg;
+	CHECK(t->magic == TRANSFER_MAGIC && t->state == TRANSFER_WAITING);
+	int64_t now = clock_now(), at = pool_transfer_wait_until(t);
+	if (now < at) {
+		loop_timer_set(&t->wait_timer, at - now);
+		return;
+	}
+	if (now >= t->total_deadline)
+		pool_transfer_judge(t, POOL_TOTAL_TIMEOUT, "total deadline passed while waiting for a slot");
+	else
+		pool_transfer_judge(t, POOL_NO_SLOT, "no connection was free in time");
+	t->result.waited = now - t->started;
+	pool_finish(t, CURLE_OK);
+}
+
+struct transfer *pool_transfer_new(struct pool *pool, const struct pool_request *request,
+				   const struct pool_receiver *receiver, void *arg)
+{
+	check_request(request);
+	size_t nodes = request->fields_count + ARRAY_LENGTH(unwanted_fields);
+	size_t text = (text_size_of(request) + sizeof(void *) - 1) / sizeof(void *) * sizeof(void *);
+	struct transfer *t = mem_new(sizeof(*t) + text + nodes * sizeof(struct curl_slist));
+	t->magic = TRANSFER_MAGIC;
+	t->pool = pool;
+	t->receiver = *receiver;
+	t->arg = arg;
+	list_init(&t->node);
+	list_init(&t->resuming);
+	list_init(&t->on_socket);
+	copy_request(t, request, (struct curl_slist *)(void *)(t->text + text));
+	t->body = request->body;
+	t->body_count = request->body_count;
+	for (size_t i = 0; i < request->body_count; i++)
+		t->body_len += request->body[i].len;
+	t->has_body = sends_body(t);
+	t->content_length = -1;
+	t->result.first_byte = -1;
+	t->started = clock_now();
+	t->wait_deadline = t->started + request->wait_timeout;
+	t->total_deadline = t->started + request->total_timeout;
+	t->first_byte_deadline = request->first_byte_timeout; /* a span until the slot is had */
+	t->idle_timeout = request->idle_timeout;
+	t->idle_deadline = INT64_MAX;
+	loop_timer_init(&t->wait_timer, pool->loop, on_wait_timer, t);
+	return t;
+}
+
+void pool_transfer_destroy(struct transfer *t)
+{
+	loop_timer_free(&t->wait_timer);
+	t->magic = 0;
+	mem_free(t);
+}
+
+/* ---- deadlines ---- */
+
+static int64_t sooner(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* The timer is left alone while it would fire in time: it finds out by itself that its deadline has moved, and is set again. */
+void pool_transfer_watch(struct transfer *t)
+{
+	int64_t at = t->total_deadline;
+	if (!t->head_began)
+		at = sooner(at, t->first_byte_deadline);
+	if (!t->connected)
+		at = sooner(at, t->connect_deadline);
+	at = sooner(at, t->idle_deadline);
+	if (t->handle->timer.armed && t->timer_at <= at)
+		return;
+	t->timer_at = at;
+	loop_timer_set(&t->handle->timer, at - clock_now());
+}
+
+static void on_timer(void *arg)
+{
+	struct pool_handle *handle = arg;
+	struct transfer *t = handle->transfer;
+	if (t == NULL || t->state != TRANSFER_RUNNING || t->silenced)
+		return;
+	CHECK(t->magic == TRANSFER_MAGIC);
+	int64_t now = clock_now();
+	if (now >= t->total_deadline)
+		pool_transfer_judge(t, POOL_TOTAL_TIMEOUT, "total deadline passed");
+	else if (!t->connected && now >= t->connect_deadline)
+		pool_transfer_judge(t, POOL_CONNECT_FAILED, "connect deadline passed");
+	else if (!t->head_began && now >= t->first_byte_deadline)
+		pool_transfer_judge(t, POOL_FIRST_BYTE_TIMEOUT, "no answer began in time");
+	else if (now >= t->idle_deadline)
+		pool_transfer_judge(t, POOL_IDLE_TIMEOUT, "the answer stood still");
+	if (t->judged)
+		pool_finish(t, CURLE_OPERATION_TIMEDOUT);
+	else
+		pool_transfer_watch(t);
+}
+
+/* ---- what libcurl calls ---- */
+
+static size_t on_header(char *data, size_t size, size_t count, void *arg)
+{
+	struct pool_handle *handle = arg;
+	struct transfer *t = handle->transfer;
+	if (t->head_began && !t->head_done)
+		t->idle_deadline = clock_now() + t->idle_timeout;
+	return pool_head_line(t, slice_make(data, size * count)) ? size * count : 0;
+}
+
+/* The receiver has taken the piece when it says "no more": the next one is refused, libcurl keeps it, and the peer feels it. */
+static size_t on_body(char *data, size_t size, size_t count, void *arg)
+{
+	struct pool_handle *handle = arg;
+	struct transfer *t = handle->transfer;
+	size_t len = size * count;
+	if (t->silenced)
+		return 0;
+	if (!t->head_done) {
+		pool_transfer_judge(t, POOL_GARBAGE, "a body without a head");
+		return 0;
+	}
+	if (t->pausing) {
+		t->paused = true;
+		return CURL_WRITEFUNC_PAUSE;
+	}
+	t->received += len;
+	t->idle_deadline = clock_now() + t->idle_timeout;
+	if (!t->receiver.body(t, t->arg, slice_make(data, len))) {
+		t->pausing = true;
+		t->idle_deadline = INT64_MAX;
+	}
+	return t->silenced ? 0 : len;
+}
+
+static size_t on_read(char *out, size_t size, size_t count, void *arg)
+{
+	struct pool_handle *handle = arg;
+	struct transfer *t = handle->transfer;
+	size_t room = size * count, filled = 0;
+	if (t->silenced) /* the pieces are no longer ours */
+		return CURL_READFUNC_ABORT;
+	while (filled < room && t->body_piece < t->body_count) {
+		struct slice piece = slice_skip(t->body[t->body_piece], t->body_offset);
+		struct slice part = slice_first(piece, room - filled);
+		put(out + filled, part);
+		filled += part.len;
+		t->body_offset += part.len;
+		if (part.len == piece.len) {
+			t->body_piece++;
+			t->body_offset = 0;
+		}
+	}
+	return filled;
+}
+
+/* A connection is there, and the request is about to be written: for the first time, or for the last. */
+static int before_request(void *arg, char *peer, char *own, int peer_port, int own_port)
+{
+	struct pool_handle *handle = arg;
+	struct transfer *t = handle->transfer;
+	long sent = 0;
+	(void)peer;
+	(void)own;
+	(void)peer_port;
+	if (t->silenced)
+		return CURL_PREREQFUNC_ABORT;
+	if (t->attempts++ > 0) {
+		curl_easy_getinfo(handle->easy, CURLINFO_REQUEST_SIZE, &sent);
+		if (sent > 0) {
+			pool_transfer_judge(t, POOL_RESET, "the connection died after the request was sent");
+			return CURL_PREREQFUNC_ABORT;
+		}
+	}
+	t->connected = true;
+	pool_socket_attach(t, own_port);
+	return CURL_PREREQFUNC_OK;
+}
+
+/* ---- handles ---- */
+
+static void tell_once(struct pool *pool, struct pool_handle *handle)
+{
+	CURL *easy = handle->easy;
+	curl_easy_setopt(easy, CURLOPT_URL, pool->options.origin);
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, pool->tls ? "https" : "http");
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 1L);
+	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+	curl_easy_setopt(easy, CURLOPT_PROXY, "");
+	curl_easy_setopt(easy, CURLOPT_HTTP09_ALLOWED, 0L);
+	curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+	long version = !pool->two  ? CURL_HTTP_VERSION_1_1
+		       : pool->tls ? CURL_HTTP_VERSION_2TLS
+				   : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, version);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, handle);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, handle);
+	curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
+	curl_easy_setopt(easy, CURLOPT_READDATA, handle);
+	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_request);
+	curl_easy_setopt(easy, CURLOPT_PREREQDATA, handle);
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, handle);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, handle);
+	pool_socket_handle(pool, easy);
+	if (pool->tls)
+		pool_trust_handle(pool->trust, easy);
+}
+
+struct pool_handle *pool_handle_new(struct pool *pool)
+{
+	struct pool_handle *handle = mem_new(sizeof(*handle));
+	handle->easy = curl_easy_init();
+	CHECK(handle->easy != NULL);
+	list_init(&handle->node);
+	buf_init(&handle->head, POOL_HEAD_MAX);
+	loop_timer_init(&handle->timer, pool->loop, on_timer, handle);
+	tell_once(pool, handle);
+	return handle;
+}
+
+void pool_handle_destroy(struct pool_handle *handle)
+{
+	curl_easy_cleanup(handle->easy);
+	loop_timer_free(&handle->timer);
+	buf_free(&handle->head);
+	mem_free(handle->body);
+	mem_free(handle);
+}
+
+static void copy_body(struct transfer *t)
+{
+	struct pool_handle *handle = t->handle;
+	if (handle->body_capacity < t->body_len) {
+		handle->body = mem_resize(handle->body, t->body_len);
+		handle->body_capacity = t->body_len;
+	}
+	char *at = handle->body;
+	for (size_t i = 0; i < t->body_count; i++)
+		at = put(at, t->body[i]);
+}
+
+static void tell_body(struct transfer *t)
+{
+	CURL *easy = t->handle->easy;
+	bool copied = t->body_len <= POOL_BODY_COPIED;
+	if (t->handle->kind != HANDLE_BODY) {
+		curl_easy_setopt(easy, CURLOPT_NOBODY, 0L);
+		curl_easy_setopt(easy, CURLOPT_POST, 1L);
+		t->handle->kind = HANDLE_BODY;
+	}
+	if (copied)
+		copy_body(t);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->body_len);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, !copied ? NULL : t->body_len == 0 ? "" : t->handle->body);
+}
+
+static void tell_method(struct transfer *t)
+{
+	CURL *easy = t->handle->easy;
+	bool head = strcmp(t->method, "HEAD") == 0;
+	if (t->has_body) {
+		tell_body(t);
+	} else if (head && t->handle->kind != HANDLE_HEAD) {
+		curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+		t->handle->kind = HANDLE_HEAD;
+	} else if (!head && t->handle->kind != HANDLE_GET) {
+		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+		t->handle->kind = HANDLE_GET;
+	}
+	bool custom = strcmp(t->method, t->has_body ? "POST" : "GET") != 0 && !(head && !t->has_body);
+	if (custom || t->handle->custom_method)
+		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, custom ? t->method : NULL);
+	t->handle->custom_method = custom;
+}
+
+void pool_transfer_prepare(struct transfer *t)
+{
+	CURL *easy = t->handle->easy;
+	loop_timer_clear(&t->wait_timer);
+	t->handle->transfer = t;
+	buf_clear(&t->handle->head);
+	t->slot_at = clock_now();
+	t->result.waited = t->slot_at - t->started;
+	t->first_byte_deadline += t->slot_at;
+	t->connect_deadline = t->slot_at + t->pool->options.connect_timeout;
+	curl_easy_setopt(easy, CURLOPT_REQUEST_TARGET, t->target);
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, t->headers);
+	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, t->fresh ? 1L : 0L);
+	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, t->pool->two && !t->fresh ? 1L : 0L);
+	tell_method(t);
+	pool_transfer_watch(t);
+}
+
+/* ---- its end ---- */
+
+void pool_transfer_judge(struct transfer *t, enum pool_outcome outcome, const char *detail)
+{
+	if (t->judged)
+		return;
+	t->judged = true;
+	t->result.outcome = outcome;
+	snprintf(t->result.detail, sizeof(t->result.detail), "%s", detail);
+}
+
+/* Only words of libcurl's and OpenSSL's tables: what libcurl composes may quote the peer. */
+static void describe(struct transfer *t, enum pool_outcome outcome, CURLcode code)
+{
+	long verified = 0, os = 0;
+	char words[sizeof(t->result.detail)];
+	curl_easy_getinfo(t->handle->easy, CURLINFO_OS_ERRNO, &os);
+	if (outcome == POOL_TLS_FAILED)
+		curl_easy_getinfo(t->handle->easy, CURLINFO_SSL_VERIFYRESULT, &verified);
+	if (t->refused_address && outcome == POOL_CONNECT_FAILED)
+		snprintf(words, sizeof(words), "address not allowed");
+	else if (verified != X509_V_OK)
+		snprintf(words, sizeof(words), "%s", X509_verify_cert_error_string(verified));
+	else if (os != 0 && outcome == POOL_CONNECT_FAILED)
+		snprintf(words, sizeof(words), "%s: %s", curl_easy_strerror(code), strerrordesc_np((int)os));
+	else
+		snprintf(words, sizeof(words), "%s", curl_easy_strerror(code));
+	pool_transfer_judge(t, outcome, words);
+}
+
+static enum pool_outcome died(const struct transfer *t)
+{
+	long sent = 0;
+	if (t->head_began || t->status != 0)
+		return POOL_TRUNCATED;
+	if (!t->connected)
+		return POOL_CONNECT_FAILED;
+	curl_easy_getinfo(t->handle->easy, CURLINFO_REQUEST_SIZE, &sent);
+	return sent > 0 ? POOL_RESET : POOL_RESET_UNSENT;
+}
+
+static enum pool_outcome outcome_of(const struct transfer *t, CURLcode code)
+{
+	switch (code) {
+	case CURLE_SSL_CONNECT_ERROR:
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_CERTPROBLEM:
+	case CURLE_SSL_CIPHER:
+	case CURLE_SSL_ISSUER_ERROR:
+	case CURLE_SSL_INVALIDCERTSTATUS:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_ENGINE_INITFAILED:
+		return t->connected ? died(t) : POOL_TLS_FAILED;
+	case CURLE_UNSUPPORTED_PROTOCOL: /* HTTP/0.9, or an HTTP of the future */
+	case CURLE_WEIRD_SERVER_REPLY:
+#if LIBCURL_VERSION_NUM >= 0x080600
+	case CURLE_TOO_LARGE:
+#endif
+	case CURLE_BAD_CONTENT_ENCODING:
+	case CURLE_OUT_OF_MEMORY: /* what 7.88 says of a head that is too long for it */
+		return t->connected ? POOL_GARBAGE : POOL_CONNECT_FAILED;
+	default:
+		return died(t);
+	}
+}
+
+/* RFC 9112, section 8: an answer with a length is complete with its last byte, a chunked one with its last chunk (libcurl saw it, or
+ * would not say OK). One with neither ends where the peer closes in order: that is all HTTP/1.0 has, and the marker inside a stream
+ * must tell the rest. Over TLS an end without close_notify is an error of libcurl's already. */
+void pool_transfer_classify(struct transfer *t, CURLcode code)
+{
+	t->result.received = t->received;
+	if (t->judged)
+		return;
+	if (code != CURLE_OK) {
+		describe(t, outcome_of(t, code), code);
+	} else if (!t->head_done) {
+		describe(t, died(t), CURLE_GOT_NOTHING);
+	} else if (t->content_length >= 0 && (uint64_t)t->content_length != t->received) {
+		pool_transfer_judge(t, POOL_TRUNCATED, "the body is shorter than its Content-Length");
+	} else {
+		pool_transfer_judge(t, POOL_DONE, "");
+	}
+}
+
+/* Reads libcurl's own measurements; the handle is still in the multi. */
+void pool_transfer_measure(struct transfer *t)
+{
+	curl_off_t sent = 0, connected = 0, secured = 0;
+	if (t->handle == NULL)
+		return;
+	if (t->has_body && curl_easy_getinfo(t->handle->easy, CURLINFO_SIZE_UPLOAD_T, &sent) == CURLE_OK)
+		t->result.sent = (uint64_t)sent;
+	if (t->result.reused || !t->connected)
+		return;
+	curl_easy_getinfo(t->handle->easy, CURLINFO_CONNECT_TIME_T, &connected);
+	curl_easy_getinfo(t->handle->easy, CURLINFO_APPCONNECT_TIME_T, &secured);
+	t->result.handshake = secured > 0 ? secured : connected;
+}

@@ -1,0 +1,175 @@
+#include "tests/support/pool_rig.h"
+
+#include <dirent.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "lib/base.h"
+
+static void wake(void *arg)
+{
+	(void)arg;
+}
+
+void rig_watch(void)
+{
+	alarm(60);
+}
+
+/* A turn that lasts 5 ms at most, so that conditions outside the loop (the server's threads) are seen. */
+void rig_turn(struct rig *rig)
+{
+	struct loop_timer timer;
+	loop_timer_init(&timer, rig->loop, wake, NULL);
+	loop_timer_set(&timer, 5 * CLOCK_MILLISECOND);
+	loop_turn(rig->loop, true);
+	loop_timer_free(&timer);
+}
+
+void rig_for(struct rig *rig, int64_t microseconds)
+{
+	int64_t end = clock_now() + microseconds;
+	while (clock_now() < end)
+		rig_turn(rig);
+}
+
+int rig_descriptors(void)
+{
+	DIR *directory = opendir("/proc/self/fd");
+	int count = 0;
+	CHECK(directory != NULL);
+	while (readdir(directory) != NULL)
+		count++;
+	closedir(directory);
+	return count - 3; /* ".", ".." and the directory itself */
+}
+
+void rig_options(struct rig *rig, const char *origin)
+{
+	*rig = (struct rig){ .options = { .origin = origin,
+					  .connections = 8,
+					  .warm = 0,
+					  .streams_per_connection = 100,
+					  .http = POOL_HTTP_1,
+					  .connect_timeout = 10 * CLOCK_SECOND,
+					  .idle_timeout = CLOCK_MINUTE,
+					  .max_age = CLOCK_HOUR,
+					  .verify = true,
+					  .allow_private = true } };
+}
+
+void rig_open(struct rig *rig)
+{
+	rig->base_descriptors = rig_descriptors();
+	rig->loop = loop_new();
+	rig->pool = pool_new(rig->loop, &rig->options, NULL);
+}
+
+void rig_close(struct rig *rig)
+{
+	pool_free(&rig->pool);
+	rig_turn(rig);
+	loop_free(&rig->loop);
+	/* The server's threads close their ends of the same connections in their own time. */
+	for (int tries = 0; rig_descriptors() > rig->base_descriptors; tries++) {
+		if (tries == 5000) {
+			fprintf(stderr, "%d descriptors before, %d after\n", rig->base_descriptors, rig_descriptors());
+			abort();
+		}
+		poll(NULL, 0, 1);
+	}
+}
+
+struct pool_request rig_request(const char *method, const char *target)
+{
+	return (struct pool_request){ .method = slice_of(method),
+				      .target = slice_of(target),
+				      .wait_timeout = 30 * CLOCK_SECOND,
+				      .first_byte_timeout = 30 * CLOCK_SECOND,
+				      .idle_timeout = 30 * CLOCK_SECOND,
+				      .total_timeout = 50 * CLOCK_SECOND };
+}
+
+static void meddle(struct rig_call *call, enum rig_moment moment)
+{
+	if (call->cancel_at == moment)
+		pool_cancel(&call->transfer);
+	if (call->free_pool_at == moment)
+		pool_free(&call->rig->pool);
+}
+
+static void on_head(struct transfer *t, void *arg, const struct pool_head *head)
+{
+	struct rig_call *call = arg;
+	size_t used = 0;
+	CHECK(t == call->transfer && call->dones == 0);
+	call->heads++;
+	call->status = head->status;
+	for (size_t i = 0; i < head->fields_count && used < sizeof(call->fields); i++)
+		used += (size_t)snprintf(call->fields + used, sizeof(call->fields) - used, "%.*s=%.*s\n",
+					 SLICE_ARGS(head->fields[i].name), SLICE_ARGS(head->fields[i].value));
+	meddle(call, RIG_IN_HEAD);
+}
+
+static bool on_body(struct transfer *t, void *arg, struct slice bytes)
+{
+	struct rig_call *call = arg;
+	CHECK(t == call->transfer && call->heads == 1 && call->dones == 0 && !call->paused);
+	for (size_t i = 0; i < bytes.len; i++) {
+		uint64_t at = call->received + i;
+		call->in_pattern = call->in_pattern && bytes.data[i] == (char)('a' + at % (23 * 1024) % 23);
+		if (at < sizeof(call->body) - 1)
+			call->body[at] = bytes.data[i];
+	}
+	call->received += bytes.len;
+	call->paused = call->pause_after != 0 && call->received >= call->pause_after;
+	if (call->paused)
+		call->pause_after = 0;
+	meddle(call, RIG_IN_BODY);
+	return !call->paused;
+}
+
+static void on_done(struct transfer *t, void *arg, const struct pool_result *result)
+{
+	struct rig_call *call = arg;
+	CHECK(t == call->transfer);
+	call->dones++;
+	call->result = *result;
+	call->place = call->order != NULL ? (*call->order)++ : 0;
+	meddle(call, RIG_IN_DONE);
+	call->transfer = NULL;
+	if (call->then != NULL)
+		call->then(call);
+}
+
+void rig_call(struct rig *rig, struct rig_call *call, const struct pool_request *request)
+{
+	static const struct pool_receiver receiver = { on_head, on_body, on_done };
+	call->rig = rig;
+	call->in_pattern = true;
+	call->transfer = pool_start(rig->pool, request, &receiver, call);
+	CHECK(call->heads == 0 && call->dones == 0);
+}
+
+void rig_get(struct rig *rig, struct rig_call *call, const char *target)
+{
+	struct pool_request request = rig_request("GET", target);
+	rig_call(rig, call, &request);
+}
+
+void rig_post(struct rig *rig, struct rig_call *call, const char *target, struct slice *body)
+{
+	struct pool_request request = rig_request("POST", target);
+	request.body = body;
+	request.body_count = 1;
+	rig_call(rig, call, &request);
+}
+
+enum pool_outcome rig_finish(struct rig_call *call)
+{
+	RIG_UNTIL(call->rig, call->dones > 0);
+	CHECK(call->dones == 1);
+	return call->result.outcome;
+}
