@@ -1,7 +1,8 @@
 /* Slots, the line in front of them, the pump, and warm-up.
  *
- * The pump runs at the end of a turn in which something happened, and is the only place where a handle enters or leaves the multi, or a paused
- * one goes on: libcurl is never on the stack then, so nothing is ever called from inside one of its callbacks.
+ * The pump runs at the end of a turn in which something happened, and is the only place where a handle enters or
+ * leaves the multi, or a paused one goes on: libcurl is never on the stack then, so nothing is ever called from inside
+ * one of its callbacks.
  *
  *   ended? tell their owners ─► cancelled? take them out ─► resumed? go on ─► a slot free? the next of the line ─► let libcurl work */
 #include "lib/pool_internal.h"
@@ -57,7 +58,8 @@ static void give_handle(struct transfer *t)
 	loop_timer_clear(&handle->timer);
 	t->handle = NULL;
 	handle->transfer = NULL;
-	/* libcurl counts its repetitions over the handle's whole life and fails at the sixth: a handle that has repeated is not kept. */
+	/* libcurl counts its repetitions over the handle's whole life and fails at the sixth: a handle that has
+	 * repeated is not kept. */
 	if (t->attempts > 1 || pool->spare_count >= pool->options.connections) {
 		pool_handle_destroy(handle);
 		return;
@@ -362,7 +364,8 @@ static void limit(struct pool *pool)
 			  pool->two ? (long)CURLPIPE_MULTIPLEX : (long)CURLPIPE_NOTHING);
 	if (!pool->two)
 		return;
-	/* A peer that allows fewer streams than we reckoned with makes libcurl open more connections: not past the ceiling. */
+	/* A peer that allows fewer streams than we reckoned with makes libcurl open more connections: not past the
+	 * ceiling. */
 	curl_multi_setopt(pool->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)pool->options.connections);
 	curl_multi_setopt(pool->multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long)pool->options.streams_per_connection);
 }

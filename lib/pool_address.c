@@ -1,6 +1,6 @@
-/* Which addresses an upstream may have when the operator did not name a private host: those that are routed on the public
- * Internet. A name that an outsider controls may resolve to the cloud's metadata service (169.254.169.254) or to a neighbour on the
- * private network; the check stands behind the resolver, where no trick with names reaches.
+/* Which addresses an upstream may have when the operator did not name a private host: those that are routed on the
+ * public Internet. A name that an outsider controls may resolve to the cloud's metadata service (169.254.169.254) or
+ * to a neighbour on the private network; the check stands behind the resolver, where no trick with names reaches.
  *
  * Source: the IANA special-purpose address registries (RFC 6890 and its updates). */
 #include "lib/pool_internal.h"

@@ -1,12 +1,12 @@
-/* One answer's head: libcurl hands it over line by line, interim heads and trailers included; the receiver gets one final head,
- * bounded, without control characters, and only when its framing can be read in one way.
+/* One answer's head: libcurl hands it over line by line, interim heads and trailers included; the receiver gets one
+ * final head, bounded, without control characters, and only when its framing can be read in one way.
  *
  *   status line ─► fields … ─► empty line ─┬─ 1xx: forget it, wait for the next
  *                                          ├─ 101, two lengths, odd coding: garbage
  *                                          └─ 200..599: receiver.head; lines from here on are trailers: dropped
  *
- * libcurl itself reads the framing (RFC 9112, section 6); what it would take leniently is refused here, since the next hop might
- * read it in the other way. */
+ * libcurl itself reads the framing (RFC 9112, section 6); what it would take leniently is refused here, since the next
+ * hop might read it in the other way. */
 #include "lib/pool_internal.h"
 
 #include "lib/clock.h"

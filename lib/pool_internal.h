@@ -32,9 +32,10 @@ struct address;
 struct sockaddr;
 struct pool_trust;
 
-/* One descriptor. Made when libcurl opens it (or first names one that it opened by itself: the resolver's), dead when libcurl closes it.
- * Between calls: `armed` are the events that libevent holds, always at least `wished`; what is armed and not wished is taken
- * back when it fires. With users it is active, without and used it is idle and stands in the pool's idle list. */
+/* One descriptor. Made when libcurl opens it (or first names one that it opened by itself: the resolver's), dead when
+ * libcurl closes it.
+ * Between calls: `armed` are the events that libevent holds, always at least `wished`; what is armed and not wished is
+ * taken back when it fires. With users it is active, without and used it is idle and stands in the pool's idle list. */
 struct pool_socket {
 	unsigned magic;
 	struct pool *pool;
@@ -67,8 +68,8 @@ struct pool_handle {
 enum transfer_state { TRANSFER_WAITING, TRANSFER_RUNNING, TRANSFER_ENDED };
 
 /* One request. Lives from pool_start to the end of the turn in which it is done or cancelled.
- * Between calls: WAITING in pool.waiting without a handle; RUNNING in pool.running (or pool.cancelled) with one, inside the multi;
- * ENDED in pool.ended, without. A state is a place: only pool.c moves it. */
+ * Between calls: WAITING in pool.waiting without a handle; RUNNING in pool.running (or pool.cancelled) with one,
+ * inside the multi; ENDED in pool.ended, without. A state is a place: only pool.c moves it. */
 struct transfer {
 	unsigned magic;
 	struct pool *pool;

@@ -1,18 +1,20 @@
-/* The book of sockets: every descriptor of this pool from the moment libcurl opens it to the moment libcurl closes it, and the
- * events through which the loop tells libcurl about it.
+/* The book of sockets: every descriptor of this pool from the moment libcurl opens it to the moment libcurl closes it,
+ * and the events through which the loop tells libcurl about it.
  *
  *   OPENSOCKET ─► connecting ─► attach ─► active ◄──► idle ─► retired (shut down: age, surplus, the peer closed it)
  *                                                               │ libcurl finds it dead when it looks: the next request, or the sweep
  *                                                               ▼
  *                                                          CLOSESOCKET ─► events deleted at once, freed at the end of the turn
  *
- * Events are removed lazily. libcurl takes its wish for a socket back after each transfer and utters it again for the next; obeying costs
- * four epoll_ctl a request. So an event stays registered until it fires unasked. On an idle connection that firing is news by itself:
- * the peer closed it, or sent what nobody asked for, and it is retired before a request can be lost on it. The event ends in
- * CLOSESOCKET at the latest, before the descriptor's number can be given to another connection.
+ * Events are removed lazily. libcurl takes its wish for a socket back after each transfer and utters it again for the
+ * next; obeying costs four epoll_ctl a request. So an event stays registered until it fires unasked. On an idle
+ * connection that firing is news by itself: the peer closed it, or sent what nobody asked for, and it is retired
+ * before a request can be lost on it. The event ends in CLOSESOCKET at the latest, before the descriptor's number can
+ * be given to another connection.
  *
- * libcurl has no verb to close an idle connection. The sweep is one: a transfer that must open a fresh connection and is
- * refused its socket does nothing but let libcurl look through its cache (at most once a second) and close what is dead. */
+ * libcurl has no verb to close an idle connection. The sweep is one: a transfer that must open a fresh connection and
+ * is refused its socket does nothing but let libcurl look through its cache (at most once a second) and close what is
+ * dead. */
 #include "lib/pool_internal.h"
 
 #include <errno.h>
@@ -59,8 +61,8 @@ static void disarm(struct pool_socket *s, short events)
 static void arm(struct pool_socket *s, short events)
 {
 	events &= (short)~s->armed;
-	/* event_add fails when the kernel refuses a registration (out of memory, fs.epoll.max_user_watches): the transfer then ends at its
-	 * deadline, and the next wish tries again. */
+	/* event_add fails when the kernel refuses a registration (out of memory, fs.epoll.max_user_watches): the
+	 * transfer then ends at its deadline, and the next wish tries again. */
 	if ((events & EV_READ) && event_add(&s->read_event, NULL) == 0)
 		s->armed |= EV_READ;
 	if ((events & EV_WRITE) && event_add(&s->write_event, NULL) == 0)
@@ -104,8 +106,9 @@ static void retire(struct pool_socket *s)
 	tick_soon(s->pool);
 }
 
-/* Whether an idle connection that became readable is dead. Under TLS the bytes may be a late session ticket, and under HTTP/2 a
- * ping: libcurl judges those. In the clear, HTTP/1 bytes that no request asked for must not meet the next one. */
+/* Whether an idle connection that became readable is dead. Under TLS the bytes may be a late session ticket, and under
+ * HTTP/2 a ping: libcurl judges those. In the clear, HTTP/1 bytes that no request asked for must not meet the next
+ * one. */
 static bool is_dead(const struct pool_socket *s)
 {
 	char byte;
@@ -388,7 +391,8 @@ static void on_tick(void *arg)
 		tick_soon(pool);
 }
 
-/* ---- libcurl's timer: its deadline moves at every step of a transfer; the loop's timer moves only when it would fire too late ---- */
+/* ---- libcurl's timer: its deadline moves at every step of a transfer; the loop's timer moves only when it would fire
+ * too late ---- */
 
 static int on_curl_timer(CURLM *multi, long milliseconds, void *arg)
 {

@@ -1,8 +1,9 @@
 /* The certificates that this process trusts, read once and shared by all its connections.
  *
- * Left to itself libcurl reads the system's hundred and forty certificates for every new connection: 57 ms of CPU and 900 KiB each. Here one
- * X509_STORE per file is built at the first use, and each connection's SSL_CTX gets a reference to it (OpenSSL counts them atomically).
- * The shelf below is mutable state of the process, guarded by a mutex that is taken when a pool is born or dies, never per request. */
+ * Left to itself libcurl reads the system's hundred and forty certificates for every new connection: 57 ms of CPU and
+ * 900 KiB each. Here one X509_STORE per file is built at the first use, and each connection's SSL_CTX gets a reference
+ * to it (OpenSSL counts them atomically). The shelf below is mutable state of the process, guarded by a mutex that is
+ * taken when a pool is born or dies, never per request. */
 #include "lib/pool_internal.h"
 
 #include <openssl/err.h>
@@ -37,7 +38,8 @@ static struct pool_trust *read_trust(const char *path, struct log *log)
 	trust->store = X509_STORE_new();
 	CHECK(trust->store != NULL);
 	if (X509_STORE_load_file(trust->store, path) != 1) {
-		/* Every hand-shake will fail with "unable to get local issuer": say why, once, where the operator looks. */
+		/* Every hand-shake will fail with "unable to get local issuer": say why, once, where the operator
+		 * looks. */
 		log_say(log, LOG_ERROR, "ca_file_unreadable",
 			"%s holds no certificate that can be read: no upstream can be verified", path);
 		ERR_clear_error();

@@ -1,13 +1,15 @@
-/* One request through libcurl: what its handle is told, what libcurl calls back, its deadlines, and the name of its end.
+/* One request through libcurl: what its handle is told, what libcurl calls back, its deadlines, and the name of its
+ * end.
  *
- * Nothing is ever sent twice. libcurl repeats a request by itself when a reused connection dies unanswered, when a peer refuses an HTTP/2
- * stream, and when it asks for HTTP/1.1 instead; all of these go through one place, the call before a request is written
- * (CURLOPT_PREREQFUNCTION). The second such call of a transfer that has put a byte on the wire is refused, and the outcome is POOL_RESET: our
- * caller's policy decides. When not a byte was written, libcurl may go on: nobody saw anything. Besides, a large body is given through
- * READFUNCTION without a way to rewind it.
+ * Nothing is ever sent twice. libcurl repeats a request by itself when a reused connection dies unanswered, when a
+ * peer refuses an HTTP/2 stream, and when it asks for HTTP/1.1 instead; all of these go through one place, the call
+ * before a request is written (CURLOPT_PREREQFUNCTION). The second such call of a transfer that has put a byte on the
+ * wire is refused, and the outcome is POOL_RESET: our caller's policy decides. When not a byte was written, libcurl
+ * may go on: nobody saw anything. Besides, a large body is given through READFUNCTION without a way to rewind it.
  *
- * A small body is copied, and goes out in one write with its head (two system calls and one wake-up less); a large one is read from the
- * caller's pieces. Disadvantage: a stream that HTTP/2 refused was certainly not processed, and is reported as POOL_RESET all the same. */
+ * A small body is copied, and goes out in one write with its head (two system calls and one wake-up less); a large one
+ * is read from the caller's pieces. Disadvantage: a stream that HTTP/2 refused was certainly not processed, and is
+ * reported as POOL_RESET all the same. */
 #include "lib/pool_internal.h"
 
 #include <netdb.h>
@@ -194,7 +196,8 @@ static int64_t sooner(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-/* The timer is left alone while it would fire in time: it finds out by itself that its deadline has moved, and is set again. */
+/* The timer is left alone while it would fire in time: it finds out by itself that its deadline has moved, and is set
+ * again. */
 void pool_transfer_watch(struct transfer *t)
 {
 	int64_t at = t->total_deadline;
@@ -242,7 +245,8 @@ static size_t on_header(char *data, size_t size, size_t count, void *arg)
 	return pool_head_line(t, slice_make(data, size * count)) ? size * count : 0;
 }
 
-/* The receiver has taken the piece when it says "no more": the next one is refused, libcurl keeps it, and the peer feels it. */
+/* The receiver has taken the piece when it says "no more": the next one is refused, libcurl keeps it, and the peer
+ * feels it. */
 static size_t on_body(char *data, size_t size, size_t count, void *arg)
 {
 	struct pool_handle *handle = arg;
@@ -495,9 +499,10 @@ static enum pool_outcome outcome_of(const struct transfer *t, CURLcode code)
 	}
 }
 
-/* RFC 9112, section 8: an answer with a length is complete with its last byte, a chunked one with its last chunk (libcurl saw it, or
- * would not say OK). One with neither ends where the peer closes in order: that is all HTTP/1.0 has, and the marker inside a stream
- * must tell the rest. Over TLS an end without close_notify is an error of libcurl's already. */
+/* RFC 9112, section 8: an answer with a length is complete with its last byte, a chunked one with its last chunk
+ * (libcurl saw it, or would not say OK). One with neither ends where the peer closes in order: that is all HTTP/1.0
+ * has, and the marker inside a stream must tell the rest. Over TLS an end without close_notify is an error of
+ * libcurl's already. */
 void pool_transfer_classify(struct transfer *t, CURLcode code)
 {
 	t->result.received = t->received;

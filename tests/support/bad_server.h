@@ -1,7 +1,8 @@
 /* A misbehaving HTTP/1 server for the tests of a client: raw sockets, one thread per connection, each running a script.
  *
- * The first connection runs the first script, and so on; the last script serves all further ones. A step that the peer's
- * leaving interrupts ends the connection. What came in is recorded as it came: how often, how much, in which order. */
+ * The first connection runs the first script, and so on; the last script serves all further ones. A step that the
+ * peer's leaving interrupts ends the connection. What came in is recorded as it came: how often, how much, in which
+ * order. */
 #ifndef SLUICE_TESTS_BAD_SERVER_H
 #define SLUICE_TESTS_BAD_SERVER_H
 

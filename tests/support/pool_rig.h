@@ -1,4 +1,5 @@
-/* What the tests of the pool share: a loop, a pool towards one origin, and calls that remember all that they are told. */
+/* What the tests of the pool share: a loop, a pool towards one origin, and calls that remember all that they are told.
+ *  */
 #ifndef SLUICE_TESTS_POOL_RIG_H
 #define SLUICE_TESTS_POOL_RIG_H
 

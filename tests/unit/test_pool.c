@@ -1,5 +1,4 @@
 /* The pool when all goes well: requests, answers, reuse, the line, pause, cancel, warm-up, ages. */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "lib/base.h"
 #include "tests/support/pool_rig.h"
