@@ -1,0 +1,567 @@
+#include "lib/json_scan.h"
+
+#include "lib/json_level.h"
+#include "lib/json_number.h"
+#include "lib/json_string.h"
+#include "lib/mem.h"
+
+enum { DEFAULT_BYTES = 32 << 20, DEFAULT_NODES = 1000000, DEFAULT_DEPTH = 128 };
+
+/* Where the next byte belongs. */
+enum place {
+	AT_VALUE,  /* a value must come */
+	AT_FIRST,  /* behind '[': a value or ']' */
+	AT_MEMBER, /* behind '{': a name or '}' */
+	AT_NAME,   /* behind a member's comma: a name */
+	AT_COLON,
+	AT_NEXT, /* behind a value in a container: a comma or the end of it */
+	AT_END,  /* behind the whole value */
+	IN_NAME,
+	IN_STRING,
+	IN_NUMBER,
+	IN_WORD,
+	STOPPED,
+};
+
+/* Owned by who made it. Between calls: the outermost levels.open of the `depth` open containers are watched. */
+struct json_scan {
+	const struct json_plan *plan;
+	struct json_scan_options options;
+	enum place place;
+	size_t offset; /* of the piece being fed, in the text */
+	size_t nodes, depth;
+	uint64_t arrays[JSON_SCAN_DEPTH / 64]; /* bit d: the container at depth d is an array */
+	struct json_levels levels;
+	struct json_member *members;
+	char *texts; /* the members' kept text, one after the other */
+
+	int node;                   /* the plan's place for the value that comes or is being read */
+	struct json_member *member; /* that value's, or NULL */
+	size_t keep;                /* how much of its text is kept */
+	size_t start;               /* where the value or name begins */
+	struct json_string string;
+	struct json_number number;
+	const char *word; /* what is left of true, false or null */
+	enum json_member_type word_type;
+
+	bool name_kept; /* the name being read is compared */
+	size_t name_length;
+	char name[JSON_SCAN_NAME];
+
+	struct json_hash *hash; /* NULL: not wanted */
+	enum json_scan_error error;
+	size_t error_offset;
+};
+
+/* What is being fed. */
+struct cursor {
+	const char *from, *at, *end;
+};
+
+static size_t position(const struct json_scan *s, const struct cursor *c)
+{
+	return s->offset + (size_t)(c->at - c->from);
+}
+
+static void fail_at(struct json_scan *s, enum json_scan_error error, size_t offset)
+{
+	s->place = STOPPED;
+	s->error = error;
+	s->error_offset = offset;
+}
+
+static void fail(struct json_scan *s, enum json_scan_error error, const struct cursor *c)
+{
+	fail_at(s, error, position(s, c));
+}
+
+static bool in_array(const struct json_scan *s)
+{
+	return (s->arrays[(s->depth - 1) / 64] >> (s->depth - 1) % 64 & 1) != 0;
+}
+
+/* The level of the innermost container, or NULL when it is not watched. */
+static struct json_level *innermost(const struct json_scan *s)
+{
+	return s->levels.open == s->depth && s->depth > 0 ? &s->levels.levels[s->depth - 1] : NULL;
+}
+
+/* ---- values ------------------------------------------------------------------------------------------------------ */
+
+static struct json_member *member_at(const struct json_scan *s, int node)
+{
+	int path = node == JSON_PLAN_NONE ? JSON_PLAN_NONE : json_plan_path(s->plan, node);
+
+	return path == JSON_PLAN_NONE ? NULL : &s->members[path];
+}
+
+/* A value has ended, the cursor stands behind it: what may come now. */
+static void after_value(struct json_scan *s)
+{
+	s->place = s->depth == 0 ? AT_END : AT_NEXT;
+}
+
+static void end_scalar(struct json_scan *s, enum json_member_type type, const struct cursor *c)
+{
+	if (s->member != NULL)
+		json_member_end(s->member, type, s->start, position(s, c));
+	after_value(s);
+}
+
+static void open_container(struct json_scan *s, bool array, struct cursor *c)
+{
+	size_t depth = s->depth;
+	uint64_t bit = UINT64_C(1) << depth % 64;
+
+	if (depth == s->options.max_depth) {
+		fail(s, JSON_SCAN_ERROR_depth, c);
+		return;
+	}
+	if (s->hash != NULL)
+		json_hash_open(s->hash, array);
+	s->arrays[depth / 64] = array ? s->arrays[depth / 64] | bit : s->arrays[depth / 64] & ~bit;
+	s->depth++;
+	if (s->node != JSON_PLAN_NONE) {
+		json_levels_open(&s->levels, s->node, s->start);
+		s->node = array ? json_plan_element(s->plan, s->node) : JSON_PLAN_NONE;
+	}
+	s->place = array ? AT_FIRST : AT_MEMBER;
+	c->at++;
+}
+
+static void close_level(struct json_scan *s, bool array, size_t end)
+{
+	const struct json_level *level = json_levels_close(&s->levels);
+	struct json_member *member = member_at(s, level->node);
+
+	if (member == NULL)
+		return;
+	member->empty = level->empty;
+	json_member_end(member, array ? JSON_MEMBER_ARRAY : JSON_MEMBER_OBJECT, level->start, end);
+}
+
+static void close_container(struct json_scan *s, struct cursor *c)
+{
+	bool array = in_array(s);
+	bool watched = innermost(s) != NULL;
+	size_t duplicate;
+
+	c->at++;
+	if (s->hash != NULL && !json_hash_close(s->hash, array, &duplicate)) {
+		fail_at(s, JSON_SCAN_ERROR_duplicate, duplicate);
+		return;
+	}
+	s->depth--;
+	if (watched)
+		close_level(s, array, position(s, c));
+	after_value(s);
+}
+
+static void begin_word(struct json_scan *s, enum json_member_type type, const char *word, struct cursor *c)
+{
+	s->word = word + 1;
+	s->word_type = type;
+	s->place = IN_WORD;
+	c->at++;
+}
+
+/* The plain start of a value, once s->node says what it is in the plan. */
+static void begin_value(struct json_scan *s, enum json_scan_error expected, struct cursor *c)
+{
+	char byte = *c->at;
+
+	if (s->nodes == s->options.max_nodes) {
+		fail(s, JSON_SCAN_ERROR_nodes, c);
+		return;
+	}
+	s->nodes++;
+	s->start = position(s, c);
+	s->member = member_at(s, s->node);
+	if (s->member != NULL)
+		json_member_begin(s->member);
+	if (byte == '"') {
+		s->place = IN_STRING;
+		s->keep = s->member == NULL ? 0 : json_plan_keep(s->plan, (size_t)(s->member - s->members));
+		c->at++;
+		if (s->hash != NULL)
+			json_hash_string_start(s->hash);
+	} else if (byte == '{' || byte == '[') {
+		open_container(s, byte == '[', c);
+	} else if (byte == '-' || (byte >= '0' && byte <= '9')) {
+		json_number_start(&s->number, s->member != NULL || s->hash != NULL);
+		s->place = IN_NUMBER;
+	} else if (byte == 't') {
+		begin_word(s, JSON_MEMBER_TRUE, "true", c);
+	} else if (byte == 'f') {
+		begin_word(s, JSON_MEMBER_FALSE, "false", c);
+	} else if (byte == 'n') {
+		begin_word(s, JSON_MEMBER_NULL, "null", c);
+	} else if (byte == '\xEF' && s->start == 0) {
+		fail(s, JSON_SCAN_ERROR_mark, c);
+	} else {
+		fail(s, expected, c);
+	}
+}
+
+static void read_word(struct json_scan *s, struct cursor *c)
+{
+	while (*s->word != '\0' && c->at < c->end) {
+		if (*c->at != *s->word) {
+			fail(s, JSON_SCAN_ERROR_word, c);
+			return;
+		}
+		c->at++;
+		s->word++;
+	}
+	if (*s->word != '\0')
+		return;
+	if (s->hash != NULL)
+		json_hash_word(s->hash, s->word_type == JSON_MEMBER_TRUE    ? 't'
+					: s->word_type == JSON_MEMBER_FALSE ? 'f'
+									    : 'n');
+	end_scalar(s, s->word_type, c);
+}
+
+static void end_number(struct json_scan *s, const struct cursor *c)
+{
+	if (s->member != NULL)
+		s->member->whole = json_number_integer(&s->number, &s->member->integer);
+	if (s->hash != NULL)
+		json_hash_number(s->hash, &s->number);
+	end_scalar(s, JSON_MEMBER_NUMBER, c);
+}
+
+static void read_number(struct json_scan *s, struct cursor *c)
+{
+	if (!json_number_next(&s->number, &c->at, c->end))
+		fail(s, JSON_SCAN_ERROR_number, c);
+	else if (c->at < c->end)
+		end_number(s, c);
+}
+
+/* ---- strings and names ------------------------------------------------------------------------------------------- */
+
+static void fail_string(struct json_scan *s, enum json_string_event event, const struct cursor *c)
+{
+	fail(s,
+	     event == JSON_STRING_BAD_ESCAPE       ? JSON_SCAN_ERROR_escape
+	     : event == JSON_STRING_LONE_SURROGATE ? JSON_SCAN_ERROR_surrogate
+	     : event == JSON_STRING_CONTROL        ? JSON_SCAN_ERROR_control
+						   : JSON_SCAN_ERROR_utf8,
+	     c);
+}
+
+static void read_string(struct json_scan *s, struct cursor *c)
+{
+	struct slice run;
+	enum json_string_event event;
+
+	while ((event = json_string_next(&s->string, &c->at, c->end, &run)) == JSON_STRING_RUN) {
+		if (s->member != NULL)
+			json_member_append(s->member, run, s->keep);
+		if (s->hash != NULL)
+			json_hash_bytes(s->hash, run);
+	}
+	if (event == JSON_STRING_MORE)
+		return;
+	if (event != JSON_STRING_END) {
+		fail_string(s, event, c);
+		return;
+	}
+	if (s->hash != NULL)
+		json_hash_string_end(s->hash);
+	end_scalar(s, JSON_MEMBER_STRING, c);
+}
+
+static void begin_name(struct json_scan *s, struct cursor *c)
+{
+	struct json_level *level = innermost(s);
+
+	s->start = position(s, c);
+	s->name_kept = level != NULL && json_plan_has_names(s->plan, level->node);
+	s->name_length = 0;
+	if (level != NULL)
+		level->empty = false;
+	if (s->hash != NULL)
+		json_hash_name_start(s->hash, s->start);
+	s->place = IN_NAME;
+	c->at++;
+}
+
+/* The name is whole: is it new here, and what is its value in the plan? */
+static bool judge_name(struct json_scan *s)
+{
+	enum json_level_verdict verdict = json_levels_name(&s->levels, slice_make(s->name, s->name_length), &s->node);
+
+	if (verdict != JSON_LEVEL_NEW)
+		fail_at(s, verdict == JSON_LEVEL_FULL ? JSON_SCAN_ERROR_names : JSON_SCAN_ERROR_duplicate, s->start);
+	return verdict == JSON_LEVEL_NEW;
+}
+
+static bool keep_name(struct json_scan *s, struct slice run)
+{
+	if (run.len > sizeof(s->name) - s->name_length)
+		return false;
+	memcpy(s->name + s->name_length, run.data, run.len);
+	s->name_length += run.len;
+	return true;
+}
+
+static void read_name(struct json_scan *s, struct cursor *c)
+{
+	struct slice run;
+	enum json_string_event event;
+
+	while ((event = json_string_next(&s->string, &c->at, c->end, &run)) == JSON_STRING_RUN) {
+		if (s->name_kept && !keep_name(s, run)) {
+			fail_at(s, JSON_SCAN_ERROR_long_name, s->start);
+			return;
+		}
+		if (s->hash != NULL)
+			json_hash_bytes(s->hash, run);
+	}
+	if (event == JSON_STRING_MORE)
+		return;
+	if (event != JSON_STRING_END) {
+		fail_string(s, event, c);
+		return;
+	}
+	s->node = JSON_PLAN_NONE;
+	if (s->name_kept && !judge_name(s))
+		return;
+	if (s->hash != NULL)
+		json_hash_name_end(s->hash);
+	s->place = AT_COLON;
+}
+
+/* ---- between the values ------------------------------------------------------------------------------------------ */
+
+static void read_first(struct json_scan *s, struct cursor *c)
+{
+	struct json_level *level = innermost(s);
+
+	if (*c->at == ']') {
+		close_container(s, c);
+		return;
+	}
+	if (level != NULL)
+		level->empty = false;
+	begin_value(s, JSON_SCAN_ERROR_first, c);
+}
+
+static void read_next(struct json_scan *s, struct cursor *c)
+{
+	bool array = in_array(s);
+
+	if (*c->at == ',') {
+		struct json_level *level = innermost(s);
+		c->at++;
+		s->place = array ? AT_VALUE : AT_NAME;
+		s->node = array && level != NULL ? json_plan_element(s->plan, level->node) : JSON_PLAN_NONE;
+	} else if (*c->at == (array ? ']' : '}')) {
+		close_container(s, c);
+	} else {
+		fail(s, array ? JSON_SCAN_ERROR_array : JSON_SCAN_ERROR_object, c);
+	}
+}
+
+static void read_member(struct json_scan *s, struct cursor *c)
+{
+	if (*c->at == '"')
+		begin_name(s, c);
+	else if (*c->at == '}' && s->place == AT_MEMBER)
+		close_container(s, c);
+	else
+		fail(s, s->place == AT_MEMBER ? JSON_SCAN_ERROR_member : JSON_SCAN_ERROR_name, c);
+}
+
+static void read_colon(struct json_scan *s, struct cursor *c)
+{
+	if (*c->at != ':') {
+		fail(s, JSON_SCAN_ERROR_colon, c);
+		return;
+	}
+	c->at++;
+	s->place = AT_VALUE;
+}
+
+static void skip_blanks(struct cursor *c)
+{
+	while (c->at < c->end && (*c->at == ' ' || *c->at == '\n' || *c->at == '\r' || *c->at == '\t'))
+		c->at++;
+}
+
+/* The next byte is no blank. */
+static void read_between(struct json_scan *s, struct cursor *c)
+{
+	switch (s->place) {
+	case AT_VALUE:
+		begin_value(s, JSON_SCAN_ERROR_value, c);
+		break;
+	case AT_FIRST:
+		read_first(s, c);
+		break;
+	case AT_MEMBER:
+	case AT_NAME:
+		read_member(s, c);
+		break;
+	case AT_COLON:
+		read_colon(s, c);
+		break;
+	case AT_NEXT:
+		read_next(s, c);
+		break;
+	default:
+		fail(s, JSON_SCAN_ERROR_trailing, c);
+		break;
+	}
+}
+
+static void read_all(struct json_scan *s, struct cursor *c)
+{
+	while (c->at < c->end && s->place != STOPPED) {
+		switch (s->place) {
+		case IN_NAME:
+			read_name(s, c);
+			break;
+		case IN_STRING:
+			read_string(s, c);
+			break;
+		case IN_NUMBER:
+			read_number(s, c);
+			break;
+		case IN_WORD:
+			read_word(s, c);
+			break;
+		default:
+			skip_blanks(c);
+			if (c->at < c->end)
+				read_between(s, c);
+			break;
+		}
+	}
+}
+
+/* ---- what others call -------------------------------------------------------------------------------------------- */
+
+struct json_scan *json_scan_new(const struct json_plan *plan, const struct json_scan_options *options)
+{
+	struct json_scan *s = mem_new(sizeof(*s));
+	size_t count = json_plan_count(plan), room = 0;
+
+	s->plan = plan;
+	if (options != NULL)
+		s->options = *options;
+	CHECK(s->options.max_depth <= JSON_SCAN_DEPTH);
+	s->options.max_bytes = s->options.max_bytes == 0 ? DEFAULT_BYTES : s->options.max_bytes;
+	s->options.max_nodes = s->options.max_nodes == 0 ? DEFAULT_NODES : s->options.max_nodes;
+	s->options.max_depth = s->options.max_depth == 0 ? DEFAULT_DEPTH : s->options.max_depth;
+	json_levels_init(&s->levels, plan);
+	s->members = mem_new_array(count, sizeof(*s->members));
+	for (size_t i = 0; i < count; i++)
+		room += json_plan_keep(plan, i);
+	s->texts = mem_new(room + 1);
+	s->hash = s->options.hash ? json_hash_new() : NULL;
+	json_scan_reset(s);
+	return s;
+}
+
+void json_scan_free(struct json_scan **scan)
+{
+	struct json_scan *s = *scan;
+
+	if (s == NULL)
+		return;
+	json_hash_free(&s->hash);
+	mem_free(s->texts);
+	mem_free(s->members);
+	json_levels_free(&s->levels);
+	mem_free(s);
+	*scan = NULL;
+}
+
+void json_scan_reset(struct json_scan *s)
+{
+	size_t room = 0;
+
+	s->place = AT_VALUE;
+	s->offset = s->nodes = s->depth = 0;
+	json_levels_reset(&s->levels);
+	s->node = JSON_PLAN_ROOT;
+	s->string = (struct json_string){ .place = JSON_STRING_PLAIN };
+	s->error = JSON_SCAN_ERROR_none;
+	s->error_offset = 0;
+	for (size_t i = 0; i < json_plan_count(s->plan); i++) {
+		json_member_reset(&s->members[i], s->texts + room);
+		room += json_plan_keep(s->plan, i);
+	}
+	if (s->hash != NULL)
+		json_hash_reset(s->hash);
+}
+
+static enum json_scan_state state(const struct json_scan *s)
+{
+	return s->place == STOPPED ? JSON_SCAN_FAILED : s->place == AT_END ? JSON_SCAN_WHOLE : JSON_SCAN_MORE;
+}
+
+enum json_scan_state json_scan_feed(struct json_scan *s, struct slice piece)
+{
+	struct slice fits = slice_first(piece, s->options.max_bytes - s->offset);
+	struct cursor c = { fits.data, fits.data, fits.data + fits.len };
+
+	if (s->place == STOPPED || piece.len == 0)
+		return state(s);
+	read_all(s, &c);
+	s->offset += fits.len;
+	if (s->place != STOPPED && fits.len < piece.len)
+		fail_at(s, JSON_SCAN_ERROR_bytes, s->offset);
+	return state(s);
+}
+
+enum json_scan_state json_scan_finish(struct json_scan *s)
+{
+	struct cursor c = { NULL, NULL, NULL };
+
+	if (s->place == IN_NUMBER && s->depth == 0 && json_number_whole(&s->number))
+		end_number(s, &c);
+	if (s->place != AT_END && s->place != STOPPED)
+		fail_at(s, JSON_SCAN_ERROR_truncated, s->offset);
+	return state(s);
+}
+
+const struct json_member *json_scan_member(const struct json_scan *s, size_t path)
+{
+	CHECK(path < json_plan_count(s->plan));
+	return &s->members[path];
+}
+
+enum json_scan_error json_scan_error(const struct json_scan *s, size_t *offset)
+{
+	*offset = s->error_offset;
+	return s->error;
+}
+
+const char *json_scan_error_text(enum json_scan_error error)
+{
+#define JSON_SCAN_ERROR_TEXT(name, text) text,
+	static const char *const texts[] = { JSON_SCAN_ERRORS(JSON_SCAN_ERROR_TEXT) };
+#undef JSON_SCAN_ERROR_TEXT
+
+	CHECK((size_t)error < ARRAY_LENGTH(texts));
+	return texts[error];
+}
+
+size_t json_scan_bytes(const struct json_scan *s)
+{
+	return s->offset;
+}
+
+size_t json_scan_nodes(const struct json_scan *s)
+{
+	return s->nodes;
+}
+
+bool json_scan_hash(struct json_scan *s, unsigned char digest[JSON_HASH_SIZE])
+{
+	return s->hash != NULL && s->place == AT_END && json_hash_finish(s->hash, digest);
+}

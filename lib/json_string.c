@@ -1,0 +1,258 @@
+#include "lib/json_string.h"
+
+#if defined(__SSE2__) && !defined(JSON_STRING_PORTABLE)
+#include <emmintrin.h>
+
+/* How many of the bytes before `end` are plain ASCII of a string. A signed comparison with a blank finds control bytes
+ * and bytes above 127 at once. */
+static const char *skip_ascii(const char *at, const char *end)
+{
+	const __m128i quote = _mm_set1_epi8('"'), backslash = _mm_set1_epi8('\\'), blank = _mm_set1_epi8(' ');
+
+	for (; end - at >= 16; at += 16) {
+		__m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
+		__m128i found =
+			_mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(bytes, quote), _mm_cmpeq_epi8(bytes, backslash)),
+				     _mm_cmplt_epi8(bytes, blank));
+		unsigned mask = (unsigned)_mm_movemask_epi8(found);
+		if (mask != 0)
+			return at + __builtin_ctz(mask);
+	}
+	while (at < end && (signed char)*at >= ' ' && *at != '"' && *at != '\\')
+		at++;
+	return at;
+}
+#else
+/* Eight bytes at a time; the test for a zero byte is from "Bit Twiddling Hacks" (S. E. Anderson). It may only err by
+ * stopping too early, and then the loop behind it decides. */
+static const char *skip_ascii(const char *at, const char *end)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
+
+	while (at < end) {
+		for (; end - at >= 8; at += 8) {
+			uint64_t word;
+			memcpy(&word, at, sizeof(word));
+			uint64_t quote = word ^ ones * '"', backslash = word ^ ones * '\\';
+			if (((word | (word - ones * ' ') | (quote - ones) | (backslash - ones)) & tops) != 0)
+				break;
+		}
+		for (int i = 0; i < 8 && at < end; i++, at++)
+			if ((signed char)*at < ' ' || *at == '"' || *at == '\\')
+				return at;
+	}
+	return at;
+}
+#endif
+
+/* How long a character is, by its first byte (RFC 3629 section 4), and what its second byte may be; 0: it cannot begin
+ * one. */
+static unsigned sequence(unsigned char first, unsigned char *low, unsigned char *high)
+{
+	*low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
+	*high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
+	if (first < 0xC2 || first > 0xF4)
+		return 0;
+	return first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+}
+
+/* Passes whole, well-formed characters beyond ASCII; stops before anything else, or what the piece cuts off. */
+static const char *skip_characters(const char *at, const char *end)
+{
+	while (at < end && (signed char)*at < 0) {
+		unsigned char low, high;
+		unsigned length = sequence((unsigned char)at[0], &low, &high);
+		if (length == 0 || end - at < (ptrdiff_t)length)
+			break;
+		if ((unsigned char)at[1] < low || (unsigned char)at[1] > high)
+			break;
+		if ((length > 2 && ((unsigned char)at[2] & 0xC0) != 0x80) ||
+		    (length > 3 && ((unsigned char)at[3] & 0xC0) != 0x80))
+			break;
+		at += length;
+	}
+	return at;
+}
+
+static const char *skip_plain(const char *at, const char *end)
+{
+	const char *from;
+
+	do {
+		at = skip_ascii(at, end);
+		from = at;
+		at = skip_characters(at, end);
+	} while (at != from);
+	return at;
+}
+
+static enum json_string_event run_of(struct json_string *s, size_t length, struct slice *run)
+{
+	*run = slice_make(s->decoded, length);
+	return JSON_STRING_RUN;
+}
+
+/* One byte of a character that could not be passed whole. */
+static enum json_string_event take_byte(struct json_string *s, const char **at, struct slice *run)
+{
+	s->decoded[0] = *(*at)++;
+	return run_of(s, 1, run);
+}
+
+static enum json_string_event take_special(struct json_string *s, const char **at, struct slice *run)
+{
+	unsigned char byte = (unsigned char)**at;
+
+	if (byte == '"') {
+		++*at;
+		return JSON_STRING_END;
+	}
+	if (byte < ' ')
+		return JSON_STRING_CONTROL;
+	unsigned length = sequence(byte, &s->low, &s->high);
+	if (length == 0)
+		return JSON_STRING_BAD_UTF8;
+	s->left = length - 1;
+	s->place = JSON_STRING_CONTINUATION;
+	return take_byte(s, at, run);
+}
+
+static enum json_string_event take_continuation(struct json_string *s, const char **at, struct slice *run)
+{
+	unsigned char byte = (unsigned char)**at;
+
+	if (byte < s->low || byte > s->high)
+		return JSON_STRING_BAD_UTF8;
+	s->low = 0x80;
+	s->high = 0xBF;
+	if (--s->left == 0)
+		s->place = JSON_STRING_PLAIN;
+	return take_byte(s, at, run);
+}
+
+/* The character behind a backslash; 'u' announces four digits and gives no run yet (MORE). */
+static enum json_string_event take_escape(struct json_string *s, const char **at, struct slice *run)
+{
+	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+	const char *found;
+
+	if (**at == 'u') {
+		++*at;
+		s->place = JSON_STRING_HEX;
+		s->left = 4;
+		s->unit = 0;
+		return JSON_STRING_MORE;
+	}
+	found = memchr(from, **at, sizeof(from) - 1);
+	if (found == NULL)
+		return JSON_STRING_BAD_ESCAPE;
+	s->decoded[0] = to[found - from];
+	++*at;
+	s->place = JSON_STRING_PLAIN;
+	return run_of(s, 1, run);
+}
+
+static enum json_string_event give_character(struct json_string *s, uint32_t code, struct slice *run)
+{
+	s->place = JSON_STRING_PLAIN;
+	s->surrogate = 0;
+	if (code < 0x80) {
+		s->decoded[0] = (char)code;
+		return run_of(s, 1, run);
+	}
+	unsigned length = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+	for (unsigned i = length - 1; i > 0; i--, code >>= 6)
+		s->decoded[i] = (char)(0x80 | (code & 0x3F));
+	s->decoded[0] = (char)((0xF00u >> length & 0xFF) | code);
+	return run_of(s, length, run);
+}
+
+static int hex_value(unsigned char byte)
+{
+	if (byte >= '0' && byte <= '9')
+		return byte - '0';
+	byte |= 0x20;
+	return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
+}
+
+/* One of the four digits; MORE until a character is whole. A lone surrogate is told at the digit that makes it sure. */
+static enum json_string_event take_hex(struct json_string *s, const char **at, struct slice *run)
+{
+	int digit = hex_value((unsigned char)**at);
+
+	if (digit < 0)
+		return JSON_STRING_BAD_ESCAPE;
+	s->unit = s->unit << 4 | (uint32_t)digit;
+	if (s->left > 1) {
+		s->left--;
+		++*at;
+		return JSON_STRING_MORE;
+	}
+	bool high = s->unit >= 0xD800 && s->unit < 0xDC00, low = s->unit >= 0xDC00 && s->unit < 0xE000;
+	if (low != (s->surrogate != 0))
+		return JSON_STRING_LONE_SURROGATE;
+	++*at;
+	if (high) {
+		s->surrogate = s->unit;
+		s->place = JSON_STRING_PAIR;
+		return JSON_STRING_MORE;
+	}
+	return give_character(s, low ? 0x10000 + ((s->surrogate - 0xD800) << 10) + (s->unit - 0xDC00) : s->unit, run);
+}
+
+static enum json_string_event take_pair(struct json_string *s, const char **at)
+{
+	bool escape = s->place == JSON_STRING_PAIR_ESCAPE;
+
+	if (**at != (escape ? 'u' : '\\'))
+		return JSON_STRING_LONE_SURROGATE;
+	++*at;
+	s->place = escape ? JSON_STRING_HEX : JSON_STRING_PAIR_ESCAPE;
+	s->left = 4;
+	s->unit = 0;
+	return JSON_STRING_MORE;
+}
+
+static enum json_string_event take_plain(struct json_string *s, const char **at, const char *end, struct slice *run)
+{
+	const char *from = *at;
+
+	*at = skip_plain(from, end);
+	if (*at != from) {
+		*run = slice_make(from, (size_t)(*at - from));
+		return JSON_STRING_RUN;
+	}
+	if (**at == '\\') {
+		++*at;
+		s->place = JSON_STRING_ESCAPE;
+		return JSON_STRING_MORE;
+	}
+	return take_special(s, at, run);
+}
+
+enum json_string_event json_string_next(struct json_string *s, const char **at, const char *end, struct slice *run)
+{
+	enum json_string_event event = JSON_STRING_MORE;
+
+	while (event == JSON_STRING_MORE && *at < end) {
+		switch (s->place) {
+		case JSON_STRING_PLAIN:
+			event = take_plain(s, at, end, run);
+			break;
+		case JSON_STRING_CONTINUATION:
+			event = take_continuation(s, at, run);
+			break;
+		case JSON_STRING_ESCAPE:
+			event = take_escape(s, at, run);
+			break;
+		case JSON_STRING_HEX:
+			event = take_hex(s, at, run);
+			break;
+		case JSON_STRING_PAIR:
+		case JSON_STRING_PAIR_ESCAPE:
+			event = take_pair(s, at);
+			break;
+		}
+	}
+	return event;
+}
