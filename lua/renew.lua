@@ -1,0 +1,33 @@
+#!lua flags=allow-oom
+-- Renews many leases of one set.
+--
+-- KEYS   [1] ZSET: id -> when the lease ends; negative: a tombstone
+-- ARGV   now ('' = Redis' clock) | lease, microseconds | ids, at most 1000
+-- Reply  how many of them Redis did not know
+--
+-- A lease that Redis does not know is written again: a Redis that came back empty, or that nobody could reach for a while, must not end
+-- every stream of the fleet. A tombstone stays one: its call was settled, and this renewal was late. GT: a late one never shortens a lease.
+-- A renewal that overtakes neither (it was sent before the settle, came after, and the settle left no tombstone) costs a place for one lease; the caller lets
+-- settle leave one whenever a renewal is unanswered.
+-- Atomic: everything. Expires: lease + 60 s, raised only. Calls: TIME ZMSCORE ZADD PEXPIRE(2).
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+local lease, ends, unknown = tonumber(ARGV[2]), nil, 0
+ends = string.format('%.0f', now + lease)
+local add = {}
+for i, score in ipairs(redis.call('ZMSCORE', KEYS[1], unpack(ARGV, 3))) do
+  if not score then unknown = unknown + 1 end
+  if not score or tonumber(score) >= 0 then
+    add[#add + 1] = ends
+    add[#add + 1] = ARGV[i + 2]
+  end
+end
+if #add > 0 then
+  redis.call('ZADD', KEYS[1], 'GT', unpack(add))
+  local ms = string.format('%.0f', math.ceil((lease + 60000000) / 1000))
+  if redis.call('PEXPIRE', KEYS[1], ms, 'GT') == 0 then redis.call('PEXPIRE', KEYS[1], ms, 'NX') end
+end
+return unknown

@@ -1,0 +1,145 @@
+#!lua flags=allow-oom
+-- Settles one attempt, exactly once: ends its lease, gives back what it did not use and charges what it used beyond its reservation.
+--
+-- KEYS   [1] ZSET: the proof, as in admit; then the other scopes' sets of leases; then one HASH per group of buckets, and one per log
+-- ARGV   now ('' = Redis' clock) | id | lease | again (1: a settle of this id was sent before) | trace (1: something sent for this id was never
+--        answered) | reserved at ('' = the answer to admit was lost) | number of other lease sets | number of q | number of logs, then
+--        for each q: nb, then nb times (field, change, roof); for each log: change, hold, width
+--        change = charge of the true use − charge reserved; roof = capacity + period: a bucket is never further ahead of now than that.
+-- Reply  {1 = settled now | 0 = nothing was open, now, the debt forgiven per bucket in microseconds}
+--
+-- What is known of the id decides, and it is in one of three states: a lease, a tombstone, nothing.
+--   lease      open: settle it. It becomes nothing, or a tombstone if a stray command for it may still come (again, trace, answer lost)
+--   tombstone  done already, or never to be admitted: nothing happens. Twice is once.
+--   nothing    `again` or reservation unknown: done already, or admit has not come yet: leave a tombstone (60 s), so that it will find it.
+--              else: we know that it was admitted and never settled, so its lease ended and was removed while the call lived on (no renewal came
+--              through): settle it all the same, and leave a tombstone for the repeats. Only when this first settle was lost as well do the charges stay
+--              as they were reserved.
+-- Refund: subtracts, and stops at full. A reservation older than the last moment the bucket was full gives nothing back: that has refilled already.
+--   In a log it goes to its own slice, if that still counts. Overrun: becomes debt, at most one period; in a log it counts from now.
+-- Full memory does not stop it (allow-oom): a refund that is refused leaks. Expires as in admit. Atomic: everything.
+-- Calls: TIME, ZSCORE, ZREM or ZADD + PEXPIRE per lease set; HMGET HSET PEXPIRE per q; ≤ 5 per log.
+local call, floor, max = redis.call, math.floor, math.max
+local now = tonumber(ARGV[1])
+if not now then
+  local time = call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+local id, lease, again, trace, reserved = ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5] == '1', tonumber(ARGV[6])
+local sets, groups, logs = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+
+local function int(x) return string.format('%.0f', x) end
+local function keep(key, us)
+  local ms = int(math.ceil(us / 1000))
+  if call('PEXPIRE', key, ms, 'GT') == 0 then call('PEXPIRE', key, ms, 'NX') end
+end
+
+local ends = tonumber(call('ZSCORE', KEYS[1], id) or nil)
+if ends and ends < 0 then return {0, now} end
+
+local open = ends or (reserved and not again)
+if open and ends and not (again or trace or not reserved) then
+  call('ZREM', KEYS[1], id)
+else
+  call('ZADD', KEYS[1], '-' .. int(now + 60000000), id)
+  keep(KEYS[1], lease + 60000000)
+end
+for i = 1, sets do call('ZREM', KEYS[1 + i], id) end
+if not open then return {0, now} end
+reserved = reserved or ends - lease -- a lease whose admission was never answered was never renewed
+
+local reply, at, key = {1, now}, 10, 1 + sets
+
+local function change_bucket(set, name, tat, full, change, roof) -- returns the new tat, or nil when nothing changes
+  if tat <= now then tat, full = now, now end
+  local forgiven, new = 0, nil
+  if change > 0 then
+    new = tat + change
+    local top = max(tat, now + roof)
+    if new > top then new, forgiven = top, new - top end
+    if full == now then set[#set + 1] = name .. ':f'; set[#set + 1] = int(now) end
+  elseif change < 0 and tat > now and reserved >= full then
+    new = tat + change
+    if new <= now then
+      new = now
+      set[#set + 1] = name .. ':f'; set[#set + 1] = int(now)
+    end
+  end
+  if new then set[#set + 1] = name; set[#set + 1] = int(new) end
+  reply[#reply + 1] = forgiven
+  return new
+end
+
+for _ = 1, groups do
+  key = key + 1
+  local q, nb, names, set, latest = KEYS[key], tonumber(ARGV[at]), {}, {}, now
+  for i = 1, nb do
+    local name = ARGV[at + 3 * i - 2]
+    names[2 * i - 1], names[2 * i] = name, name .. ':f'
+  end
+  local r = call('HMGET', q, unpack(names))
+  for i = 1, nb do
+    local new = change_bucket(set, ARGV[at + 3 * i - 2], tonumber(r[2 * i - 1] or 0), tonumber(r[2 * i] or 0),
+      tonumber(ARGV[at + 3 * i - 1]), tonumber(ARGV[at + 3 * i]))
+    if new then latest = max(latest, new) end
+  end
+  if #set > 0 then
+    call('HSET', q, unpack(set))
+    keep(q, latest - now + 1000000)
+  end
+  at = at + 1 + 3 * nb
+end
+
+local function refund_log(log, change, width) -- to the slice of the reservation
+  local slot = int(floor(reserved / width))
+  local r = call('HMGET', log, 'sum', 'lo', 'born', slot)
+  if not r[4] or reserved < tonumber(r[3]) or tonumber(slot) < tonumber(r[2]) then return end
+  local last, n = r[4]:match('^(%d+) (%d+)$')
+  local back = math.min(-change, tonumber(n))
+  call('HSET', log, slot, last .. ' ' .. int(n - back), 'sum', int(r[1] - back))
+end
+
+local function forget(log, lo, hi, hold) -- slices that no longer count: what they held, the first that does and when it falls out
+  local names, gone, held = {}, {}, 0
+  for i = lo, hi do names[#names + 1] = int(i) end
+  local first, due
+  for i, value in ipairs(call('HMGET', log, unpack(names))) do
+    if value then
+      local last, n = value:match('^(%d+) (%d+)$')
+      if last + hold > now then first, due = lo + i - 1, last + hold; break end
+      held = held + n
+      gone[#gone + 1] = names[i]
+    end
+  end
+  if #gone > 0 then call('HDEL', log, unpack(gone)) end
+  return held, first, due
+end
+
+local function overrun_log(log, change, hold, width) -- to the slice of now
+  local slot = floor(now / width)
+  local r = call('HMGET', log, 'sum', 'lo', 'hi', 'due', 'last', 'born', int(slot))
+  local sum, lo, hi, due = tonumber(r[1] or 0), tonumber(r[2] or 0), tonumber(r[3] or -1), tonumber(r[4] or 0)
+  local last, born, here = tonumber(r[5] or 0), tonumber(r[6] or 0), r[7]
+  if hi > slot then slot = hi; here = call('HGET', log, int(slot)) end
+  if lo <= hi and now >= due then
+    local held, first
+    held, first, due = forget(log, lo, hi, hold)
+    sum = sum - held
+    if first then lo = first else hi = -1 end
+  end
+  if lo > hi then lo, born, here = slot, now, false end
+  local n = here and tonumber(here:match(' (%d+)$')) or 0
+  last = max(last, now)
+  if lo == slot then due = last + hold end
+  call('HSET', log, int(slot), int(last) .. ' ' .. int(n + change), 'sum', int(sum + change), 'lo', int(lo), 'hi', int(slot),
+    'due', int(due), 'last', int(last), 'born', int(born))
+  keep(log, hold + 1000000)
+end
+
+for _ = 1, logs do
+  key = key + 1
+  local change, hold, width = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  if change < 0 then refund_log(KEYS[key], change, width) elseif change > 0 then overrun_log(KEYS[key], change, hold, width) end
+  at = at + 3
+end
+return reply
