@@ -29,10 +29,12 @@ struct limiter_log {
 int64_t limiter_limits_charge(const struct limit *, enum limit_kind, int64_t cost);
 struct limiter_bucket limiter_limits_bucket(const struct limit *, enum limit_kind);
 struct limiter_log limiter_limits_log(enum limit_kind);
-bool limiter_limits_has_log(const struct limit *, enum limit_kind);  /* strict tokens */
-bool limiter_limits_refunds(const struct limit *, enum limit_kind);  /* all but strict requests */
-int64_t limiter_limits_most(const struct limit *, enum limit_kind);  /* the largest cost that can ever be admitted */
-int64_t limiter_limits_room(const struct limit *, enum limit_kind, int64_t backlog); /* the largest cost that the bucket takes now */
-int64_t limiter_limits_cost(const struct limit *, enum limit_kind, int64_t microseconds); /* the count that a charge stands for, rounded down */
+bool limiter_limits_has_log(const struct limit *, enum limit_kind); /* strict tokens */
+bool limiter_limits_refunds(const struct limit *, enum limit_kind); /* all but strict requests */
+int64_t limiter_limits_most(const struct limit *, enum limit_kind); /* the largest cost that can ever be admitted */
+int64_t limiter_limits_room(const struct limit *, enum limit_kind,
+			    int64_t backlog); /* the largest cost that the bucket takes now */
+int64_t limiter_limits_cost(const struct limit *, enum limit_kind,
+			    int64_t microseconds); /* the count that a charge stands for, rounded down */
 
 #endif

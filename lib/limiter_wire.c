@@ -43,7 +43,8 @@ static int64_t cost_of(const struct limiter_ask *ask, int scope, enum limit_kind
 }
 
 /* In the order of ARGV. What costs nothing is left out, but for the first scope, whose state is reported. */
-static size_t list_rows(const struct limiter_ask *ask, int scope, bool reported, enum row_what what, struct row row[LIMIT_COUNT])
+static size_t list_rows(const struct limiter_ask *ask, int scope, bool reported, enum row_what what,
+			struct row row[LIMIT_COUNT])
 {
 	const struct limits *limits = ask->scope[scope].limits;
 	size_t count = 0;
@@ -121,7 +122,8 @@ static void put_known(struct limiter_wire *wire, int64_t value, int64_t unknown)
 		put_int(wire, value);
 }
 
-static void put_key(struct limiter_wire *wire, const struct limiter_ask *ask, int scope, struct slice suffix, struct slice limit)
+static void put_key(struct limiter_wire *wire, const struct limiter_ask *ask, int scope, struct slice suffix,
+		    struct slice limit)
 {
 	static const char *const prefix[LIMITER_SCOPES] = { "sluice:{t:", "sluice:{m:", "sluice:{u:" };
 	CHECK(wire->keys < ARRAY_LENGTH(wire->key));
@@ -154,7 +156,8 @@ static void start(struct limiter_wire *wire, const struct limiter_ask *ask, int6
 
 /* ---- admit ------------------------------------------------------------------ */
 
-static void put_buckets(struct limiter_wire *wire, const struct limiter_ask *ask, int scope, const struct row *row, size_t count)
+static void put_buckets(struct limiter_wire *wire, const struct limiter_ask *ask, int scope, const struct row *row,
+			size_t count)
 {
 	const struct limit *of = ask->scope[scope].limits->of;
 	if (count > 0)
@@ -167,7 +170,8 @@ static void put_buckets(struct limiter_wire *wire, const struct limiter_ask *ask
 		put_int(wire, limiter_limits_bucket(&of[row[i].kind], row[i].kind).capacity);
 }
 
-static void put_logs(struct limiter_wire *wire, const struct limiter_ask *ask, int scope, const struct row *row, size_t count)
+static void put_logs(struct limiter_wire *wire, const struct limiter_ask *ask, int scope, const struct row *row,
+		     size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		struct limiter_log log = limiter_limits_log(row[i].kind);
@@ -195,7 +199,8 @@ static void put_scope(struct limiter_wire *wire, const struct limiter_ask *ask, 
 	put_logs(wire, ask, scope, log, logs);
 }
 
-void limiter_wire_admit(struct limiter_wire *wire, const struct limiter_ask *ask, int64_t lease, int64_t hold, int64_t now)
+void limiter_wire_admit(struct limiter_wire *wire, const struct limiter_ask *ask, int64_t lease, int64_t hold,
+			int64_t now)
 {
 	start(wire, ask, now);
 	put_int(wire, lease);
@@ -218,7 +223,8 @@ static void put_sets(struct limiter_wire *wire, const struct limiter_ask *ask)
 }
 
 /* True use against what was reserved, in this limit; 0 when nothing changes. */
-static int64_t true_cost(const struct limiter_ask *ask, int scope, enum limit_kind kind, const struct limiter_used *used)
+static int64_t true_cost(const struct limiter_ask *ask, int scope, enum limit_kind kind,
+			 const struct limiter_used *used)
 {
 	if (limit_unit_of(kind) == LIMIT_TOKENS)
 		return used->tokens;
@@ -230,8 +236,8 @@ struct change {
 	int64_t by;
 };
 
-static size_t list_changes(const struct limiter_ask *ask, int scope, const struct limiter_used *used, enum row_what what,
-			   struct change change[LIMIT_COUNT])
+static size_t list_changes(const struct limiter_ask *ask, int scope, const struct limiter_used *used,
+			   enum row_what what, struct change change[LIMIT_COUNT])
 {
 	size_t count = 0;
 	for (int k = 0; k < LIMIT_COUNT; k++) {
@@ -240,7 +246,8 @@ static size_t list_changes(const struct limiter_ask *ask, int scope, const struc
 			continue;
 		if (what == ROW_LOG && !limiter_limits_has_log(limit, k))
 			continue;
-		int64_t reserved = cost_of(ask, scope, k), spent = true_cost(ask, scope, k, used), by = spent - reserved;
+		int64_t reserved = cost_of(ask, scope, k), spent = true_cost(ask, scope, k, used),
+			by = spent - reserved;
 		if (what == ROW_BUCKET)
 			by = limiter_limits_charge(limit, k, spent) - limiter_limits_charge(limit, k, reserved);
 		if (by > 0 || (by < 0 && limiter_limits_refunds(limit, k)))
@@ -249,7 +256,8 @@ static size_t list_changes(const struct limiter_ask *ask, int scope, const struc
 	return count;
 }
 
-static int64_t put_bucket_changes(struct limiter_wire *wire, const struct limiter_ask *ask, const struct limiter_used *used)
+static int64_t put_bucket_changes(struct limiter_wire *wire, const struct limiter_ask *ask,
+				  const struct limiter_used *used)
 {
 	int64_t groups = 0;
 	for (int s = first_scope(ask); s < LIMITER_SCOPES; s++) {
@@ -263,13 +271,15 @@ static int64_t put_bucket_changes(struct limiter_wire *wire, const struct limite
 		for (size_t i = 0; i < count; i++) {
 			put(wire, slice_of(limit_name(change[i].kind)));
 			put_int(wire, change[i].by);
-			put_int(wire, limiter_limits_bucket(&ask->scope[s].limits->of[change[i].kind], change[i].kind).roof);
+			put_int(wire,
+				limiter_limits_bucket(&ask->scope[s].limits->of[change[i].kind], change[i].kind).roof);
 		}
 	}
 	return groups;
 }
 
-static int64_t put_log_changes(struct limiter_wire *wire, const struct limiter_ask *ask, const struct limiter_used *used)
+static int64_t put_log_changes(struct limiter_wire *wire, const struct limiter_ask *ask,
+			       const struct limiter_used *used)
 {
 	int64_t logs = 0;
 	for (int s = first_scope(ask); s < LIMITER_SCOPES; s++) {
@@ -347,7 +357,8 @@ static void read_log_left(struct limiter_left *left, int64_t limit, int64_t sum,
 }
 
 /* What the reply says of the first scope's limits, when that is the tenant's. */
-static bool read_left(const struct limiter_ask *ask, const int64_t *number, size_t count, struct limiter_left left[LIMIT_COUNT])
+static bool read_left(const struct limiter_ask *ask, const int64_t *number, size_t count,
+		      struct limiter_left left[LIMIT_COUNT])
 {
 	const struct limit *of = ask->scope[LIMITER_TENANT].limits->of;
 	struct row row[LIMIT_COUNT];
@@ -356,7 +367,8 @@ static bool read_left(const struct limiter_ask *ask, const int64_t *number, size
 		return false;
 	for (size_t i = 0; i < buckets; i++, at++) {
 		enum limit_kind kind = row[i].kind;
-		left[kind] = (struct limiter_left){ true, limiter_limits_room(&of[kind], kind, number[at]), number[at] };
+		left[kind] =
+			(struct limiter_left){ true, limiter_limits_room(&of[kind], kind, number[at]), number[at] };
 	}
 	size_t logs = list_rows(ask, LIMITER_TENANT, true, ROW_LOG, row);
 	if (count - at < 2 * logs)
@@ -372,7 +384,8 @@ static bool read_left(const struct limiter_ask *ask, const int64_t *number, size
 	return true;
 }
 
-bool limiter_wire_read(const struct limiter_ask *ask, const int64_t *number, size_t count, struct limiter_answer *answer, int64_t *reserved)
+bool limiter_wire_read(const struct limiter_ask *ask, const int64_t *number, size_t count,
+		       struct limiter_answer *answer, int64_t *reserved)
 {
 	if (count < 4 || number[0] < 0 || number[0] > 2)
 		return false;
@@ -389,8 +402,8 @@ bool limiter_wire_read(const struct limiter_ask *ask, const int64_t *number, siz
 	return first_scope(ask) != LIMITER_TENANT || read_left(ask, number + 4, count - 4, answer->left);
 }
 
-bool limiter_wire_read_settled(const struct limiter_ask *ask, const struct limiter_used *used, const int64_t *number, size_t count,
-			       int64_t forgiven[LIMIT_COUNT])
+bool limiter_wire_read_settled(const struct limiter_ask *ask, const struct limiter_used *used, const int64_t *number,
+			       size_t count, int64_t forgiven[LIMIT_COUNT])
 {
 	if (count < 2 || number[0] < 0 || number[0] > 1)
 		return false;
@@ -403,7 +416,8 @@ bool limiter_wire_read_settled(const struct limiter_ask *ask, const struct limit
 		for (size_t i = 0; i < changes; i++, at++) {
 			if (at >= count || number[at] < 0)
 				return false;
-			forgiven[change[i].kind] += limiter_limits_cost(&ask->scope[s].limits->of[change[i].kind], change[i].kind, number[at]);
+			forgiven[change[i].kind] += limiter_limits_cost(&ask->scope[s].limits->of[change[i].kind],
+									change[i].kind, number[at]);
 		}
 	}
 	return at == count;

@@ -33,16 +33,17 @@ struct limiter_wire_past {
 	bool again;       /* a settle of it was sent before */
 	bool trace;       /* something that was sent for it was never answered */
 };
-void limiter_wire_settle(struct limiter_wire *, const struct limiter_ask *, const struct limiter_used *, const struct limiter_wire_past *,
-			 int64_t now);
+void limiter_wire_settle(struct limiter_wire *, const struct limiter_ask *, const struct limiter_used *,
+			 const struct limiter_wire_past *, int64_t now);
 
 /* Only the keys of the sets that hold the lease, the proof first. */
 void limiter_wire_sets(struct limiter_wire *, const struct limiter_ask *);
 
 /* False when this is no reply of admit. A tombstone was found: verdict is UNAVAILABLE. `*reserved` is set when admitted. */
-bool limiter_wire_read(const struct limiter_ask *, const int64_t *number, size_t count, struct limiter_answer *, int64_t *reserved) MUST_CHECK;
+bool limiter_wire_read(const struct limiter_ask *, const int64_t *number, size_t count, struct limiter_answer *,
+		       int64_t *reserved) MUST_CHECK;
 /* The tokens of debt that a reply of settle says were forgiven, per kind, added to `forgiven`. False when it is no reply of settle. */
-bool limiter_wire_read_settled(const struct limiter_ask *, const struct limiter_used *, const int64_t *number, size_t count,
-			       int64_t forgiven[LIMIT_COUNT]) MUST_CHECK;
+bool limiter_wire_read_settled(const struct limiter_ask *, const struct limiter_used *, const int64_t *number,
+			       size_t count, int64_t forgiven[LIMIT_COUNT]) MUST_CHECK;
 
 #endif

@@ -9,7 +9,7 @@ header = ['#include "lib/script.h"']
 source = ['#include "scripts.h"']
 for path in paths:
     text, name = path.read_bytes(), path.stem
-    digits = ",".join(str(byte) for byte in text)
+    digits = ",".join(str(byte if byte < 128 else byte - 256) for byte in text)
     header.append(f"extern const struct script script_{name};")
     source.append(f"static const char source_{name}[] = {{{digits},0}};")
     source.append(f'const struct script script_{name} = {{"{name}", source_{name}, {len(text)}, "{hashlib.sha1(text).hexdigest()}"}};')

@@ -1,0 +1,198 @@
+#include "tests/support/limiter_rig.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "scripts.h"
+
+#include <hiredis/hiredis.h> /* after lib/redis.h: both say REDIS_OK */
+
+struct limiter_rig {
+	struct redis_server *server;
+	redisContext *redis;
+	int64_t calls;
+};
+
+static void fail(const char *what, const char *why)
+{
+	fprintf(stderr, "limiter_rig: %s: %s\n", what, why);
+	abort();
+}
+
+static redisReply *must(redisReply *reply, const char *what)
+{
+	if (reply == NULL)
+		fail(what, "no answer");
+	if (reply->type == REDIS_REPLY_ERROR)
+		fail(what, reply->str);
+	return reply;
+}
+
+static void connect_and_load(struct limiter_rig *rig)
+{
+	static const struct script *const scripts[] = { &script_admit, &script_settle, &script_renew };
+	rig->redis = redisConnectUnix(redis_server_path(rig->server));
+	if (rig->redis == NULL || rig->redis->err != 0)
+		fail("connect", redis_server_path(rig->server));
+	for (size_t i = 0; i < ARRAY_LENGTH(scripts); i++)
+		freeReplyObject(must(redisCommand(rig->redis, "SCRIPT LOAD %b", scripts[i]->source, scripts[i]->length),
+				     scripts[i]->name));
+}
+
+struct limiter_rig *limiter_rig_new(void)
+{
+	struct limiter_rig *rig = calloc(1, sizeof *rig);
+	if (rig == NULL)
+		abort();
+	rig->server = redis_server_start(NULL);
+	connect_and_load(rig);
+	return rig;
+}
+
+void limiter_rig_free(struct limiter_rig **rig)
+{
+	redisFree((*rig)->redis);
+	redis_server_free(&(*rig)->server);
+	free(*rig);
+	*rig = NULL;
+}
+
+struct redis_server *limiter_rig_server(struct limiter_rig *rig)
+{
+	return rig->server;
+}
+
+void limiter_rig_restart(struct limiter_rig *rig)
+{
+	redisFree(rig->redis);
+	redis_server_restart(rig->server);
+	connect_and_load(rig);
+	rig->calls = 0;
+}
+
+static redisReply *run(struct limiter_rig *rig, const struct script *script, const struct limiter_wire *wire)
+{
+	const char *argv[256];
+	size_t length[256], count = 0;
+	char keys[16];
+	argv[count] = "EVALSHA", length[count++] = 7;
+	argv[count] = script->sha1, length[count++] = 40;
+	argv[count] = keys, length[count++] = (size_t)snprintf(keys, sizeof keys, "%zu", wire->keys);
+	for (size_t i = 0; i < wire->keys; i++)
+		argv[count] = wire->key[i].data, length[count++] = wire->key[i].len;
+	for (size_t i = 0; i < wire->arguments; i++)
+		argv[count] = wire->argument[i].data, length[count++] = wire->argument[i].len;
+	return must(redisCommandArgv(rig->redis, (int)count, argv, length), script->name);
+}
+
+static size_t numbers(const redisReply *reply, int64_t number[static 64])
+{
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements > 64)
+		fail("reply", "not an array");
+	for (size_t i = 0; i < reply->elements; i++) {
+		if (reply->element[i]->type != REDIS_REPLY_INTEGER)
+			fail("reply", "not an integer");
+		number[i] = reply->element[i]->integer;
+	}
+	return reply->elements;
+}
+
+void limiter_rig_admit(struct limiter_rig *rig, const struct limiter_ask *ask, int64_t now,
+		       struct limiter_answer *answer, int64_t *reserved)
+{
+	struct limiter_wire wire;
+	int64_t number[64];
+	limiter_wire_admit(&wire, ask, RIG_LEASE, RIG_HOLD, now);
+	redisReply *reply = run(rig, &script_admit, &wire);
+	*answer = (struct limiter_answer){ 0 };
+	if (!limiter_wire_read(ask, number, numbers(reply, number), answer, reserved))
+		fail("admit", "no reply of admit");
+	freeReplyObject(reply);
+}
+
+bool limiter_rig_settle(struct limiter_rig *rig, const struct limiter_ask *ask, const struct limiter_used *used,
+			const struct limiter_wire_past *past, int64_t now, int64_t forgiven[LIMIT_COUNT])
+{
+	struct limiter_wire wire;
+	int64_t number[64];
+	limiter_wire_settle(&wire, ask, used, past, now);
+	redisReply *reply = run(rig, &script_settle, &wire);
+	if (!limiter_wire_read_settled(ask, used, number, numbers(reply, number), forgiven))
+		fail("settle", "no reply of settle");
+	freeReplyObject(reply);
+	return number[0] == 1;
+}
+
+int64_t limiter_rig_renew(struct limiter_rig *rig, const char *key, const struct slice *id, size_t count, int64_t now)
+{
+	struct limiter_wire wire = { .keys = 1, .key = { slice_of(key) } };
+	char text[2][24];
+	snprintf(text[0], sizeof text[0], "%lld", (long long)now);
+	snprintf(text[1], sizeof text[1], "%lld", (long long)RIG_LEASE);
+	wire.argument[wire.arguments++] = now == LIMITER_WIRE_NOW ? SLICE("") : slice_of(text[0]);
+	wire.argument[wire.arguments++] = slice_of(text[1]);
+	for (size_t i = 0; i < count; i++)
+		wire.argument[wire.arguments++] = id[i];
+	redisReply *reply = run(rig, &script_renew, &wire);
+	int64_t unknown = reply->integer;
+	freeReplyObject(reply);
+	return unknown;
+}
+
+static redisReply *all_keys(struct limiter_rig *rig)
+{
+	return must(redisCommand(rig->redis, "KEYS *"), "KEYS");
+}
+
+uint64_t limiter_rig_digest(struct limiter_rig *rig)
+{
+	redisReply *keys = all_keys(rig);
+	uint64_t digest = keys->elements;
+	for (size_t i = 0; i < keys->elements; i++) {
+		redisReply *dump =
+			must(redisCommand(rig->redis, "DUMP %b", keys->element[i]->str, keys->element[i]->len), "DUMP");
+		uint64_t hash = UINT64_C(
+			14695981039346656037); /* FNV-1a over name and content; the order of KEYS does not matter */
+		for (size_t b = 0; b < keys->element[i]->len; b++)
+			hash = (hash ^ (unsigned char)keys->element[i]->str[b]) * UINT64_C(1099511628211);
+		for (size_t b = 0; b < dump->len; b++)
+			hash = (hash ^ (unsigned char)dump->str[b]) * UINT64_C(1099511628211);
+		digest += hash;
+		freeReplyObject(dump);
+	}
+	freeReplyObject(keys);
+	return digest;
+}
+
+void limiter_rig_check_expiries(struct limiter_rig *rig)
+{
+	redisReply *keys = all_keys(rig);
+	for (size_t i = 0; i < keys->elements; i++) {
+		redisReply *left =
+			must(redisCommand(rig->redis, "PTTL %b", keys->element[i]->str, keys->element[i]->len), "PTTL");
+		if (left->integer == -1)
+			fail("no expiry", keys->element[i]->str);
+		freeReplyObject(left);
+	}
+	freeReplyObject(keys);
+}
+
+int64_t limiter_rig_calls(struct limiter_rig *rig)
+{
+	static const char *const other[] = { "evalsha", "info",    "script|load", "keys",       "dump",
+					     "pttl",    "command", "ping",        "config|get", "flushall" };
+	redisReply *info = must(redisCommand(rig->redis, "INFO commandstats"), "INFO");
+	int64_t total = 0;
+	for (char *line = strstr(info->str, "cmdstat_"); line != NULL; line = strstr(line + 1, "cmdstat_")) {
+		char *name = line + strlen("cmdstat_"), *calls = strstr(line, ":calls=");
+		bool ours = calls != NULL;
+		for (size_t i = 0; ours && i < ARRAY_LENGTH(other); i++)
+			ours = !slice_equal(slice_make(name, (size_t)(calls - name)), slice_of(other[i]));
+		if (ours)
+			total += strtoll(calls + strlen(":calls="), NULL, 10);
+	}
+	freeReplyObject(info);
+	int64_t since = total - rig->calls;
+	rig->calls = total;
+	return since;
+}
