@@ -39,6 +39,11 @@ $(B)/%.o: %.c
 	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 $(B)/tests/%: $(B)/tests/%.o $(SUPPORT) $(SVC) $(B)/libsluice.a $(LLHTTP)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+SIM = $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
+$(B)/sluice-sim: $(SIM) $(B)/libsluice.a $(LLHTTP)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(B)/sluice-load: $(B)/tests/bench/load.o $(B)/libsluice.a $(LLHTTP)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 clean:
 	rm -rf $(B)
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
