@@ -37,8 +37,11 @@ static bool status_line(struct transfer *t, struct slice line)
 		return garbage(t, t->status == 101 ? "switching protocols was not asked for" : "status out of range");
 	t->multiplexed = slice_starts(version, SLICE("HTTP/2"));
 	if (t->status >= 200 && !t->head_began) {
+		int64_t now = clock_now();
 		t->head_began = true;
-		t->result.first_byte = clock_now() - t->slot_at;
+		t->result.first_byte = now - t->slot_at;
+		t->idle_deadline = now + t->idle_timeout;
+		pool_transfer_watch(t);
 	}
 	buf_clear(&t->handle->head);
 	return true;
@@ -109,8 +112,6 @@ static bool deliver(struct transfer *t)
 		return false;
 	t->head_done = true;
 	t->pool->multiplexes = t->multiplexed;
-	t->idle_deadline = clock_now() + t->idle_timeout;
-	pool_transfer_watch(t);
 	t->receiver.head(t, t->arg, &head);
 	return !t->silenced;
 }

@@ -199,8 +199,9 @@ static bool gate(struct visit *v)
 
 static bool pause_for(struct visit *v, size_t milliseconds)
 {
-	struct pollfd set = { .fd = v->server->stop, .events = POLLIN };
-	return poll(&set, 1, (int)milliseconds) == 0;
+	struct pollfd set[] = { { .fd = v->server->stop, .events = POLLIN },
+				{ .fd = v->socket, .events = POLLRDHUP } };
+	return poll(set, 2, (int)milliseconds) == 0;
 }
 
 static bool step(struct visit *v, const struct bad_step *s)
