@@ -39,6 +39,7 @@ struct redis_options {
 bool redis_options_parse(struct slice url, struct redis_options *, const char **reason) MUST_CHECK;
 void redis_options_free(struct redis_options *);
 
+#undef REDIS_OK /* hiredis' macro of the same value, when its header came first */
 enum redis_result {
 	REDIS_OK,        /* reply holds the answer, not an error */
 	REDIS_ERROR,     /* Redis answered an error: error says which row of the table */
@@ -57,6 +58,28 @@ enum redis_result {
 #define REDIS_ERROR_ENUM(name, prefix) REDIS_ERROR_##name,
 enum redis_error { REDIS_ERRORS(REDIS_ERROR_ENUM) REDIS_ERROR_COUNT };
 #undef REDIS_ERROR_ENUM
+
+/* What an error means: the columns of the table. */
+enum redis_advice {
+	REDIS_GIVE_UP,    /* the same call would fail again: ours or the operator's mistake */
+	REDIS_LOAD,       /* the script is not there: load it, then call again */
+	REDIS_TRY_SOON,   /* it did not run; some milliseconds later it may */
+	REDIS_TRY_OTHER,  /* it did not run; another node is asked (Sentinel, Cluster), or this one when it was found again */
+};
+enum redis_health {
+	REDIS_HEALTHY,   /* Redis itself is well */
+	REDIS_AWAY,      /* as good as no Redis: what `on_failure` says applies */
+	REDIS_READ_ONLY, /* it answers, but takes no writes: the same for what this program does */
+	REDIS_FORBIDDEN, /* up, but not for us: credentials or permissions */
+};
+struct redis_error_row {
+	const char *name, *prefix;
+	enum redis_advice call;
+	bool drop; /* the connection is cut and the server looked for again */
+	enum redis_health mode;
+};
+const struct redis_error_row *redis_error_row(enum redis_error);
+enum redis_error redis_error_of(struct slice text); /* by the first word of Redis' text; other when it is unknown */
 
 struct redis_answer {
 	enum redis_result result;
@@ -77,6 +100,8 @@ void redis_on_change(struct redis *, void (*changed)(void *arg, bool up), void *
 /* Sends one command. The arguments are copied. `done` runs exactly once, never inside this call, unless cancelled. */
 struct redis_call *redis_send(struct redis *, int64_t timeout, redis_done *done, void *arg, size_t count,
 			      const struct slice *arguments);
+/* Inside `done` alone: sends the same command once more, within what is left of the first one's time. */
+struct redis_call *redis_repeat(struct redis_call *, redis_done *done, void *arg);
 void redis_cancel(struct redis_call **); /* done never runs; the command may run all the same. NULL inside is fine */
 
 /* Replies as plain values; false when the reply has another type. Integers are also read from strings of digits. */
