@@ -1,5 +1,6 @@
 /* A growing run of bytes with a ceiling given at birth; what would pass it is refused, and the buffer stays as it was.
- * Embedded by value: buf_init before use, buf_free at the end. The bytes may move at every append. */
+ * Embedded by value: buf_init before use, buf_free at the end. The bytes may move at every append, so what is
+ * appended must not lie inside the buffer itself. A wrapped buffer (buf_wrap) never allocates and is not freed. */
 #ifndef SLUICE_BUF_H
 #define SLUICE_BUF_H
 
@@ -13,6 +14,7 @@ struct buf {
 };
 
 void buf_init(struct buf *, size_t ceiling);
+void buf_wrap(struct buf *, char *memory, size_t size, size_t len); /* over borrowed memory of which `len` bytes count */
 void buf_free(struct buf *);  /* may be called twice */
 void buf_clear(struct buf *); /* forgets the content, keeps the memory */
 bool buf_append(struct buf *, struct slice);

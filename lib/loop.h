@@ -21,8 +21,8 @@ void loop_stop(struct loop *);  /* ends loop_run after this turn */
 void loop_turn(struct loop *, bool may_wait); /* one turn; tests drive the loop with it */
 struct event_base *loop_base(struct loop *); /* for the modules that bend a library's sockets to this loop */
 
-/* Runs `run(arg)` at the end of this turn, or of the next one when called from outside a turn. Embedded in its owner; scheduling
- * one that is already scheduled does nothing; loop_undefer of an idle one does nothing. */
+/* Runs `run(arg)` at the end of this turn, or of the next one when called from outside a turn; in the order of deferring.
+ * `run` may free the owner. Embedded in its owner; scheduling one that is already scheduled does nothing; loop_undefer of an idle one does nothing. */
 struct loop_deferred {
 	struct list node;
 	void (*run)(void *arg);
@@ -32,10 +32,11 @@ void loop_deferred_init(struct loop_deferred *, void (*run)(void *arg), void *ar
 void loop_defer(struct loop *, struct loop_deferred *);
 void loop_undefer(struct loop_deferred *);
 
-/* A one-shot timer, embedded in its owner. Setting it again moves it. */
+/* A one-shot timer, embedded in its owner. Setting it again moves it. It runs by the kernel's coarse clock, so it may fire
+ * some 4 ms early or late (who needs the exact moment looks at clock_now and sets it again), and never by a test's clock. */
 struct loop_timer {
 	struct loop *loop;
-	void *event; /* libevent's, made at the first set, freed by loop_timer_clear_free */
+	void *event; /* libevent's, made at the first set, freed by loop_timer_free */
 	void (*run)(void *arg);
 	void *arg;
 	bool armed;
@@ -45,7 +46,8 @@ void loop_timer_set(struct loop_timer *, int64_t delay_microseconds); /* ≤ 0 f
 void loop_timer_clear(struct loop_timer *);  /* does not fire any more; may be set again */
 void loop_timer_free(struct loop_timer *);   /* clear, and give the event back; harmless twice */
 
-/* A signal, taken in the loop's thread, for as long as the loop lives. */
+/* A signal, taken in the loop's thread, for as long as the loop lives. One loop of a process at a time may take signals
+ * (libevent's rule): the main thread's. */
 void loop_signal(struct loop *, int signal_number, void (*run)(void *arg), void *arg);
 
 /* From any thread: runs `run(arg)` in the loop's thread in one of its next turns, in the order of posting. */

@@ -19,7 +19,7 @@ void mem_wipe(void *block, size_t size); /* overwrites secrets; the compiler may
 
 struct mem; /* an arena */
 
-struct mem *mem_arena(size_t ceiling); /* bytes it may hand out in all, 1 to 1 GiB */
+struct mem *mem_arena(size_t ceiling); /* bytes it may hand out in all, 1 to 1 GiB; each take counts rounded up to 16 */
 void mem_arena_free(struct mem **);    /* NULL inside is fine; nulls it */
 size_t mem_arena_used(const struct mem *);
 

@@ -16,7 +16,8 @@ bool text_count(struct slice, int64_t *) MUST_CHECK;                /* 150, 400k
 bool text_percent(struct slice, double *) MUST_CHECK;               /* 20%, 0.5%; 0 to 100, given as 0 to 1 */
 bool text_bool(struct slice, bool *) MUST_CHECK;                    /* true, false (YAML 1.2 core) */
 
-/* The shortest spelling that the parsers above read back to the same value. */
+/* The shortest spelling that the parsers above read back to the same value, without a fraction below one (100ms, not 0.1s);
+ * of two that are equally short the larger unit. A negative value gets a minus, which the parsers refuse. */
 bool text_put_duration(struct buf *, int64_t microseconds);
 bool text_put_size(struct buf *, int64_t bytes);
 bool text_put_count(struct buf *, int64_t);
