@@ -7,7 +7,6 @@ enum { FIRST_NAMES = 32 };
 
 void json_levels_init(struct json_levels *l, const struct json_plan *plan)
 {
-	l->plan = plan;
 	l->levels = mem_new_array(json_plan_depth(plan) + 1, sizeof(*l->levels));
 	l->name_capacity = FIRST_NAMES;
 	l->names = mem_new_array(l->name_capacity, sizeof(*l->names));
@@ -27,7 +26,7 @@ void json_levels_reset(struct json_levels *l)
 	l->open = l->name_count = 0;
 }
 
-void json_levels_open(struct json_levels *l, int node, size_t start)
+void json_levels_open(struct json_levels *l, const struct json_node *node, size_t start)
 {
 	l->levels[l->open++] =
 		(struct json_level){ .node = node, .start = start, .empty = true, .names_before = l->name_count };
@@ -60,16 +59,15 @@ static enum json_level_verdict note_unknown(struct json_levels *l, const struct 
 	return JSON_LEVEL_NEW;
 }
 
-enum json_level_verdict json_levels_name(struct json_levels *l, struct slice name, int *node)
+enum json_level_verdict json_levels_name(struct json_levels *l, struct slice name, const struct json_node **node)
 {
 	struct json_level *level = &l->levels[l->open - 1];
-	unsigned nth;
 
-	*node = json_plan_member(l->plan, level->node, name, &nth);
-	if (*node == JSON_PLAN_NONE)
+	*node = json_plan_member(level->node, name);
+	if (*node == NULL)
 		return note_unknown(l, level, name);
-	if ((level->seen >> nth & 1) != 0)
+	if ((level->seen >> (*node)->nth & 1) != 0)
 		return JSON_LEVEL_DUPLICATE;
-	level->seen |= UINT64_C(1) << nth;
+	level->seen |= UINT64_C(1) << (*node)->nth;
 	return JSON_LEVEL_NEW;
 }

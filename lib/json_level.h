@@ -16,8 +16,8 @@
 enum { JSON_LEVEL_NAMES = 256 }; /* in one object, beside the plan's */
 
 struct json_level {
-	int node;     /* its place in the plan */
-	size_t start; /* of its opening bracket */
+	const struct json_node *node; /* its place in the plan */
+	size_t start;                 /* of its opening bracket */
 	bool empty;
 	uint64_t seen;       /* which of the plan's names have come, by number */
 	size_t names_before; /* how many of the hashes belong to the levels above */
@@ -26,7 +26,6 @@ struct json_level {
 /* Embedded by value. Between calls: `open` levels are in use, and the hashes of their unknown names stand in `names`,
  * the innermost's last. */
 struct json_levels {
-	const struct json_plan *plan;
 	struct json_level *levels;
 	size_t open;
 	uint64_t *names;
@@ -38,10 +37,11 @@ enum json_level_verdict { JSON_LEVEL_NEW, JSON_LEVEL_DUPLICATE, JSON_LEVEL_FULL 
 void json_levels_init(struct json_levels *, const struct json_plan *);
 void json_levels_free(struct json_levels *);
 void json_levels_reset(struct json_levels *);
-void json_levels_open(struct json_levels *, int node, size_t start);
+void json_levels_open(struct json_levels *, const struct json_node *, size_t start);
 /* The innermost one is closed; what it held may be read until the next call. */
 const struct json_level *json_levels_close(struct json_levels *);
-/* A name has come in the innermost one. *node: what its value is in the plan, or JSON_PLAN_NONE. */
-enum json_level_verdict json_levels_name(struct json_levels *, struct slice name, int *node) MUST_CHECK;
+/* A name has come in the innermost one. *node: what its value is in the plan, or NULL. */
+enum json_level_verdict json_levels_name(struct json_levels *, struct slice name,
+					 const struct json_node **node) MUST_CHECK;
 
 #endif

@@ -1,8 +1,8 @@
 #include "lib/json_member.h"
 
-void json_member_reset(struct json_member *member, char *room)
+void json_member_reset(struct json_member *member)
 {
-	*member = (struct json_member){ .text = { room, 0 } };
+	*member = (struct json_member){ .text = { member->text.data, 0 } };
 }
 
 void json_member_begin(struct json_member *member)
@@ -21,6 +21,12 @@ void json_member_append(struct json_member *member, struct slice run, size_t kee
 	member->cut |= kept.len < run.len;
 	memcpy((char *)member->text.data + member->text.len, kept.data, kept.len);
 	member->text.len += kept.len;
+}
+
+void json_member_measure(struct json_member *member, size_t length)
+{
+	member->string_bytes += length;
+	member->cut |= length > 0;
 }
 
 /* A text that was cut ends with a whole character (RFC 3629 section 3). */

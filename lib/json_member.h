@@ -31,11 +31,13 @@ struct json_member {
 	size_t value_bytes;  /* bytes in the text of all values at this path: end - start of each */
 };
 
-/* Zeroes it; `room` is where its text will be kept. */
-void json_member_reset(struct json_member *, char *room);
+/* Zeroes it, but for text.data: that is where its text will be kept, and the owner's to say. */
+void json_member_reset(struct json_member *);
 void json_member_begin(struct json_member *);
 /* A run of the string that has begun, of which `keep` bytes in all are kept. */
 void json_member_append(struct json_member *, struct slice run, size_t keep);
+/* The same of `length` bytes when none is kept. */
+void json_member_measure(struct json_member *, size_t length);
 void json_member_end(struct json_member *, enum json_member_type type, size_t start, size_t end);
 
 #endif

@@ -102,6 +102,15 @@ static bool take_mark(struct json_number *n, char byte)
 	return false;
 }
 
+/* The last of the digits that follow the one at `at` and change nothing. */
+static const char *skip_digits(const struct json_number *n, const char *at, const char *end)
+{
+	if (n->place != JSON_NUMBER_ZERO)
+		while (end - at > 1 && at[1] >= '0' && at[1] <= '9')
+			at++;
+	return at;
+}
+
 bool json_number_next(struct json_number *n, const char **at, const char *end)
 {
 	for (; *at < end; ++*at) {
@@ -109,6 +118,8 @@ bool json_number_next(struct json_number *n, const char **at, const char *end)
 		if (byte >= '0' && byte <= '9') {
 			if (!take_digit(n, byte))
 				return false;
+			if (!n->valued)
+				*at = skip_digits(n, *at, end);
 		} else if (!is_number_byte(byte)) {
 			return json_number_whole(n);
 		} else if (!take_mark(n, byte)) {

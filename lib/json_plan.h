@@ -20,22 +20,29 @@ struct json_path {
 	size_t keep; /* how many decoded bytes of a string there are kept, at most 64 KiB; 0: it is only measured */
 };
 
+/* A place in the text. Belongs to the plan; open, because a scan looks here at every name and value. */
+struct json_node {
+	struct slice name;
+	unsigned nth;                    /* of the plan's names in its object, from 0 */
+	int path;                        /* the path that ends here, by its place in the list, or JSON_PLAN_NONE */
+	size_t keep;                     /* that path's */
+	const struct json_node *element; /* each element, when this is an array; or NULL */
+	const struct json_node *child; /* the first of the members that are watched, when this is an object; or NULL */
+	const struct json_node *next;  /* the next member of the same object */
+};
+
+enum { JSON_PLAN_NONE = -1, JSON_PLAN_NAMES = 64 };
+
 /* Programmer's tables: an ill-formed path, one twice, or more than JSON_PLAN_NAMES names in one object are CHECKed.
  * `paths` must outlive the plan. Read-only afterwards: any number of scans, on any thread, may share it. */
-enum { JSON_PLAN_NAMES = 64 };
 struct json_plan *json_plan_new(const struct json_path *paths, size_t count);
 void json_plan_free(struct json_plan **);
 
 size_t json_plan_count(const struct json_plan *);
 size_t json_plan_keep(const struct json_plan *, size_t path);
 size_t json_plan_depth(const struct json_plan *); /* of containers: what lies deeper cannot matter */
-
-/* The tree. A node is a place in the text; the root is 0. */
-enum { JSON_PLAN_ROOT = 0, JSON_PLAN_NONE = -1 };
-int json_plan_path(const struct json_plan *, int node);    /* the path that ends here, or JSON_PLAN_NONE */
-int json_plan_element(const struct json_plan *, int node); /* what an element here is, or JSON_PLAN_NONE */
-bool json_plan_has_names(const struct json_plan *, int node);
-/* What the member of this name is, or JSON_PLAN_NONE; *nth numbers the names of one object from 0. */
-int json_plan_member(const struct json_plan *, int node, struct slice name, unsigned *nth);
+const struct json_node *json_plan_root(const struct json_plan *);
+/* The member of this name below the node, or NULL. */
+const struct json_node *json_plan_member(const struct json_node *, struct slice name);
 
 #endif

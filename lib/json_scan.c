@@ -35,10 +35,10 @@ struct json_scan {
 	struct json_member *members;
 	char *texts; /* the members' kept text, one after the other */
 
-	int node;                   /* the plan's place for the value that comes or is being read */
-	struct json_member *member; /* that value's, or NULL */
-	size_t keep;                /* how much of its text is kept */
-	size_t start;               /* where the value or name begins */
+	const struct json_node *node; /* the plan's place for the value that comes or is being read */
+	struct json_member *member;   /* that value's, or NULL */
+	size_t keep;                  /* how much of its text is kept */
+	size_t start;                 /* where the value or name begins */
 	struct json_string string;
 	struct json_number number;
 	const char *word; /* what is left of true, false or null */
@@ -88,11 +88,9 @@ static struct json_level *innermost(const struct json_scan *s)
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */
 
-static struct json_member *member_at(const struct json_scan *s, int node)
+static struct json_member *member_at(const struct json_scan *s, const struct json_node *node)
 {
-	int path = node == JSON_PLAN_NONE ? JSON_PLAN_NONE : json_plan_path(s->plan, node);
-
-	return path == JSON_PLAN_NONE ? NULL : &s->members[path];
+	return node == NULL || node->path == JSON_PLAN_NONE ? NULL : &s->members[node->path];
 }
 
 /* A value has ended, the cursor stands behind it: what may come now. */
@@ -121,9 +119,9 @@ static void open_container(struct json_scan *s, bool array, struct cursor *c)
 		json_hash_open(s->hash, array);
 	s->arrays[depth / 64] = array ? s->arrays[depth / 64] | bit : s->arrays[depth / 64] & ~bit;
 	s->depth++;
-	if (s->node != JSON_PLAN_NONE) {
+	if (s->node != NULL) {
 		json_levels_open(&s->levels, s->node, s->start);
-		s->node = array ? json_plan_element(s->plan, s->node) : JSON_PLAN_NONE;
+		s->node = s->node->element;
 	}
 	s->place = array ? AT_FIRST : AT_MEMBER;
 	c->at++;
@@ -181,7 +179,7 @@ static void begin_value(struct json_scan *s, enum json_scan_error expected, stru
 		json_member_begin(s->member);
 	if (byte == '"') {
 		s->place = IN_STRING;
-		s->keep = s->member == NULL ? 0 : json_plan_keep(s->plan, (size_t)(s->member - s->members));
+		s->keep = s->member == NULL ? 0 : s->node->keep;
 		c->at++;
 		if (s->hash != NULL)
 			json_hash_string_start(s->hash);
@@ -251,17 +249,39 @@ static void fail_string(struct json_scan *s, enum json_string_event event, const
 	     c);
 }
 
-static void read_string(struct json_scan *s, struct cursor *c)
+/* The string's bytes are wanted: kept or hashed. */
+static enum json_string_event read_text(struct json_scan *s, struct cursor *c)
 {
 	struct slice run;
 	enum json_string_event event;
 
-	while ((event = json_string_next(&s->string, &c->at, c->end, &run)) == JSON_STRING_RUN) {
+	do {
+		event = json_string_next(&s->string, &c->at, c->end, &run);
+		if (event != JSON_STRING_RUN && event != JSON_STRING_END)
+			break;
 		if (s->member != NULL)
 			json_member_append(s->member, run, s->keep);
 		if (s->hash != NULL)
 			json_hash_bytes(s->hash, run);
-	}
+	} while (event == JSON_STRING_RUN);
+	return event;
+}
+
+/* Only its length is, if that. */
+static enum json_string_event read_length(struct json_scan *s, struct cursor *c)
+{
+	size_t length = 0;
+	enum json_string_event event = json_string_pass(&s->string, &c->at, c->end, &length);
+
+	if (s->member != NULL)
+		json_member_measure(s->member, length);
+	return event;
+}
+
+static void read_string(struct json_scan *s, struct cursor *c)
+{
+	enum json_string_event event = s->keep > 0 || s->hash != NULL ? read_text(s, c) : read_length(s, c);
+
 	if (event == JSON_STRING_MORE)
 		return;
 	if (event != JSON_STRING_END) {
@@ -278,7 +298,7 @@ static void begin_name(struct json_scan *s, struct cursor *c)
 	struct json_level *level = innermost(s);
 
 	s->start = position(s, c);
-	s->name_kept = level != NULL && json_plan_has_names(s->plan, level->node);
+	s->name_kept = level != NULL && level->node->child != NULL;
 	s->name_length = 0;
 	if (level != NULL)
 		level->empty = false;
@@ -286,6 +306,17 @@ static void begin_name(struct json_scan *s, struct cursor *c)
 		json_hash_name_start(s->hash, s->start);
 	s->place = IN_NAME;
 	c->at++;
+}
+
+static bool keep_name(struct json_scan *s, struct slice run)
+{
+	if (run.len > sizeof(s->name) - s->name_length) {
+		fail_at(s, JSON_SCAN_ERROR_long_name, s->start);
+		return false;
+	}
+	memcpy(s->name + s->name_length, run.data, run.len);
+	s->name_length += run.len;
+	return true;
 }
 
 /* The name is whole: is it new here, and what is its value in the plan? */
@@ -298,13 +329,26 @@ static bool judge_name(struct json_scan *s)
 	return verdict == JSON_LEVEL_NEW;
 }
 
-static bool keep_name(struct json_scan *s, struct slice run)
+static void read_colon(struct json_scan *s, struct cursor *c)
 {
-	if (run.len > sizeof(s->name) - s->name_length)
-		return false;
-	memcpy(s->name + s->name_length, run.data, run.len);
-	s->name_length += run.len;
-	return true;
+	if (*c->at != ':') {
+		fail(s, JSON_SCAN_ERROR_colon, c);
+		return;
+	}
+	c->at++;
+	s->place = AT_VALUE;
+}
+
+static void end_name(struct json_scan *s, struct cursor *c)
+{
+	s->node = NULL;
+	if (s->name_kept && !judge_name(s))
+		return;
+	if (s->hash != NULL)
+		json_hash_name_end(s->hash);
+	s->place = AT_COLON;
+	if (c->at < c->end && *c->at == ':')
+		read_colon(s, c);
 }
 
 static void read_name(struct json_scan *s, struct cursor *c)
@@ -312,26 +356,19 @@ static void read_name(struct json_scan *s, struct cursor *c)
 	struct slice run;
 	enum json_string_event event;
 
-	while ((event = json_string_next(&s->string, &c->at, c->end, &run)) == JSON_STRING_RUN) {
-		if (s->name_kept && !keep_name(s, run)) {
-			fail_at(s, JSON_SCAN_ERROR_long_name, s->start);
+	do {
+		event = json_string_next(&s->string, &c->at, c->end, &run);
+		if (event != JSON_STRING_RUN && event != JSON_STRING_END)
+			break;
+		if (s->name_kept && !keep_name(s, run))
 			return;
-		}
 		if (s->hash != NULL)
 			json_hash_bytes(s->hash, run);
-	}
-	if (event == JSON_STRING_MORE)
-		return;
-	if (event != JSON_STRING_END) {
+	} while (event == JSON_STRING_RUN);
+	if (event == JSON_STRING_END)
+		end_name(s, c);
+	else if (event != JSON_STRING_MORE)
 		fail_string(s, event, c);
-		return;
-	}
-	s->node = JSON_PLAN_NONE;
-	if (s->name_kept && !judge_name(s))
-		return;
-	if (s->hash != NULL)
-		json_hash_name_end(s->hash);
-	s->place = AT_COLON;
 }
 
 /* ---- between the values ------------------------------------------------------------------------------------------ */
@@ -357,7 +394,7 @@ static void read_next(struct json_scan *s, struct cursor *c)
 		struct json_level *level = innermost(s);
 		c->at++;
 		s->place = array ? AT_VALUE : AT_NAME;
-		s->node = array && level != NULL ? json_plan_element(s->plan, level->node) : JSON_PLAN_NONE;
+		s->node = level != NULL ? level->node->element : NULL;
 	} else if (*c->at == (array ? ']' : '}')) {
 		close_container(s, c);
 	} else {
@@ -373,16 +410,6 @@ static void read_member(struct json_scan *s, struct cursor *c)
 		close_container(s, c);
 	else
 		fail(s, s->place == AT_MEMBER ? JSON_SCAN_ERROR_member : JSON_SCAN_ERROR_name, c);
-}
-
-static void read_colon(struct json_scan *s, struct cursor *c)
-{
-	if (*c->at != ':') {
-		fail(s, JSON_SCAN_ERROR_colon, c);
-		return;
-	}
-	c->at++;
-	s->place = AT_VALUE;
 }
 
 static void skip_blanks(struct cursor *c)
@@ -461,6 +488,8 @@ struct json_scan *json_scan_new(const struct json_plan *plan, const struct json_
 	for (size_t i = 0; i < count; i++)
 		room += json_plan_keep(plan, i);
 	s->texts = mem_new(room + 1);
+	for (size_t i = 0, at = 0; i < count; at += json_plan_keep(plan, i++))
+		s->members[i].text.data = s->texts + at;
 	s->hash = s->options.hash ? json_hash_new() : NULL;
 	json_scan_reset(s);
 	return s;
@@ -482,19 +511,15 @@ void json_scan_free(struct json_scan **scan)
 
 void json_scan_reset(struct json_scan *s)
 {
-	size_t room = 0;
-
 	s->place = AT_VALUE;
 	s->offset = s->nodes = s->depth = 0;
 	json_levels_reset(&s->levels);
-	s->node = JSON_PLAN_ROOT;
+	s->node = json_plan_root(s->plan);
 	s->string = (struct json_string){ .place = JSON_STRING_PLAIN };
 	s->error = JSON_SCAN_ERROR_none;
 	s->error_offset = 0;
-	for (size_t i = 0; i < json_plan_count(s->plan); i++) {
-		json_member_reset(&s->members[i], s->texts + room);
-		room += json_plan_keep(s->plan, i);
-	}
+	for (size_t i = 0; i < json_plan_count(s->plan); i++)
+		json_member_reset(&s->members[i]);
 	if (s->hash != NULL)
 		json_hash_reset(s->hash);
 }

@@ -99,14 +99,11 @@ static enum json_string_event take_byte(struct json_string *s, const char **at, 
 	return run_of(s, 1, run);
 }
 
-static enum json_string_event take_special(struct json_string *s, const char **at, struct slice *run)
+/* The first byte of a character that does not stand here whole. */
+static enum json_string_event take_first(struct json_string *s, const char **at, struct slice *run)
 {
 	unsigned char byte = (unsigned char)**at;
 
-	if (byte == '"') {
-		++*at;
-		return JSON_STRING_END;
-	}
 	if (byte < ' ')
 		return JSON_STRING_CONTROL;
 	unsigned length = sequence(byte, &s->low, &s->high);
@@ -130,12 +127,32 @@ static enum json_string_event take_continuation(struct json_string *s, const cha
 	return take_byte(s, at, run);
 }
 
-/* The character behind a backslash; 'u' announces four digits and gives no run yet (MORE). */
+/* What a backslash and this byte stand for; 0: nothing. */
+static char simple_escape(char byte)
+{
+	switch (byte) {
+	case '"':
+	case '\\':
+	case '/':
+		return byte;
+	case 'b':
+		return '\b';
+	case 'f':
+		return '\f';
+	case 'n':
+		return '\n';
+	case 'r':
+		return '\r';
+	case 't':
+		return '\t';
+	default:
+		return 0;
+	}
+}
+
+/* The byte behind a backslash; 'u' announces four digits and gives no run yet (MORE). */
 static enum json_string_event take_escape(struct json_string *s, const char **at, struct slice *run)
 {
-	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-	const char *found;
-
 	if (**at == 'u') {
 		++*at;
 		s->place = JSON_STRING_HEX;
@@ -143,10 +160,9 @@ static enum json_string_event take_escape(struct json_string *s, const char **at
 		s->unit = 0;
 		return JSON_STRING_MORE;
 	}
-	found = memchr(from, **at, sizeof(from) - 1);
-	if (found == NULL)
+	s->decoded[0] = simple_escape(**at);
+	if (s->decoded[0] == 0)
 		return JSON_STRING_BAD_ESCAPE;
-	s->decoded[0] = to[found - from];
 	++*at;
 	s->place = JSON_STRING_PLAIN;
 	return run_of(s, 1, run);
@@ -215,19 +231,22 @@ static enum json_string_event take_pair(struct json_string *s, const char **at)
 
 static enum json_string_event take_plain(struct json_string *s, const char **at, const char *end, struct slice *run)
 {
-	const char *from = *at;
+	const char *from = *at, *to = skip_plain(from, end);
 
-	*at = skip_plain(from, end);
-	if (*at != from) {
-		*run = slice_make(from, (size_t)(*at - from));
-		return JSON_STRING_RUN;
+	*run = slice_make(from, (size_t)(to - from));
+	*at = to;
+	if (to < end && *to == '"') {
+		++*at;
+		return JSON_STRING_END;
 	}
-	if (**at == '\\') {
+	if (to != from)
+		return JSON_STRING_RUN;
+	if (*to == '\\') {
 		++*at;
 		s->place = JSON_STRING_ESCAPE;
 		return JSON_STRING_MORE;
 	}
-	return take_special(s, at, run);
+	return take_first(s, at, run);
 }
 
 enum json_string_event json_string_next(struct json_string *s, const char **at, const char *end, struct slice *run)
@@ -254,5 +273,61 @@ enum json_string_event json_string_next(struct json_string *s, const char **at, 
 			break;
 		}
 	}
+	return event;
+}
+
+/* How many bytes of the text the escape here takes and how many it decodes to, when it is whole and no surrogate; else 0. */
+static unsigned whole_escape(const char *at, const char *end, size_t *length)
+{
+	uint32_t unit = 0;
+
+	if (end - at >= 2 && simple_escape(at[1]) != 0) {
+		*length += 1;
+		return 2;
+	}
+	if (end - at < 6 || at[1] != 'u')
+		return 0;
+	for (int i = 2; i < 6; i++) {
+		int digit = hex_value((unsigned char)at[i]);
+		if (digit < 0)
+			return 0;
+		unit = unit << 4 | (uint32_t)digit;
+	}
+	if (unit >= 0xD800 && unit < 0xE000)
+		return 0;
+	*length += unit < 0x80 ? 1 : unit < 0x800 ? 2 : 3;
+	return 6;
+}
+
+/* Plain bytes and escapes, as far as they stand here whole: nearly all there is in a prompt. Returns how long they are. */
+static size_t pass_simple(const char **at, const char *end)
+{
+	size_t length = 0;
+	unsigned taken = 0;
+
+	do {
+		*at += taken;
+		if (*at < end && **at != '\\') {
+			const char *to = skip_plain(*at, end);
+			length += (size_t)(to - *at);
+			*at = to;
+		}
+		taken = *at < end && **at == '\\' ? whole_escape(*at, end, &length) : 0;
+	} while (taken > 0);
+	return length;
+}
+
+enum json_string_event json_string_pass(struct json_string *s, const char **at, const char *end, size_t *length)
+{
+	enum json_string_event event;
+	struct slice run;
+
+	do {
+		if (s->place == JSON_STRING_PLAIN)
+			*length += pass_simple(at, end);
+		event = json_string_next(s, at, end, &run);
+		if (event == JSON_STRING_RUN || event == JSON_STRING_END)
+			*length += run.len;
+	} while (event == JSON_STRING_RUN);
 	return event;
 }

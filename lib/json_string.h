@@ -1,7 +1,7 @@
 /* Reads the inside of one JSON string, piece by piece: escapes resolved, UTF-8 checked (RFC 8259 section 7, RFC 3629
  * section 4).
  *
- *   "caf\u00e9 au lait"  ──►  RUN "caf"  RUN "é"  RUN " au lait"  END
+ *   "caf\u00e9 au lait"  ──►  RUN "caf"  RUN "é"  END " au lait"
  *
  * Runs are borrowed: plain bytes from the caller's piece, a resolved escape from the reader itself. Put together they
  * are the decoded string; how they are cut depends on how the bytes came, so a caller may only ever append them. Plain
@@ -17,7 +17,7 @@
 enum json_string_event {
 	JSON_STRING_RUN,  /* *run holds decoded bytes; ask again */
 	JSON_STRING_MORE, /* the piece is used up */
-	JSON_STRING_END,  /* the closing quote has been taken */
+	JSON_STRING_END,  /* *run holds the last bytes, if any; the closing quote has been taken */
 	/* Refused; the cursor stands at the byte that is wrong. */
 	JSON_STRING_BAD_ESCAPE,
 	JSON_STRING_LONE_SURROGATE,
@@ -45,5 +45,7 @@ struct json_string {
 
 /* Takes bytes from *at on, at most up to end, and moves *at. */
 enum json_string_event json_string_next(struct json_string *, const char **at, const char *end, struct slice *run);
+/* The same for who only wants to know how long the string is: *length grows by the decoded bytes, and RUN never comes. */
+enum json_string_event json_string_pass(struct json_string *, const char **at, const char *end, size_t *length);
 
 #endif
