@@ -276,7 +276,8 @@ enum json_string_event json_string_next(struct json_string *s, const char **at, 
 	return event;
 }
 
-/* How many bytes of the text the escape here takes and how many it decodes to, when it is whole and no surrogate; else 0. */
+/* How many bytes of the text the escape here takes and how many it decodes to, when it is whole and no surrogate; else
+ * 0. */
 static unsigned whole_escape(const char *at, const char *end, size_t *length)
 {
 	uint32_t unit = 0;
@@ -299,7 +300,8 @@ static unsigned whole_escape(const char *at, const char *end, size_t *length)
 	return 6;
 }
 
-/* Plain bytes and escapes, as far as they stand here whole: nearly all there is in a prompt. Returns how long they are. */
+/* Plain bytes and escapes, as far as they stand here whole: nearly all there is in a prompt. Returns
+ * how long they are. */
 static size_t pass_simple(const char **at, const char *end)
 {
 	size_t length = 0;

@@ -45,7 +45,8 @@ struct json_string {
 
 /* Takes bytes from *at on, at most up to end, and moves *at. */
 enum json_string_event json_string_next(struct json_string *, const char **at, const char *end, struct slice *run);
-/* The same for who only wants to know how long the string is: *length grows by the decoded bytes, and RUN never comes. */
+/* The same for who only wants to know how long the string is: *length grows by the decoded bytes, and
+ * RUN never comes. */
 enum json_string_event json_string_pass(struct json_string *, const char **at, const char *end, size_t *length);
 
 #endif
