@@ -7,7 +7,8 @@
  * its verdict, ends with limiter_settle, which gives back or tops up and never counts twice (README, "Guarantees", G1 and G2).
  *
  * Source of the bucket: the generic cell rate algorithm (ITU-T I.371, virtual scheduling). Strict request limits are the same bucket with a burst of
- * 1 + ⌊L/100⌋ and T = ⌈W/(L − b + 1)⌉; strict token limits a log of at most 101 slices. Redis' clock is the only one that counts. */
+ * 1 + ⌊L/200⌋, spaced so that no window passes the limit; strict token limits a log of at most 101 slices (lib/limiter_limits.h says why).
+ * Redis' clock is the only one that counts. */
 #ifndef SLUICE_LIMITER_H
 #define SLUICE_LIMITER_H
 
@@ -22,8 +23,10 @@ struct lease;
 
 /* X(name, unit, period in seconds) */
 #define LIMITS(X)                                                                                                      \
-	X(rps, REQUESTS, 1) X(rpm, REQUESTS, 60) X(rph, REQUESTS, 3600) X(rpd, REQUESTS, 86400) X(tpm, TOKENS, 60)        \
-	X(tph, TOKENS, 3600) X(tpd, TOKENS, 86400) X(concurrency, CONCURRENCY, 0)
+	X(rps, REQUESTS, 1)                                                                                            \
+	X(rpm, REQUESTS, 60)                                                                                           \
+	X(rph, REQUESTS, 3600) X(rpd, REQUESTS, 86400) X(tpm, TOKENS, 60) X(tph, TOKENS, 3600) X(tpd, TOKENS, 86400)   \
+		X(concurrency, CONCURRENCY, 0)
 #define LIMIT_ENUM(name, unit, period) LIMIT_##name,
 enum limit_kind { LIMITS(LIMIT_ENUM) LIMIT_COUNT };
 #undef LIMIT_ENUM
@@ -73,16 +76,16 @@ struct limiter_answer {
 	enum limiter_verdict verdict;
 	enum limiter_scope scope; /* of the limit that bound; for DENIED and NEVER */
 	enum limit_kind kind;
-	int64_t wait;             /* microseconds until the same ask could succeed if nobody else came; for concurrency an estimate */
+	int64_t wait; /* microseconds until the same ask could succeed if nobody else came; for concurrency an estimate */
 	struct limiter_left left[LIMIT_COUNT]; /* the tenant's own limits */
-	int64_t took;             /* microseconds */
+	int64_t took;                          /* microseconds */
 };
 
 typedef void limiter_done(struct lease *, void *arg, const struct limiter_answer *);
 
 struct limiter_options {
-	int64_t timeout;       /* of one script call; microseconds */
-	int64_t lease;         /* 10 s; renewed every third of it */
+	int64_t timeout; /* of one script call; microseconds */
+	int64_t lease;   /* 10 s; renewed every third of it */
 	/* The instance slept past a lease (SIGSTOP, suspend): what ran under it must stop. Runs once per such lease, from the loop. May be NULL. */
 	void (*lost)(struct lease *, void *arg);
 };
@@ -97,10 +100,18 @@ struct lease *limiter_admit(struct limiter *, const struct limiter_ask *, limite
 /* What the attempt came to. Ends the lease object: nulls *lease; NULL inside is fine. Sends `settle` unless it surely was never admitted, repeats it
  * until it was answered (at most 60 s), and is exact whatever replies were lost. */
 struct limiter_used {
-	int64_t tokens;       /* true usage; the whole charge, not the difference */
-	bool never_sent;      /* nothing reached the upstream: model and upstream get their request back too, and the tenant */
+	int64_t tokens; /* true usage; the whole charge, not the difference */
+	bool never_sent; /* nothing reached the upstream: requests are given back too, but to strict request limits, which give nothing back */
 };
 void limiter_settle(struct lease **, const struct limiter_used *);
+
+struct limiter_counts {
+	uint64_t admitted, denied, never, unavailable;
+	uint64_t settled, settled_again, abandoned; /* answered; sent once more; never answered in 60 s */
+	uint64_t renewals, renewals_failed, lost;   /* calls; leases that were slept past */
+	uint64_t forgiven[LIMIT_COUNT];             /* tokens of debt beyond one period */
+};
+const struct limiter_counts *limiter_counts(const struct limiter *);
 
 unsigned limiter_held(const struct limiter *);      /* leases admitted and not yet settled */
 unsigned limiter_unsettled(const struct limiter *); /* settles sent or waiting, not yet answered: drain waits for 0 */

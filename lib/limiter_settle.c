@@ -1,0 +1,113 @@
+/* Settling: one call, repeated until Redis answered it or a minute has passed. Nobody waits for it but a drain.
+ *
+ * A repeat says so (`again`), and every settle says whether something sent for its id was never answered (`trace`): from these two and what
+ * Redis knows of the id, the script decides; twice is once. A minute, because that is how long a tombstone lives: a later one could
+ * not tell "settled" from "never admitted", and Redis has let the lease end long before.
+ * Disadvantage: while Redis is away, every settled request is kept, some 1.5 KiB each, for a minute. */
+#include "lib/clock.h"
+#include "lib/limiter_internal.h"
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "scripts.h"
+
+#define GIVE_UP    CLOCK_MINUTE
+#define FIRST_WAIT (50 * CLOCK_MILLISECOND)
+#define WAIT_MOST  (5 * CLOCK_SECOND)
+
+static void send(struct lease *lease);
+
+/* The caller's limits may go with its configuration; the repeats need them. */
+static void keep_limits(struct lease *lease)
+{
+	lease->limits = mem_new_array(LIMITER_SCOPES, sizeof *lease->limits);
+	for (int s = 0; s < LIMITER_SCOPES; s++)
+		if (lease->ask.scope[s].limits != NULL) {
+			lease->limits[s] = *lease->ask.scope[s].limits;
+			lease->ask.scope[s].limits = &lease->limits[s];
+		}
+}
+
+static void end(struct lease *lease)
+{
+	lease->limiter->settling_count--;
+	lease_free(lease);
+}
+
+static void try_later(struct lease *lease)
+{
+	int64_t wait = FIRST_WAIT;
+	for (unsigned i = 1; i < lease->tries && wait < WAIT_MOST; i++)
+		wait *= 2;
+	if (clock_now() - lease->sent + wait < GIVE_UP) {
+		loop_timer_set(&lease->timer, wait < WAIT_MOST ? wait : WAIT_MOST);
+		return;
+	}
+	lease->limiter->counts.abandoned++;
+	log_say(lease->limiter->log, LOG_WARNING, "limiter.abandoned",
+		"%.*s was not settled in a minute; its reservation stands", SLICE_ARGS(lease->ask.id));
+	end(lease);
+}
+
+static bool read_forgiven(struct lease *lease, const struct redisReply *reply)
+{
+	int64_t number[LIMITER_WIRE_REPLY], forgiven[LIMIT_COUNT] = { 0 };
+	size_t count = redis_reply_count(reply);
+	if (count > ARRAY_LENGTH(number))
+		return false;
+	for (size_t i = 0; i < count; i++)
+		if (!redis_reply_int(redis_reply_at(reply, i), &number[i]))
+			return false;
+	if (!limiter_wire_read_settled(&lease->ask, &lease->used, number, count, forgiven))
+		return false;
+	for (int k = 0; k < LIMIT_COUNT; k++)
+		lease->limiter->counts.forgiven[k] += (uint64_t)forgiven[k];
+	return true;
+}
+
+static void on_settle(struct script_call *call, void *arg, const struct redis_answer *answer)
+{
+	struct lease *lease = arg;
+	CHECK(lease->magic == LEASE_MAGIC && lease->state == LEASE_SETTLING && lease->call == call);
+	lease->call = NULL;
+	if (answer->result == REDIS_OK) {
+		lease->limiter->counts.settled++;
+		if (!read_forgiven(lease, answer->reply))
+			log_say(lease->limiter->log, LOG_ERROR, "limiter.reply", "settle answered something else");
+		end(lease);
+		return;
+	}
+	lease->again |= answer->result != REDIS_UNSENT;
+	try_later(lease);
+}
+
+void lease_settle_again(void *arg)
+{
+	struct lease *lease = arg;
+	CHECK(lease->magic == LEASE_MAGIC && lease->state == LEASE_SETTLING);
+	lease->limiter->counts.settled_again++;
+	send(lease);
+}
+
+static void send(struct lease *lease)
+{
+	struct limiter *limiter = lease->limiter;
+	struct limiter_wire wire;
+	struct limiter_wire_past past = { .lease = limiter->options.lease,
+					  .reserved = lease->reserved,
+					  .again = lease->again,
+					  .trace = lease->trace };
+	limiter_wire_settle(&wire, &lease->ask, &lease->used, &past, LIMITER_WIRE_NOW);
+	lease->tries++;
+	lease->call = script_start(limiter->redis, &script_settle, limiter->options.timeout, on_settle, lease,
+				   wire.keys, wire.key, wire.arguments, wire.argument);
+}
+
+void lease_settle(struct lease *lease)
+{
+	lease->state = LEASE_SETTLING;
+	lease->sent = clock_now();
+	keep_limits(lease);
+	list_push_back(&lease->limiter->settling, &lease->node);
+	lease->limiter->settling_count++;
+	send(lease);
+}
