@@ -111,6 +111,7 @@ static const char *parse_unix(struct slice rest, struct redis_options *o)
 	struct slice query, path, authority = slice_first(rest, slice_find(rest, '/'));
 	struct sockaddr_un address;
 	path = slice_cut(slice_skip(rest, authority.len), '?', &query);
+	bool has_query = slice_find(rest, '?') < rest.len;
 	const char *wrong = take_credentials(&authority, o);
 	if (wrong != NULL)
 		return wrong;
@@ -120,7 +121,7 @@ static const char *parse_unix(struct slice rest, struct redis_options *o)
 		return "the path has a wrong percent-escape or is too long";
 	if (strlen(o->path) >= sizeof(address.sun_path))
 		return "a socket's path has at most 107 bytes";
-	if (query.len == 0)
+	if (!has_query)
 		return NULL;
 	if (!slice_starts(query, SLICE("db=")))
 		return "the one parameter is db=N";
