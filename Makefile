@@ -37,7 +37,13 @@ $(B)/gen/%.o: $(B)/gen/%.c
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
-$(B)/tests/%: $(B)/tests/%.o $(SUPPORT) $(SVC) $(B)/libsluice.a $(LLHTTP)
+# An archive, so that a test takes along only what it names.
+$(B)/libservice.a: $(SVC) $(LLHTTP)
+	rm -f $@ && ar rcs $@ $^
+# The fault proxy for tests that drive the program from outside; it needs nothing of ours.
+$(B)/tests/fault-proxy: $(B)/tests/support/programs/fault_proxy.o $(B)/tests/support/fault_proxy.o
+	$(CC) $(LDFLAGS) -o $@ $^
+$(B)/tests/%: $(B)/tests/%.o $(SUPPORT) $(B)/libservice.a $(B)/libsluice.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 SIM = $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
 $(B)/sluice-sim: $(SIM) $(B)/libsluice.a $(LLHTTP)
