@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-#define MOST_FRACTION_DIGITS 9
+#define MOST_FRACTION_DIGITS 9 /* written; any number is read */
 #define MOST_DECIMAL_LENGTH  64
 
 struct unit {
@@ -123,19 +123,18 @@ bool text_decimal(struct slice s, double *value)
 	return true;
 }
 
-/* fraction/10^len of `factor`, when that is whole. */
+/* 0.fraction of `factor`, when that is whole: Horner's rule from the last digit on. What is not whole at one digit cannot
+ * become whole at the next, so each division must come out even. */
 static bool read_fraction(struct slice fraction, int64_t factor, int64_t *value)
 {
-	int64_t part, product, power = 1;
-	while (fraction.len > 0 && fraction.data[fraction.len - 1] == '0')
-		fraction.len--;
-	if (fraction.len > MOST_FRACTION_DIGITS || !read_digits(fraction, false, &part))
-		return false;
-	for (size_t i = 0; i < fraction.len; i++)
-		power *= 10;
-	if (__builtin_mul_overflow(part, factor, &product) || product % power != 0)
-		return false;
-	*value = product / power;
+	int64_t sum = 0;
+	for (size_t i = fraction.len; i > 0; i--) {
+		sum += (fraction.data[i - 1] - '0') * factor;
+		if (sum % 10 != 0)
+			return false;
+		sum /= 10;
+	}
+	*value = sum;
 	return true;
 }
 
@@ -208,7 +207,7 @@ bool text_bool(struct slice s, bool *value)
 	return false;
 }
 
-/* Writes value/factor with the unit into b; false when that takes more digits than the parser reads. */
+/* Writes value/factor with the unit into b; false when that takes too many digits to be the shortest. */
 static bool put_in_unit(struct buf *b, int64_t value, const struct unit *unit)
 {
 	int64_t rest = value % unit->factor;
@@ -216,8 +215,9 @@ static bool put_in_unit(struct buf *b, int64_t value, const struct unit *unit)
 	if (rest != 0)
 		buf_append_byte(b, '.');
 	for (int digits = 0; rest != 0; digits++) {
-		if (digits == MOST_FRACTION_DIGITS || __builtin_mul_overflow(rest, 10, &rest))
+		if (digits == MOST_FRACTION_DIGITS)
 			return false;
+		rest *= 10;
 		buf_append_byte(b, (char)('0' + rest / unit->factor));
 		rest %= unit->factor;
 	}
