@@ -52,6 +52,7 @@ static void give_handle(struct transfer *t)
 {
 	struct pool *pool = t->pool;
 	struct pool_handle *handle = t->handle;
+	struct pool_socket *abandoned = t->over ? NULL : t->socket;
 	CHECK(!pool->inside);
 	curl_multi_remove_handle(pool->multi, handle->easy);
 	pool_socket_detach(t);
@@ -62,10 +63,12 @@ static void give_handle(struct transfer *t)
 	 * repeated is not kept. */
 	if (t->attempts > 1 || pool->spare_count >= pool->options.connections) {
 		pool_handle_destroy(handle);
-		return;
+	} else {
+		list_push_front(&pool->spare, &handle->node);
+		pool->spare_count++;
 	}
-	list_push_front(&pool->spare, &handle->node);
-	pool->spare_count++;
+	if (abandoned != NULL)
+		pool_socket_abandoned(abandoned);
 }
 
 /* ---- the states of a transfer ---- */
@@ -133,6 +136,7 @@ static void hear_libcurl(struct pool *pool)
 			continue;
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&handle);
 		CHECK(handle->transfer != NULL && handle->transfer->magic == TRANSFER_MAGIC);
+		handle->transfer->over = true;
 		pool_finish(handle->transfer, code);
 	}
 }

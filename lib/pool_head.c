@@ -93,6 +93,8 @@ static bool read_framing(struct transfer *t, const struct pool_field *fields, si
 	if (coded && length >= 0)
 		return garbage(t, "both Content-Length and Transfer-Encoding");
 	t->content_length = has_no_body(t) ? -1 : length;
+	if (!coded && length < 0 && !has_no_body(t) && !t->multiplexed)
+		pool_trust_watch_end(t);
 	return true;
 }
 

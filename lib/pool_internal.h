@@ -41,6 +41,7 @@ struct pool_socket {
 	struct pool *pool;
 	int descriptor;
 	int local_port;      /* 0: not asked for yet */
+	bool closed;         /* among the dead */
 	bool foreign;        /* libcurl's own: it is closed without a word to us, so nothing is kept lazily */
 	bool retired;        /* shut down by us: libcurl finds it dead and closes it */
 	short armed, wished; /* EV_READ | EV_WRITE */
@@ -91,9 +92,12 @@ struct transfer {
 	int64_t idle_timeout, idle_deadline, timer_at;
 
 	unsigned attempts; /* times libcurl began to send it */
+	bool over;         /* libcurl said so itself */
 	bool refused_address, connected, head_began, head_done, pausing, paused, multiplexed;
 	int status;
 	int64_t content_length; /* -1: not said */
+	const void *ended_by;   /* the TLS session whose close_notify completes the answer; NULL: something else does */
+	bool close_notified;
 	uint64_t received;
 	bool judged; /* `result.outcome` and `detail` were set by us: libcurl's own code does not count */
 	struct pool_result result;
@@ -167,6 +171,8 @@ void pool_socket_setup(struct pool *);
 void pool_socket_handle(struct pool *, CURL *easy); /* the options through which the book hears of its sockets */
 void pool_socket_attach(struct transfer *, int local_port);
 void pool_socket_detach(struct transfer *);
+void pool_socket_abandoned(
+	struct pool_socket *);        /* a transfer was taken off it unfinished: its peer must hear of it now */
 void pool_socket_bury(struct pool *); /* frees those that were closed in this turn */
 void pool_socket_cleanup(struct pool *);
 void pool_socket_timeout(struct pool *);  /* lets libcurl do what is due by now, if anything */
@@ -177,6 +183,7 @@ bool pool_socket_is_sweeper(struct pool *, CURL *easy);
 struct pool_trust *pool_trust_open(const char *ca_file, struct log *);
 void pool_trust_close(struct pool_trust **);
 void pool_trust_handle(struct pool_trust *, CURL *easy);
+void pool_trust_watch_end(struct transfer *); /* from its head on: sets close_notified when the peer ends in order */
 
 /* pool_address.c */
 bool pool_address_is_public(const struct sockaddr *);

@@ -180,6 +180,7 @@ static void close_entry(struct pool_socket *s)
 		CONTAINER_OF(user, struct transfer, on_socket)->socket = NULL;
 	pool->open_count -= !s->foreign;
 	pool->retired_count -= s->retired;
+	s->closed = true;
 	list_remove(&s->chain);
 	list_push_back(&pool->dead_sockets, &s->chain);
 	pool_pump_soon(pool);
@@ -324,6 +325,19 @@ void pool_socket_detach(struct transfer *t)
 		retire(s);
 	else
 		tick_soon(s->pool);
+}
+
+/* Over HTTP/1 libcurl has closed the connection by now. Over HTTP/2 it has written a RST_STREAM into a buffer of its
+ * own, and sends it when something else happens on the connection: with other streams on it we see to that, without
+ * any the connection ends. */
+void pool_socket_abandoned(struct pool_socket *s)
+{
+	if (s->closed || s->retired || s->pool->dying || !s->pool->two)
+		return;
+	if (is_idle(s))
+		retire(s);
+	else if (!list_empty(&s->users))
+		act(s->pool, s->descriptor, CURL_CSELECT_IN | CURL_CSELECT_OUT);
 }
 
 /* ---- ages and the sweep ---- */

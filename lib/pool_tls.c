@@ -104,3 +104,34 @@ void pool_trust_handle(struct pool_trust *trust, CURL *easy)
 	curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, on_context);
 	curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, trust);
 }
+
+/* ---- the end of an answer that only its connection ends ---- */
+
+/* The argument is the pool, which outlives its connections; a transfer that has gone is simply not found. */
+static void on_tls_message(int sent, int version, int type, const void *bytes, size_t len, SSL *ssl, void *arg)
+{
+	struct pool *pool = arg;
+	(void)version;
+	if (sent != 0 || type != SSL3_RT_ALERT || len != 2 || ((const uint8_t *)bytes)[1] != SSL_AD_CLOSE_NOTIFY)
+		return;
+	LIST_EACH(&pool->running, node, following)
+	{
+		struct transfer *t = CONTAINER_OF(node, struct transfer, node);
+		if (t->ended_by == ssl)
+			t->close_notified = true;
+	}
+}
+
+/* libcurl takes any end of a TLS connection for an orderly one: its BIO hides from OpenSSL that the stream was cut. */
+void pool_trust_watch_end(struct transfer *t)
+{
+	struct curl_tlssessioninfo *session = NULL;
+	if (!t->pool->tls)
+		return;
+	CHECK(curl_easy_getinfo(t->handle->easy, CURLINFO_TLS_SSL_PTR, &session) == CURLE_OK);
+	CHECK(session->backend == CURLSSLBACKEND_OPENSSL && session->internals != NULL);
+	SSL *ssl = session->internals;
+	t->ended_by = ssl;
+	SSL_set_msg_callback(ssl, on_tls_message);
+	SSL_set_msg_callback_arg(ssl, t->pool);
+}

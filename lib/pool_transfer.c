@@ -501,8 +501,8 @@ static enum pool_outcome outcome_of(const struct transfer *t, CURLcode code)
 
 /* RFC 9112, section 8: an answer with a length is complete with its last byte, a chunked one with its last chunk
  * (libcurl saw it, or would not say OK). One with neither ends where the peer closes in order: that is all HTTP/1.0
- * has, and the marker inside a stream must tell the rest. Over TLS an end without close_notify is an error of
- * libcurl's already. */
+ * has, and the marker inside a stream must tell the rest. Over TLS that order is the
+ * close_notify alert (section 9.8), which libcurl does not ask for. */
 void pool_transfer_classify(struct transfer *t, CURLcode code)
 {
 	t->result.received = t->received;
@@ -514,6 +514,8 @@ void pool_transfer_classify(struct transfer *t, CURLcode code)
 		describe(t, died(t), CURLE_GOT_NOTHING);
 	} else if (t->content_length >= 0 && (uint64_t)t->content_length != t->received) {
 		pool_transfer_judge(t, POOL_TRUNCATED, "the body is shorter than its Content-Length");
+	} else if (t->ended_by != NULL && !t->close_notified) {
+		pool_transfer_judge(t, POOL_TRUNCATED, "the connection ended without close_notify");
 	} else {
 		pool_transfer_judge(t, POOL_DONE, "");
 	}

@@ -1,0 +1,98 @@
+#include "tests/support/proxy.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/base.h"
+
+struct proxy {
+	pid_t child;
+	char origin[64];
+};
+
+static struct sockaddr_in loopback(int port)
+{
+	return (struct sockaddr_in){ .sin_family = AF_INET,
+				     .sin_port = htons((uint16_t)port),
+				     .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+}
+
+static int free_port(void)
+{
+	struct sockaddr_in address = loopback(0);
+	socklen_t size = sizeof(address);
+	int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK(descriptor >= 0 && bind(descriptor, (struct sockaddr *)&address, sizeof(address)) == 0);
+	CHECK(getsockname(descriptor, (struct sockaddr *)&address, &size) == 0);
+	close(descriptor);
+	return ntohs(address.sin_port);
+}
+
+static bool is_listening(int port)
+{
+	struct sockaddr_in address = loopback(port);
+	int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK(descriptor >= 0);
+	bool up = connect(descriptor, (struct sockaddr *)&address, sizeof(address)) == 0;
+	close(descriptor);
+	return up;
+}
+
+static _Noreturn void run(const char *certificate, const char *key, int port, int backend_port)
+{
+	char frontend[64], backend[64];
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	snprintf(frontend, sizeof(frontend), "--frontend=127.0.0.1,%d", port);
+	snprintf(backend, sizeof(backend), "--backend=127.0.0.1,%d", backend_port);
+	dup2(null, STDOUT_FILENO);
+	dup2(null, STDERR_FILENO);
+	execlp("nghttpx", "nghttpx", "--conf=/dev/null", "--workers=1", "--single-process",
+	       "--backend-read-timeout=60s", frontend, backend, key, certificate, (char *)NULL);
+	_exit(127);
+}
+
+struct proxy *proxy_new(const char *certificate, const char *key, int backend_port)
+{
+	struct proxy *proxy = calloc(1, sizeof(*proxy));
+	int port = free_port();
+	CHECK(proxy != NULL);
+	snprintf(proxy->origin, sizeof(proxy->origin), "https://127.0.0.1:%d", port);
+	proxy->child = fork();
+	CHECK(proxy->child >= 0);
+	if (proxy->child == 0)
+		run(certificate, key, port, backend_port);
+	for (int tries = 0; tries < 1000 && !is_listening(port); tries++) {
+		int status;
+		if (waitpid(proxy->child, &status, WNOHANG) == proxy->child) {
+			CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 127);
+			free(proxy);
+			return NULL;
+		}
+		poll(NULL, 0, 10);
+	}
+	return proxy;
+}
+
+void proxy_free(struct proxy **held)
+{
+	struct proxy *proxy = *held;
+	*held = NULL;
+	kill(proxy->child, SIGKILL);
+	CHECK(waitpid(proxy->child, NULL, 0) == proxy->child);
+	free(proxy);
+}
+
+const char *proxy_origin(const struct proxy *proxy)
+{
+	return proxy->origin;
+}
