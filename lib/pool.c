@@ -387,8 +387,8 @@ struct pool *pool_new(struct loop *loop, const struct pool_options *options, str
 	pool->options.ca_file = copy_text(options->ca_file);
 	pool->tls = strncmp(options->origin, "https://", 8) == 0;
 	CHECK(pool->tls || strncmp(options->origin, "http://", 7) == 0);
-	bool able = curl_version_info(CURLVERSION_NOW)->version_num >= HTTP2_SINCE;
-	pool->two = options->http == POOL_HTTP_2 || (options->http == POOL_HTTP_AUTO && pool->tls && able);
+	pool->recent = curl_version_info(CURLVERSION_NOW)->version_num >= HTTP2_SINCE;
+	pool->two = options->http == POOL_HTTP_2 || (options->http == POOL_HTTP_AUTO && pool->tls && pool->recent);
 	if (pool->tls && options->verify)
 		pool->trust = pool_trust_open(options->ca_file, log);
 	struct list *const heads[] = { &pool->waiting, &pool->running, &pool->cancelled, &pool->resuming,

@@ -120,7 +120,7 @@ struct pool {
 	struct log *log;
 	CURLM *multi;
 	struct pool_options options; /* its texts are ours */
-	bool tls, two;               /* two: HTTP/2 may be spoken */
+	bool tls, two, recent;       /* two: HTTP/2 may be spoken; recent: libcurl has the fixes of 8.0 and 8.1 */
 	struct pool_trust *trust;    /* NULL without TLS, or when peers are not verified */
 	bool dying, inside;          /* inside: libcurl is on the stack */
 

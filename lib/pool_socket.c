@@ -327,15 +327,35 @@ void pool_socket_detach(struct transfer *t)
 		tick_soon(s->pool);
 }
 
-/* Over HTTP/1 libcurl has closed the connection by now. Over HTTP/2 it has written a RST_STREAM into a buffer of its
- * own, and sends it when something else happens on the connection: with other streams on it we see to that, without
- * any the connection ends. */
+/* Before 8.1 reading does not flush what waits to be written; the window update of a neighbour that pauses and goes on does. */
+static void nudge(struct pool_socket *s)
+{
+	struct pool *pool = s->pool;
+	LIST_EACH(&s->users, node, following)
+	{
+		struct transfer *t = CONTAINER_OF(node, struct transfer, on_socket);
+		if (t->paused || t->silenced)
+			continue;
+		pool->inside = true;
+		curl_easy_pause(t->handle->easy, CURLPAUSE_RECV);
+		curl_easy_pause(t->handle->easy, CURLPAUSE_CONT);
+		pool->inside = false;
+		pool_pump_soon(pool);
+		return;
+	}
+}
+
+/* Over HTTP/1 libcurl has closed the connection by now. Over HTTP/2 it has written a RST_STREAM into a buffer of its own,
+ * and sends it when something else happens on the connection: with other streams on it we see to that, without any the
+ * connection ends. */
 void pool_socket_abandoned(struct pool_socket *s)
 {
 	if (s->closed || s->retired || s->pool->dying || !s->pool->two)
 		return;
 	if (is_idle(s))
 		retire(s);
+	else if (!list_empty(&s->users) && !s->pool->recent)
+		nudge(s);
 	else if (!list_empty(&s->users))
 		act(s->pool, s->descriptor, CURL_CSELECT_IN | CURL_CSELECT_OUT);
 }

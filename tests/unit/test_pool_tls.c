@@ -297,10 +297,12 @@ static void a_cut_stream_is_truncated(void **state)
 	static const struct bad_step cuts[] = { { .verb = BAD_REQUEST },
 						{ .verb = BAD_SEND,
 						  .text = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun" },
+						{ .verb = BAD_GATE },
 						{ .verb = BAD_RESET } };
 	static const struct bad_step chunked[] = {
 		{ .verb = BAD_REQUEST },
 		{ .verb = BAD_SEND, .text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n" },
+		{ .verb = BAD_GATE },
 		{ .verb = BAD_RESET }
 	};
 	static const struct bad_step *const scripts[] = { cuts, chunked };
@@ -310,6 +312,8 @@ static void a_cut_stream_is_truncated(void **state)
 		struct rig_call call = { 0 };
 		front_open(&f, scripts[i], POOL_HTTP_2);
 		rig_get(&f.rig, &call, "/cut");
+		RIG_UNTIL(&f.rig, call.received == 5);
+		bad_server_open_gate(f.server, 1);
 		assert_int_equal(rig_finish(&call), POOL_TRUNCATED);
 		front_close(&f);
 	}
