@@ -18,7 +18,8 @@
 --   was last empty. The clock went back: the newest slice goes on, and frees late, never early.
 -- Atomic: everything. A known id gets the same answer again and charges nothing; a tombstone (settled before this call came) writes nothing. Denied: no key
 --   changes. Concurrency counts the leases that have not ended, so ended ones never deny; each admission removes at most 16 of them.
--- Expires: q when the fullest bucket has drained + 1 s; a log hold + 1 s; leases lease + 60 s (a tombstone lives 60 s). Raised only.
+-- Expires: q when the fullest bucket has drained + 1 s, only raised (GT); a log hold + 1 s and leases lease + 60 s after their last change (a tombstone
+--   lives 60 s): the same span each time, so these only rise as well.
 -- Calls: TIME, ZSCORE, then HMGET HSET PEXPIRE per q; ≤ 3 (≤ 5 when slices fall out) per log; ZADD PEXPIRE ZRANGEBYSCORE (ZREM) per l, ZCOUNT if limited.
 local call, floor, max = redis.call, math.floor, math.max
 local now = tonumber(ARGV[1])
@@ -29,10 +30,7 @@ end
 local id, lease, scopes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local function int(x) return string.format('%.0f', x) end
-local function keep(key, us) -- raises the expiry; GT alone never touches a key without one
-  local ms = int(math.ceil(us / 1000))
-  if call('PEXPIRE', key, ms, 'GT') == 0 then call('PEXPIRE', key, ms, 'NX') end
-end
+local function expire(key, us, ...) return call('PEXPIRE', key, int(math.ceil(us / 1000)), ...) end
 
 local ends = tonumber(call('ZSCORE', KEYS[1], id) or nil)
 if ends and ends < 0 then return {2, now, 0, 0} end
@@ -84,8 +82,9 @@ for s = 1, scopes do
   at = at + 4
   if nb > 0 then
     key = key + 1; p.q = KEYS[key]
-    p.tat = call('HMGET', p.q, unpack(ARGV, at, at + nb - 1))
+    p.tat, p.fresh = call('HMGET', p.q, unpack(ARGV, at, at + nb - 1)), true
     for i = 1, nb do
+      if p.tat[i] then p.fresh = false end
       local charge, capacity, tat = tonumber(ARGV[at + nb + i - 1]), tonumber(ARGV[at + 2 * nb + i - 1]), tonumber(p.tat[i] or 0)
       p.tat[i], p.charge[i] = tat, charge
       ask(charge == 0 and 0 or max(tat, now) + charge - max(capacity, charge) - now)
@@ -124,7 +123,8 @@ local function charge_buckets(p)
   end
   if latest == 0 then return end
   call('HSET', p.q, unpack(set))
-  keep(p.q, latest - now + 1000000)
+  local left = latest - now + 1000000
+  if expire(p.q, left, 'GT') == 0 and p.fresh then expire(p.q, left, 'NX') end -- GT never touches a key without an expiry
 end
 
 local function charge_log(log)
@@ -137,7 +137,7 @@ local function charge_log(log)
   if log.lo == log.slot then log.due = log.last + log.hold end
   call('HSET', log.key, int(log.slot), int(log.last) .. ' ' .. int(n + log.charge), 'sum', int(log.sum), 'lo', int(log.lo), 'hi', int(log.hi),
     'due', int(log.due), 'last', int(log.last), 'born', int(log.born))
-  keep(log.key, log.hold + 1000000)
+  expire(log.key, log.hold + 1000000)
 end
 
 local function take_lease(p)
@@ -145,7 +145,7 @@ local function take_lease(p)
   local ended = call('ZRANGEBYSCORE', p.l, '-' .. int(now), int(now), 'LIMIT', 0, 16) -- leases and tombstones that have ended
   if #ended > 0 then call('ZREM', p.l, unpack(ended)) end
   call('ZADD', p.l, int(now + lease), id)
-  keep(p.l, lease + 60000000)
+  expire(p.l, lease + 60000000)
   p.used = p.used + 1
 end
 

@@ -9,7 +9,7 @@
 -- every stream of the fleet. A tombstone stays one: its call was settled, and this renewal was late. GT: a late one never shortens a lease.
 -- A renewal that overtakes neither (it was sent before the settle, came after, and the settle left no tombstone) costs a place for one lease; the caller lets
 -- settle leave one whenever a renewal is unanswered.
--- Atomic: everything. Expires: lease + 60 s, raised only. Calls: TIME ZMSCORE ZADD PEXPIRE(2).
+-- Atomic: everything. Expires: lease + 60 s. Calls: TIME ZMSCORE ZADD PEXPIRE.
 local now = tonumber(ARGV[1])
 if not now then
   local time = redis.call('TIME')
@@ -27,7 +27,6 @@ for i, score in ipairs(redis.call('ZMSCORE', KEYS[1], unpack(ARGV, 3))) do
 end
 if #add > 0 then
   redis.call('ZADD', KEYS[1], 'GT', unpack(add))
-  local ms = string.format('%.0f', math.ceil((lease + 60000000) / 1000))
-  if redis.call('PEXPIRE', KEYS[1], ms, 'GT') == 0 then redis.call('PEXPIRE', KEYS[1], ms, 'NX') end
+  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil((lease + 60000000) / 1000)))
 end
 return unknown

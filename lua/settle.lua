@@ -29,10 +29,7 @@ local id, lease, again, trace, reserved = ARGV[2], tonumber(ARGV[3]), ARGV[4] ==
 local sets, groups, logs = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 
 local function int(x) return string.format('%.0f', x) end
-local function keep(key, us)
-  local ms = int(math.ceil(us / 1000))
-  if call('PEXPIRE', key, ms, 'GT') == 0 then call('PEXPIRE', key, ms, 'NX') end
-end
+local function expire(key, us, ...) return call('PEXPIRE', key, int(math.ceil(us / 1000)), ...) end
 
 local ends = tonumber(call('ZSCORE', KEYS[1], id) or nil)
 if ends and ends < 0 then return {0, now} end
@@ -42,7 +39,7 @@ if open and ends and not (again or trace or not reserved) then
   call('ZREM', KEYS[1], id)
 else
   call('ZADD', KEYS[1], '-' .. int(now + 60000000), id)
-  keep(KEYS[1], lease + 60000000)
+  expire(KEYS[1], lease + 60000000)
 end
 for i = 1, sets do call('ZREM', KEYS[1 + i], id) end
 if not open then return {0, now} end
@@ -77,15 +74,17 @@ for _ = 1, groups do
     local name = ARGV[at + 3 * i - 2]
     names[2 * i - 1], names[2 * i] = name, name .. ':f'
   end
-  local r = call('HMGET', q, unpack(names))
+  local r, fresh = call('HMGET', q, unpack(names)), true
   for i = 1, nb do
+    if r[2 * i - 1] then fresh = false end
     local new = change_bucket(set, ARGV[at + 3 * i - 2], tonumber(r[2 * i - 1] or 0), tonumber(r[2 * i] or 0),
       tonumber(ARGV[at + 3 * i - 1]), tonumber(ARGV[at + 3 * i]))
     if new then latest = max(latest, new) end
   end
   if #set > 0 then
     call('HSET', q, unpack(set))
-    keep(q, latest - now + 1000000)
+    local left = latest - now + 1000000
+    if expire(q, left, 'GT') == 0 and fresh then expire(q, left, 'NX') end
   end
   at = at + 1 + 3 * nb
 end
@@ -133,7 +132,7 @@ local function overrun_log(log, change, hold, width) -- to the slice of now
   if lo == slot then due = last + hold end
   call('HSET', log, int(slot), int(last) .. ' ' .. int(n + change), 'sum', int(sum + change), 'lo', int(lo), 'hi', int(slot),
     'due', int(due), 'last', int(last), 'born', int(born))
-  keep(log, hold + 1000000)
+  expire(log, hold + 1000000)
 end
 
 for _ = 1, logs do

@@ -139,6 +139,27 @@ int64_t limiter_rig_renew(struct limiter_rig *rig, const char *key, const struct
 	return unknown;
 }
 
+struct limiter_ask limiter_rig_ask(const char *id, const struct limits *tenant, const struct limits *model,
+				   const struct limits *upstream, int64_t tokens)
+{
+	struct limiter_ask ask = { .id = slice_of(id), .tokens = tokens };
+	const struct limits *limits[LIMITER_SCOPES] = { tenant, model, upstream };
+	const char *const names[LIMITER_SCOPES] = { "acme", "pro", "gem" };
+	for (int s = 0; s < LIMITER_SCOPES; s++) {
+		ask.scope[s].name = slice_of(names[s]);
+		ask.scope[s].limits = limits[s];
+		ask.scope[s].requests = 1;
+	}
+	return ask;
+}
+
+bool limiter_rig_try(struct limiter_rig *rig, const struct limiter_ask *ask, int64_t now, struct limiter_answer *answer)
+{
+	int64_t reserved = 0;
+	limiter_rig_admit(rig, ask, now, answer, &reserved);
+	return answer->verdict == LIMITER_ADMITTED;
+}
+
 static redisReply *all_keys(struct limiter_rig *rig)
 {
 	return must(redisCommand(rig->redis, "KEYS *"), "KEYS");

@@ -22,6 +22,12 @@ bool limiter_rig_settle(struct limiter_rig *, const struct limiter_ask *, const 
 			const struct limiter_wire_past *, int64_t now, int64_t forgiven[LIMIT_COUNT]);
 int64_t limiter_rig_renew(struct limiter_rig *, const char *key, const struct slice *id, size_t count, int64_t now);
 
+/* An ask of one request in each scope whose limits are not NULL: tenant "acme", model "pro", upstream "gem". Borrows its arguments. */
+struct limiter_ask limiter_rig_ask(const char *id, const struct limits *tenant, const struct limits *model,
+				   const struct limits *upstream, int64_t tokens);
+/* One try; true when admitted. Fills *answer. */
+bool limiter_rig_try(struct limiter_rig *, const struct limiter_ask *, int64_t now, struct limiter_answer *answer);
+
 /* A hash over every key and its content; expiries are left out. */
 uint64_t limiter_rig_digest(struct limiter_rig *);
 /* Ends the test when any key has no expiry. */
