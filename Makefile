@@ -45,6 +45,15 @@ $(B)/tests/fault-proxy: $(B)/tests/support/programs/fault_proxy.o $(B)/tests/sup
 	$(CC) $(LDFLAGS) -o $@ $^
 $(B)/tests/%: $(B)/tests/%.o $(SUPPORT) $(B)/libservice.a $(B)/libsluice.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+# A fuzz target is built twice: with the usual compiler and replay.c, to run its corpus as a test; with clang, to fuzz.
+FUZZ = $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
+$(FUZZ): $(B)/tests/fuzz/replay.o
+replay: $(FUZZ)
+fuzz:
+	$(MAKE) B=$(B)/fuzz CC=clang OPT="-O1 -g" SAN="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" fuzzers
+fuzzers: $(patsubst tests/fuzz/%.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
+$(B)/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(SUPPORT) $(SVC) $(B)/libsluice.a $(LLHTTP)
+	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS) -lcmocka
 SIM = $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
 $(B)/sluice-sim: $(SIM) $(B)/libsluice.a $(LLHTTP)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -54,4 +63,4 @@ clean:
 	rm -rf $(B)
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .SECONDARY:
-.PHONY: all lib unit clean
+.PHONY: all lib unit replay fuzz fuzzers clean

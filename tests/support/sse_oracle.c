@@ -20,7 +20,8 @@ static void open_data(struct transcript *t)
 
 static void put(FILE *out, struct slice text)
 {
-	fwrite(text.data, 1, text.len, out);
+	if (text.len > 0)
+		fwrite(text.data, 1, text.len, out);
 }
 
 static void write_block(struct transcript *t, const struct sse_event *e)
