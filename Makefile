@@ -59,6 +59,8 @@ $(B)/sluice-sim: $(SIM) $(B)/libsluice.a $(LLHTTP)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(B)/sluice-load: $(B)/tests/bench/load.o $(B)/libsluice.a $(LLHTTP)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(B)/bench_pool: $(B)/tests/bench/bench_pool.o $(B)/libsluice.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 clean:
 	rm -rf $(B)
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

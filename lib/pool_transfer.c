@@ -24,27 +24,49 @@
 /* ---- its own copy of the request ---- */
 
 /* What is ours to say, or between two neighbours only (RFC 9110, section 7.6.1). */
-static const char *const own_fields[] = {
-	"host",       "content-length",   "connection", "transfer-encoding", "expect",
-	"keep-alive", "proxy-connection", "te",         "trailer",           "upgrade"
+static const struct slice own_fields[] = {
+	{ "te", 2 },
+	{ "host", 4 },
+	{ "expect", 6 },
+	{ "trailer", 7 },
+	{ "upgrade", 7 },
+	{ "connection", 10 },
+	{ "keep-alive", 10 },
+	{ "content-length", 14 },
+	{ "proxy-connection", 16 },
+	{ "transfer-encoding", 17 },
 };
-/* What libcurl would add by itself: taken back unless the caller gave one. */
-static const char *const unwanted_fields[] = { "Accept", "Content-Type", "User-Agent", "Expect" };
+
+enum { UNWANTED_MOST = 3 };
 
 static bool is_own(struct slice name)
 {
 	for (size_t i = 0; i < ARRAY_LENGTH(own_fields); i++)
-		if (slice_equal_nocase(name, slice_of(own_fields[i])))
+		if (slice_equal_nocase(name, own_fields[i]))
 			return true;
 	return false;
 }
 
-static bool is_given(const struct pool_request *request, const char *name)
+static bool is_given(const struct pool_request *request, struct slice name)
 {
 	for (size_t i = 0; i < request->fields_count; i++)
-		if (slice_equal_nocase(request->fields[i].name, slice_of(name)) && !is_own(slice_of(name)))
+		if (slice_equal_nocase(request->fields[i].name, name))
 			return true;
 	return false;
+}
+
+/* What libcurl would add by itself, to be taken back with a field "Name:". It looks through the list of fields a dozen
+ * times per request: none stands there in vain. */
+static size_t unwanted(const struct transfer *t, const struct pool_request *request, struct slice names[UNWANTED_MOST])
+{
+	size_t count = 0;
+	if (!is_given(request, SLICE("Accept")))
+		names[count++] = SLICE("Accept");
+	if (t->has_body && !is_given(request, SLICE("Content-Type")))
+		names[count++] = SLICE("Content-Type");
+	if (t->body_len > POOL_BODY_COPIED) /* it asks before it sends much */
+		names[count++] = SLICE("Expect");
+	return count;
 }
 
 static bool is_clean(struct slice s, unsigned char least)
@@ -69,9 +91,7 @@ static size_t text_size_of(const struct pool_request *request)
 	size_t size = request->method.len + 1 + request->target.len + 1;
 	for (size_t i = 0; i < request->fields_count; i++)
 		size += request->fields[i].name.len + 2 + request->fields[i].value.len + 1;
-	for (size_t i = 0; i < ARRAY_LENGTH(unwanted_fields); i++)
-		size += strlen(unwanted_fields[i]) + 2;
-	return size;
+	return size + UNWANTED_MOST * sizeof("Content-Type:");
 }
 
 static void check_request(const struct pool_request *request)
@@ -98,7 +118,8 @@ static char *link_header(struct transfer *t, size_t index, char *at)
 
 static void copy_request(struct transfer *t, const struct pool_request *request, struct curl_slist *nodes)
 {
-	size_t used = 0;
+	struct slice names[UNWANTED_MOST];
+	size_t used = 0, unwanted_count = unwanted(t, request, names);
 	char *at = t->text;
 	t->headers = nodes;
 	t->method = at;
@@ -114,18 +135,18 @@ static void copy_request(struct transfer *t, const struct pool_request *request,
 		at = put(at, value.len > 0 ? SLICE(": ") : SLICE(";"));
 		at = put(at, value) + 1;
 	}
-	for (size_t i = 0; i < ARRAY_LENGTH(unwanted_fields); i++) {
-		if (is_given(request, unwanted_fields[i]))
-			continue;
-		at = put(link_header(t, used++, at), slice_of(unwanted_fields[i]));
+	for (size_t i = 0; i < unwanted_count; i++) {
+		at = put(link_header(t, used++, at), names[i]);
 		at = put(at, SLICE(":")) + 1;
 	}
+	if (used == 0)
+		t->headers = NULL;
 }
 
-static bool sends_body(const struct transfer *t)
+static bool sends_body(const struct transfer *t, struct slice method)
 {
-	return t->body_len > 0 || strcmp(t->method, "POST") == 0 || strcmp(t->method, "PUT") == 0 ||
-	       strcmp(t->method, "PATCH") == 0;
+	return t->body_len > 0 || slice_equal(method, SLICE("POST")) || slice_equal(method, SLICE("PUT")) ||
+	       slice_equal(method, SLICE("PATCH"));
 }
 
 int64_t pool_transfer_wait_until(const struct transfer *t)
@@ -154,7 +175,7 @@ struct transfer *pool_transfer_new(struct pool *pool, const struct pool_request 
 				   const struct pool_receiver *receiver, void *arg)
 {
 	check_request(request);
-	size_t nodes = request->fields_count + ARRAY_LENGTH(unwanted_fields);
+	size_t nodes = request->fields_count + UNWANTED_MOST;
 	size_t text = (text_size_of(request) + sizeof(void *) - 1) / sizeof(void *) * sizeof(void *);
 	struct transfer *t = mem_new(sizeof(*t) + text + nodes * sizeof(struct curl_slist));
 	t->magic = TRANSFER_MAGIC;
@@ -164,12 +185,12 @@ struct transfer *pool_transfer_new(struct pool *pool, const struct pool_request 
 	list_init(&t->node);
 	list_init(&t->resuming);
 	list_init(&t->on_socket);
-	copy_request(t, request, (struct curl_slist *)(void *)(t->text + text));
 	t->body = request->body;
 	t->body_count = request->body_count;
 	for (size_t i = 0; i < request->body_count; i++)
 		t->body_len += request->body[i].len;
-	t->has_body = sends_body(t);
+	t->has_body = sends_body(t, request->method);
+	copy_request(t, request, (struct curl_slist *)(void *)(t->text + text));
 	t->content_length = -1;
 	t->result.first_byte = -1;
 	t->started = clock_now();
