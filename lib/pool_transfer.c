@@ -345,6 +345,9 @@ static void tell_once(struct pool *pool, struct pool_handle *handle)
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, pool->tls ? "https" : "http");
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 1L);
+	/* A transfer that ends while its name is looked up would wait for the resolver's thread, and the loop with it.
+	 *  */
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
 	curl_easy_setopt(easy, CURLOPT_PROXY, "");

@@ -449,6 +449,23 @@ static void a_dead_provider_only_delays_warmth(void **state)
 	stop(&rig, server);
 }
 
+static void the_floor_is_kept_warm(void **state)
+{
+	struct bad_server *server = serve(echo);
+	struct rig rig;
+	struct pool_stats stats;
+	(void)state;
+	rig_options(&rig, bad_server_origin(server));
+	rig.options.warm = 2;
+	rig.options.idle_timeout = 200 * CLOCK_MILLISECOND;
+	rig_open(&rig);
+	pool_warm(rig.pool, 100 * CLOCK_MILLISECOND, NULL, NULL);
+	RIG_UNTIL(&rig, record_of(server).connections >= 6); /* closed for their age, and opened again, twice */
+	RIG_UNTIL(&rig, (pool_stats(rig.pool, &stats), stats.idle == 2));
+	assert_true(stats.open <= 2);
+	stop(&rig, server);
+}
+
 static void idle_connections_are_closed_in_time(void **state)
 {
 	struct bad_server *server = serve(echo);
@@ -518,6 +535,7 @@ int main(void)
 		cmocka_unit_test(the_pool_may_be_freed_while_calls_run_and_wait),
 		cmocka_unit_test(warms_to_its_floor),
 		cmocka_unit_test(a_dead_provider_only_delays_warmth),
+		cmocka_unit_test(the_floor_is_kept_warm),
 		cmocka_unit_test(idle_connections_are_closed_in_time),
 		cmocka_unit_test(old_connections_are_not_used_again),
 		cmocka_unit_test(outcomes_have_names),

@@ -1,4 +1,5 @@
-/* The pool against a peer that lies, dies and stalls: nothing is sent twice, nothing short looks complete, no byte goes astray. */
+/* The pool against a peer that lies, dies and stalls: nothing is sent twice, nothing short looks complete, no byte
+ * goes astray. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +11,10 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
+#include <netdb.h>
 #include <netinet/in.h>
+#include <semaphore.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -125,7 +129,8 @@ static void a_connection_closed_while_idle_costs_nothing(void **state)
 	stop(&rig, server);
 }
 
-/* The peer closes the idle connection while a request is under way to it: whoever wins, the peer sees it at most once. */
+/* The peer closes the idle connection while a request is under way to it: whoever wins, the peer sees it at most once.
+ *  */
 static void a_race_with_an_idle_close_is_never_a_second_attempt(void **state)
 {
 	static const struct bad_step closes_at_gate[] = {
@@ -358,7 +363,8 @@ static unsigned noise(unsigned *seed)
 	return *seed >> 16;
 }
 
-/* Descriptors are closed and reopened under the same numbers all the time here; each answer carries its request's nonce. */
+/* Descriptors are closed and reopened under the same numbers all the time here; each answer carries its request's
+ * nonce. */
 static void answers_never_cross(void **state)
 {
 	enum { LANES = 16, ROUNDS = 1500 };
@@ -590,6 +596,69 @@ static void a_black_hole_is_connect_failed_in_time(void **state)
 	close(listener);
 }
 
+/* A resolver that hangs: libcurl's thread calls this one instead of the C library's. */
+static sem_t resolver_entered, resolver_released, resolver_left;
+
+int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **found)
+{
+	union {
+		void *symbol;
+		int (*call)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+	} real = { .symbol = dlsym(RTLD_NEXT, "getaddrinfo") };
+	if (host == NULL || strcmp(host, "hangs.example") != 0)
+		return real.call(host, service, hints, found);
+	sem_post(&resolver_entered);
+	while (sem_wait(&resolver_released) != 0)
+		continue;
+	sem_post(&resolver_left);
+	return EAI_AGAIN;
+}
+
+/* Were the loop to wait for the resolver, it would wait for ever: it is released only after the pool has gone. */
+static void a_hanging_resolver_blocks_nobody(void **state)
+{
+	struct bad_server *server = bad_server_new((const struct bad_step *const[]){ echo }, 1);
+	struct rig rig;
+	struct rig_call late = { 0 }, cancelled = { 0 }, freed = { 0 };
+	(void)state;
+	sem_init(&resolver_entered, 0, 0);
+	sem_init(&resolver_released, 0, 0);
+	sem_init(&resolver_left, 0, 0);
+	rig_options(&rig, "http://hangs.example");
+	rig.options.connect_timeout = 50 * CLOCK_MILLISECOND;
+	rig_open(&rig);
+	rig_get(&rig, &late, "/late");
+	assert_int_equal(rig_finish(&late), POOL_CONNECT_FAILED);
+	assert_string_equal(late.result.detail, "connect deadline passed");
+	rig_get(&rig, &cancelled, "/cancelled");
+	rig_turn(&rig);
+	pool_cancel(&cancelled.transfer);
+	rig_get(&rig, &freed, "/freed");
+	rig_turn(&rig);
+	pool_free(&rig.pool);
+	rig_turn(&rig);
+	assert_int_equal(cancelled.dones + freed.dones, 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(sem_wait(&resolver_entered), 0);
+	for (int i = 0; i < 3; i++)
+		sem_post(&resolver_released);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(sem_wait(&resolver_left), 0);
+	stop(&rig, server);
+}
+
+static void names_are_resolved(void **state)
+{
+	struct bad_server *server = bad_server_new((const struct bad_step *const[]){ echo }, 1);
+	char origin[64];
+	struct rig_call call;
+	(void)state;
+	snprintf(origin, sizeof(origin), "http://localhost:%d", bad_server_port(server));
+	assert_int_equal(connects(origin, true, 10 * CLOCK_SECOND, &call), POOL_DONE);
+	assert_string_equal(call.body, "/x");
+	bad_server_free(&server);
+}
+
 static void private_addresses_must_be_named(void **state)
 {
 	static const char *const hosts[] = { "127.0.0.1", "localhost",          "[::1]",
@@ -641,6 +710,8 @@ int main(void)
 		cmocka_unit_test(each_deadline_has_its_outcome),
 		cmocka_unit_test(nobody_there_is_connect_failed),
 		cmocka_unit_test(a_black_hole_is_connect_failed_in_time),
+		cmocka_unit_test(a_hanging_resolver_blocks_nobody),
+		cmocka_unit_test(names_are_resolved),
 		cmocka_unit_test(private_addresses_must_be_named),
 		cmocka_unit_test(the_environment_has_no_say),
 	};
