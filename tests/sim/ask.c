@@ -24,23 +24,23 @@ static uint64_t hash_of(struct slice s)
 	return hash ^ (hash >> 29);
 }
 
-static int64_t integer(struct slice object, const char *key, int64_t otherwise)
+static int64_t integer(struct slice value, int64_t otherwise)
 {
 	double number;
-	if (!json_number(json_get(object, key), &number) || number < 0 || number > 1e9)
+	if (!json_number(value, &number) || number < 0 || number > 1e9)
 		return otherwise;
 	return (int64_t)number;
 }
 
 /* The request's limit on output tokens, in every spelling that the dialects have; -1 when it gives none. */
-static int64_t maximum(struct slice body)
+static int64_t maximum(const struct json_members *body)
 {
 	static const char *const names[] = { "max_tokens", "max_completion_tokens", "max_output_tokens" };
 	int64_t found = -1;
 	for (size_t i = 0; i < ARRAY_LENGTH(names); i++)
-		found = integer(body, names[i], found);
-	struct slice config = json_get(body, "generationConfig");
-	return integer(config, "maxOutputTokens", integer(config, "max_output_tokens", found));
+		found = integer(json_pick(body, names[i]), found);
+	struct slice config = json_pick(body, "generationConfig");
+	return integer(json_get(config, "maxOutputTokens"), integer(json_get(config, "max_output_tokens"), found));
 }
 
 /* The member that must be there, by verb; the second is another spelling of it or NULL. */
@@ -64,26 +64,27 @@ static const char *const *needed_member(const struct ask *ask)
 	}
 }
 
-static struct slice turns_of(const struct ask *ask, struct slice body)
+static struct slice turns_of(const struct ask *ask, const struct json_members *body)
 {
 	const char *const *names = needed_member(ask);
-	struct slice turns = json_get(body, names[0]);
+	struct slice turns = json_pick(body, names[0]);
 	if (turns.len == 0 && names[1] != NULL)
-		turns = json_get(body, names[1]);
+		turns = json_pick(body, names[1]);
 	return json_is(turns, '[') && json_count(turns) == 0 && ask->verb != VERB_RESPONSES ? SLICE_NONE : turns;
 }
 
-static void read_prompt(struct prompt *prompt, const struct ask *ask, struct slice body, struct slice turns)
+static void read_prompt(struct prompt *prompt, const struct ask *ask, const struct json_members *body,
+			struct slice turns)
 {
 	static const char *const beside[] = { "system", "instructions", "systemInstruction", "system_instruction" };
 	for (size_t i = 0; i < ARRAY_LENGTH(beside); i++) {
-		struct slice value = json_get(body, beside[i]);
+		struct slice value = json_pick(body, beside[i]);
 		prompt_add(prompt, SLICE("system"), value);
 	}
 	prompt_add(prompt, ask->verb == VERB_COMPLETIONS ? SLICE("prompt") : SLICE("input"), turns);
 }
 
-static void read_embedding(struct ask *ask, struct slice body, struct slice turns)
+static void read_embedding(struct ask *ask, const struct json_members *body, struct slice turns)
 {
 	struct slice first;
 	size_t at = 0;
@@ -91,15 +92,16 @@ static void read_embedding(struct ask *ask, struct slice body, struct slice turn
 	/* one array of numbers is one input given as tokens */
 	if (json_element(turns, &at, &first) && (first.data[0] < '0' || first.data[0] > '9'))
 		ask->items = (unsigned)json_count(turns);
-	int64_t dimensions = integer(body, "dimensions", integer(body, "outputDimensionality", 0));
+	int64_t dimensions =
+		integer(json_pick(body, "dimensions"), integer(json_pick(body, "outputDimensionality"), 0));
 	if (ask->verb == VERB_BATCH_EMBED)
-		dimensions = integer(first, "outputDimensionality", dimensions);
+		dimensions = integer(json_get(first, "outputDimensionality"), dimensions);
 	ask->dimensions = dimensions > 4096 ? 4096 : (unsigned)dimensions;
-	ask->base64 = slice_equal(json_string(json_get(body, "encoding_format")), SLICE("base64"));
+	ask->base64 = slice_equal(json_string(json_pick(body, "encoding_format")), SLICE("base64"));
 	ask->output = 0;
 }
 
-static void read_shape(struct ask *ask, struct slice body, struct slice turns)
+static void read_shape(struct ask *ask, const struct json_members *body, struct slice turns)
 {
 	const struct behaviour *b = &ask->behaviour;
 	int64_t most = maximum(body), wanted = b->tokens >= 0 ? b->tokens : OUTPUT_DEFAULT;
@@ -111,12 +113,13 @@ static void read_shape(struct ask *ask, struct slice body, struct slice turns)
 	if (b->size > 0 && ask->output > 0)
 		ask->pad = b->size / ask->output;
 	if (ask->dialect != DIALECT_GEMINI)
-		ask->stream = json_is_true(json_get(body, "stream"));
-	ask->include_usage = json_is_true(json_get(json_get(body, "stream_options"), "include_usage"));
-	int64_t choices = integer(body, "n", integer(json_get(body, "generationConfig"), "candidateCount", 1));
+		ask->stream = json_is_true(json_pick(body, "stream"));
+	ask->include_usage = json_is_true(json_get(json_pick(body, "stream_options"), "include_usage"));
+	int64_t choices = integer(json_pick(body, "n"),
+				  integer(json_get(json_pick(body, "generationConfig"), "candidateCount"), 1));
 	ask->choices = choices < 1 ? 1 : choices > CHOICES_MAX ? CHOICES_MAX : (unsigned)choices;
-	struct slice tools = json_get(body, "tools");
-	if (tools.len > 2 && b->tools && !tool_forbidden(body) && !prompt_ends_in_tool_result(turns))
+	struct slice tools = json_pick(body, "tools");
+	if (tools.len > 2 && b->tools && !tool_forbidden(body->object) && !prompt_ends_in_tool_result(turns))
 		tool_choose(ask, tools);
 	if (ask->tool.name != NULL) {
 		ask->output = (int64_t)(strlen(ask->tool.arguments) + 3) / 4;
@@ -125,9 +128,9 @@ static void read_shape(struct ask *ask, struct slice body, struct slice turns)
 	}
 }
 
-static bool read_model(struct ask *ask, struct slice body)
+static bool read_model(struct ask *ask, const struct json_members *body)
 {
-	struct slice model = json_string(json_get(body, "model"));
+	struct slice model = json_string(json_pick(body, "model"));
 	if (ask->dialect == DIALECT_GEMINI)
 		return true;
 	if (model.len == 0 || model.len > MODEL_MAX)
@@ -159,13 +162,15 @@ static void read_behaviour(struct ask *ask, struct slice directive, struct slice
 
 enum ask_fault ask_read(struct ask *ask, struct slice text, struct slice x_sim, struct rules *rules)
 {
-	struct slice body = SLICE_NONE, turns;
+	struct slice object = SLICE_NONE, turns;
+	struct json_members members, *body = &members;
 	struct prompt prompt = { 0 };
 	ask->choices = 1;
-	if (!json_parse(text, &body) || !json_is(body, '{')) {
+	if (!json_parse(text, &object) || !json_is(object, '{')) {
 		read_behaviour(ask, SLICE_NONE, x_sim, text, rules);
 		return ASK_NOT_JSON;
 	}
+	json_read_members(body, object);
 	bool named = read_model(ask, body);
 	rules_apply(rules, slice_of(ask->model), &ask->behaviour);
 	behaviour_of_model(&ask->behaviour, slice_of(ask->model));
@@ -174,7 +179,7 @@ enum ask_fault ask_read(struct ask *ask, struct slice text, struct slice x_sim, 
 	read_behaviour(ask, prompt.directive, x_sim, text, rules);
 	ask->input = prompt_tokens(&prompt);
 	if (!named)
-		return json_get(body, "model").len > 2 ? ASK_MODEL_TOO_LONG : ASK_NO_MODEL;
+		return json_pick(body, "model").len > 2 ? ASK_MODEL_TOO_LONG : ASK_NO_MODEL;
 	if (turns.len == 0)
 		return ASK_NO_MESSAGES;
 	if (ask->dialect == DIALECT_ANTHROPIC && ask->verb == VERB_GENERATE && maximum(body) < 0)

@@ -153,17 +153,26 @@ void behaviour_of_model(struct behaviour *b, struct slice model)
 	}
 }
 
+/* memchr and not memmem, which compares a great deal in long texts of few different characters. */
+static bool find(struct slice *text, struct slice wanted)
+{
+	while (text->len >= wanted.len) {
+		*text = slice_skip(*text, slice_find(*text, wanted.data[0]));
+		if (slice_starts(*text, wanted))
+			return true;
+		*text = slice_skip(*text, 1);
+	}
+	return false;
+}
+
 struct slice behaviour_in_text(struct slice text)
 {
 	struct slice found = SLICE_NONE;
-	for (;;) {
-		const char *at = text.len == 0 ? NULL : memmem(text.data, text.len, "[[sim ", 6);
-		if (at == NULL)
-			return found;
-		text = slice_skip(text, (size_t)(at - text.data) + 6);
-		const char *end = text.len == 0 ? NULL : memmem(text.data, text.len, "]]", 2);
-		if (end == NULL)
-			return found;
-		found = slice_make(text.data, (size_t)(end - text.data));
+	while (find(&text, SLICE("[[sim "))) {
+		struct slice from = slice_skip(text, sizeof("[[sim ") - 1);
+		text = from;
+		if (find(&text, SLICE("]]")))
+			found = slice_first(from, from.len - text.len);
 	}
+	return found;
 }

@@ -20,7 +20,19 @@ bool json_member(struct slice object, size_t *at, struct slice *key, struct slic
 bool json_element(struct slice array, size_t *at, struct slice *value) MUST_CHECK;
 
 struct slice json_get(struct slice object, const char *key); /* of equal keys the last; SLICE_NONE when there is none */
-struct slice json_last(struct slice array);                  /* the last element, or SLICE_NONE */
+
+/* The members of one object, found in one pass, for those who ask for many of them. */
+struct json_members {
+	struct slice object;
+	size_t count; /* more than the table has: json_pick walks the object */
+	struct {
+		struct slice key, value;
+	} table[32];
+};
+void json_read_members(struct json_members *, struct slice object);
+struct slice json_pick(const struct json_members *, const char *key); /* as json_get */
+
+struct slice json_last(struct slice array); /* the last element, or SLICE_NONE */
 size_t json_count(struct slice array);
 
 static inline bool json_is(struct slice value, char first)

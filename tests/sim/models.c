@@ -53,9 +53,10 @@ static bool is_version(struct slice rest)
 static const struct model *find(enum dialect dialect, struct slice name)
 {
 	for (size_t i = 0; i < ARRAY_LENGTH(models); i++) {
+		if (models[i].dialect != dialect || name.len == 0 || models[i].id[0] != name.data[0])
+			continue;
 		struct slice id = slice_of(models[i].id);
-		if (models[i].dialect == dialect && slice_starts(name, id) &&
-		    (name.len == id.len || is_version(slice_skip(name, id.len))))
+		if (slice_starts(name, id) && (name.len == id.len || is_version(slice_skip(name, id.len))))
 			return &models[i];
 	}
 	return NULL;
