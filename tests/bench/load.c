@@ -308,24 +308,30 @@ static int on_complete(llhttp_t *parser)
 	return 0;
 }
 
-static void after_bytes(struct connection *c)
+/* False when this connection is over, or another one stands in its place. */
+static bool after_bytes(struct connection *c)
 {
 	if (c->state == IDLE) {
-		if (!c->keep)
+		bool keep = c->keep;
+		if (!keep)
 			close_connection(c);
 		start_next(c);
-	} else if (c->state == BUSY && c->load->options->abort_after > 0 &&
-		   c->body_bytes >= c->load->options->abort_after) {
-		reset_hard(c, LOAD_aborted);
+		return keep;
 	}
+	if (c->state == BUSY && c->load->options->abort_after > 0 && c->body_bytes >= c->load->options->abort_after) {
+		reset_hard(c, LOAD_aborted);
+		return false;
+	}
+	return true;
 }
 
-static void read_answer(struct connection *c)
+/* A short read means that nothing more is there, and that an edge will tell of more; but the end of the connection may have come
+ * with the very edge that led here, and then it must be read for. */
+static void read_answer(struct connection *c, bool ended)
 {
 	struct load *l = c->load;
-	int fd = c->fd;
-	while (c->fd == fd && fd >= 0) {
-		ssize_t got = recv(fd, l->scratch, READ_SIZE, 0);
+	while (c->fd >= 0) {
+		ssize_t got = recv(c->fd, l->scratch, READ_SIZE, 0);
 		if (got < 0 && errno == EAGAIN)
 			return;
 		if (got < 0 && errno == EINTR)
@@ -347,8 +353,7 @@ static void read_answer(struct connection *c)
 			fail(c, LOAD_protocol);
 			return;
 		}
-		after_bytes(c);
-		if (got < READ_SIZE)
+		if (!after_bytes(c) || (got < READ_SIZE && !ended))
 			return;
 	}
 }
@@ -368,8 +373,9 @@ static void on_event(struct connection *c, uint32_t events)
 	}
 	if (c->state == BUSY && (events & EPOLLOUT) && c->sent < c->target->request_len)
 		send_request(c);
-	if (c->fd >= 0 && (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
-		read_answer(c);
+	const uint32_t ends = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+	if (c->fd >= 0 && (events & (EPOLLIN | ends)))
+		read_answer(c, (events & ends) != 0);
 }
 
 /* ---- the run --------------------------------------------------------------- */

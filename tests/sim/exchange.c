@@ -413,6 +413,7 @@ static void *on_request(void *context, struct wire *wire, const struct wire_requ
 	x->magic = MAGIC;
 	x->sim = sim;
 	x->wire = wire;
+	x->cut_at = -1;
 	loop_timer_init(&x->timer, sim->loop, on_timer, x);
 	judge(sim, request, &x->ask, &x->entry, &x->judgement);
 	int64_t latency = latency_of(x);

@@ -1,0 +1,117 @@
+"""Fixtures: each starts real processes for one test and ends them by their own pid, whatever the test did."""
+
+import contextlib
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from support.gateway import Gateway  # noqa: E402
+from support.load import Load  # noqa: E402
+from support.proxy import FaultProxy  # noqa: E402
+from support.redis_server import RedisServer  # noqa: E402
+from support.sim import Sim  # noqa: E402
+from support.tls import Authority, NghttpxFront, NginxFront  # noqa: E402
+
+
+@pytest.fixture
+def folder():
+    """A short path, because a unix socket's name has at most 107 bytes."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="sluice-e2e-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def end(process):
+    """Stops it. The simulator must leave in order: a sanitizer's finding is in its exit code and its last words."""
+    code = process.stop()
+    if isinstance(process, Sim) and code != 0:
+        raise RuntimeError(f"{process.name} ended with {code}\n{process.stderr()[-4000:]}")
+
+
+@pytest.fixture
+def start(folder):
+    """start(Sim, …): a process of that class in the test's folder, stopped with the test, the last one first."""
+    with contextlib.ExitStack() as stack:
+        count = 0
+
+        def begin(kind, *arguments, **options):
+            nonlocal count
+            count += 1
+            options.setdefault("name", f"{kind.__name__.lower()}{count}")
+            process = kind(folder, *arguments, **options)
+            stack.callback(end, process)
+            return process
+
+        yield begin
+
+
+@pytest.fixture
+def start_sim(start):
+    return lambda behaviour="", **options: start(Sim, behaviour, **options)
+
+
+@pytest.fixture
+def start_redis(start):
+    return lambda **options: start(RedisServer, **options)
+
+
+@pytest.fixture
+def start_gateway(start):
+    """start_gateway(sim.url, redis.url, {"tenants": …}): changes to the usual configuration; see support/gateway.py."""
+    return lambda upstream_url, redis_url="embedded", changes=None, **options: start(Gateway, upstream_url, redis_url, changes,
+                                                                                     **options)
+
+
+@pytest.fixture
+def start_load(start):
+    return lambda urls, **how: start(Load, urls, **how)
+
+
+@pytest.fixture
+def sim(start_sim):
+    return start_sim()
+
+
+@pytest.fixture
+def redis(start_redis):
+    return start_redis()
+
+
+@pytest.fixture
+def gateway(start_gateway, sim, redis):
+    return start_gateway(sim.url, redis.url)
+
+
+@pytest.fixture
+def proxy():
+    """proxy(target): a FaultProxy in front of (host, port) or a unix socket's path."""
+    made = []
+
+    def begin(target, listen_path=None):
+        made.append(FaultProxy(target, listen_path))
+        return made[-1]
+
+    yield begin
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def authority(folder):
+    return Authority(folder)
+
+
+@pytest.fixture
+def tls_front(start, authority):
+    """tls_front(port, http2=True): nghttpx (or nginx with program="nginx") with a certificate for localhost."""
+
+    def begin(port, program="nghttpx", certificate=None, **options):
+        key, pem = certificate or authority.issue("server")
+        return start(NginxFront if program == "nginx" else NghttpxFront, port, key, pem, **options)
+
+    return begin

@@ -1,0 +1,130 @@
+"""The program itself: `sluice serve` with a configuration of its own (JSON is YAML)."""
+
+import copy
+import json
+import pathlib
+import signal
+
+from . import client
+from .process import Process, binary, free_port
+
+KEY = "client-key-of-the-tests"
+UPSTREAM_KEY = "upstream-key-of-the-tests"
+CREDENTIALS = {
+    "gemini": {"header": "x-goog-api-key", "value": UPSTREAM_KEY},
+    "openai": {"header": "Authorization", "value": f"Bearer {UPSTREAM_KEY}"},
+    "anthropic": {"header": "x-api-key", "value": UPSTREAM_KEY},
+}
+
+
+def merge(base, changes):
+    """`changes` over `base`, mapping by mapping; None takes a key away."""
+    merged = copy.deepcopy(base)
+    for key, value in changes.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def configuration(upstream_url, redis_url, listen, admin, changes=None):
+    """Three upstreams at one simulator, one tenant without limits; `changes` are merged in."""
+    pool = {"min": 1, "start": 2, "max": 64, "streams": 64}
+    upstreams = {dialect: {"dialect": dialect, "default": True, "endpoints": [{"url": upstream_url}],
+                           "credential": credential, "pool": pool} for dialect, credential in CREDENTIALS.items()}
+    upstreams["plain"] = {"dialect": "http", "endpoints": [{"url": upstream_url}], "pool": pool}
+    base = {"listen": listen, "admin": admin, "workers": 1, "redis": {"url": redis_url}, "upstreams": upstreams,
+            "tenants": {"acme": {"keys": [KEY]}}}
+    return merge(base, changes or {})
+
+
+class Gateway(Process):
+    def __init__(self, folder, upstream_url, redis_url="embedded", changes=None, name="sluice", env=None, wait=True):
+        self.folder = pathlib.Path(folder)
+        self.config_path = self.folder / f"{name}.yaml"
+        self.port, self.admin_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.admin_url = f"http://127.0.0.1:{self.admin_port}"
+        self.config = configuration(upstream_url, redis_url, f"127.0.0.1:{self.port}", f"127.0.0.1:{self.admin_port}", changes)
+        self.write_config(self.config)
+        super().__init__([binary("sluice"), "serve", "-c", self.config_path], folder, name, env=env)
+        if wait:
+            self.wait_ready(self.ready)
+
+    def write_config(self, config):
+        self.config_path.write_text(json.dumps(config, indent=1))
+        self.config_path.chmod(0o600)
+
+    def reload(self, changes):
+        """Writes a changed configuration and sends SIGHUP; what comes of it is the test's to see."""
+        self.config = merge(self.config, changes)
+        self.write_config(self.config)
+        self.signal(signal.SIGHUP)
+
+    def ready(self):
+        try:
+            return client.request(f"{self.admin_url}/readyz", timeout=5).status == 200
+        except OSError:
+            return False
+
+    def ask(self, dialect, text, stream=False, key=KEY, headers=None, timeout=60, **more):
+        """A call in the dialect; text may hold the simulator's "[[sim …]]"."""
+        path, body = client.prompt(dialect, text, stream, **more)
+        return client.request(self.url + path, body=body, headers={**client.headers_for(dialect, key), **(headers or {})},
+                              timeout=timeout)
+
+    def open_stream(self, dialect, text, key=KEY, **more):
+        path, body = client.prompt(dialect, text, True, **more)
+        return client.stream(self.url + path, body, client.headers_for(dialect, key))
+
+    def status(self):
+        return client.request(f"{self.admin_url}/status").json()
+
+    def requests(self):
+        return client.request(f"{self.admin_url}/requests").json()
+
+    def metrics(self):
+        """{("name", (("label", "value"), …)): number}; labels sorted."""
+        samples = {}
+        for line in client.request(f"{self.admin_url}/metrics").text.splitlines():
+            if line and not line.startswith("#"):
+                series, value = line.rsplit(" ", 1)
+                samples[parse_series(series)] = float(value)
+        return samples
+
+    def metric(self, name, **labels):
+        """The sum of the series of that name that carry these labels."""
+        return sum(value for (series, found), value in self.metrics().items()
+                   if series == name and labels.items() <= dict(found).items())
+
+    def log(self):
+        """The access log's lines that are JSON, from wherever the program writes them."""
+        lines = []
+        for line in (self.stdout() + self.stderr()).splitlines():
+            if line.startswith("{"):
+                lines.append(json.loads(line))
+        return lines
+
+
+def parse_series(text):
+    name, brace, rest = text.partition("{")
+    labels, at = [], 0
+    while brace and rest[at] != "}":
+        equals = rest.index("=", at)
+        label, at = rest[at:equals], equals + 2
+        value = ""
+        while rest[at] != '"':
+            if rest[at] == "\\":
+                at += 1
+                value += {"n": "\n"}.get(rest[at], rest[at])
+            else:
+                value += rest[at]
+            at += 1
+        at += 1
+        if rest[at] == ",":
+            at += 1
+        labels.append((label, value))
+    return name, tuple(sorted(labels))
