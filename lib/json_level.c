@@ -23,30 +23,63 @@ void json_levels_free(struct json_levels *l)
 
 void json_levels_reset(struct json_levels *l)
 {
-	l->open = l->name_count = 0;
+	l->depth = l->watched = l->name_count = 0;
+	l->innermost = NULL;
+	l->array = false;
 }
 
-void json_levels_open(struct json_levels *l, const struct json_node *node, size_t start)
+static void look_around(struct json_levels *l)
 {
-	l->levels[l->open++] =
-		(struct json_level){ .node = node, .start = start, .empty = true, .names_before = l->name_count };
+	size_t last = l->depth - 1;
+
+	l->array = l->depth > 0 && (l->arrays[last / 64] >> last % 64 & 1) != 0;
+	l->innermost = l->depth > 0 && l->watched == l->depth ? &l->levels[last] : NULL;
+}
+
+void json_levels_open(struct json_levels *l, const struct json_node *node, bool array, size_t start)
+{
+	uint64_t *bits = &l->arrays[l->depth / 64], bit = UINT64_C(1) << l->depth % 64;
+
+	*bits = array ? *bits | bit : *bits & ~bit;
+	if (node != NULL)
+		l->levels[l->watched++] = (struct json_level){
+			.node = node, .start = start, .empty = true, .names_before = l->name_count
+		};
+	l->depth++;
+	look_around(l);
 }
 
 const struct json_level *json_levels_close(struct json_levels *l)
 {
-	struct json_level *level = &l->levels[--l->open];
+	const struct json_level *closed = l->innermost;
 
-	l->name_count = level->names_before;
-	return level;
+	if (closed != NULL) {
+		l->watched--;
+		l->name_count = closed->names_before;
+	}
+	l->depth--;
+	look_around(l);
+	return closed;
+}
+
+/* What stands for an unknown name: a short one itself, any other its keyed hash. */
+static uint64_t mark_of(struct slice name)
+{
+	uint64_t mark = 0;
+
+	if (name.len >= sizeof(mark))
+		return map_hash(name);
+	memcpy(&mark, name.data, name.len);
+	return mark | (uint64_t)(name.len + 1) << 56;
 }
 
 static enum json_level_verdict note_unknown(struct json_levels *l, const struct json_level *level, struct slice name)
 {
-	uint64_t hash = map_hash(name);
+	uint64_t mark = mark_of(name);
 	size_t same = 0;
 
 	for (size_t i = level->names_before; i < l->name_count; i++)
-		same += l->names[i] == hash;
+		same += l->names[i] == mark;
 	if (same > 0)
 		return JSON_LEVEL_DUPLICATE;
 	if (l->name_count - level->names_before == JSON_LEVEL_NAMES)
@@ -55,13 +88,13 @@ static enum json_level_verdict note_unknown(struct json_levels *l, const struct 
 		l->name_capacity *= 2;
 		l->names = mem_resize(l->names, l->name_capacity * sizeof(*l->names));
 	}
-	l->names[l->name_count++] = hash;
+	l->names[l->name_count++] = mark;
 	return JSON_LEVEL_NEW;
 }
 
 enum json_level_verdict json_levels_name(struct json_levels *l, struct slice name, const struct json_node **node)
 {
-	struct json_level *level = &l->levels[l->open - 1];
+	struct json_level *level = l->innermost;
 
 	*node = json_plan_member(level->node, name);
 	if (*node == NULL)

@@ -5,6 +5,8 @@
 #include "lib/json_string.h"
 #include "lib/mem.h"
 
+_Static_assert((int)JSON_SCAN_DEPTH == (int)JSON_LEVEL_DEPTH, "what is offered is what there is");
+
 enum { DEFAULT_BYTES = 32 << 20, DEFAULT_NODES = 1000000, DEFAULT_DEPTH = 128 };
 
 /* Where the next byte belongs. */
@@ -23,14 +25,14 @@ enum place {
 	STOPPED,
 };
 
-/* Owned by who made it. Between calls: the outermost levels.open of the `depth` open containers are watched. */
+/* Owned by who made it. Between calls: `place` says where the next byte belongs; what a piece's end cut through is in
+ * string, number, word and name. */
 struct json_scan {
 	const struct json_plan *plan;
 	struct json_scan_options options;
 	enum place place;
 	size_t offset; /* of the piece being fed, in the text */
-	size_t nodes, depth;
-	uint64_t arrays[JSON_SCAN_DEPTH / 64]; /* bit d: the container at depth d is an array */
+	size_t nodes;
 	struct json_levels levels;
 	struct json_member *members;
 	char *texts; /* the members' kept text, one after the other */
@@ -75,17 +77,6 @@ static void fail(struct json_scan *s, enum json_scan_error error, const struct c
 	fail_at(s, error, position(s, c));
 }
 
-static bool in_array(const struct json_scan *s)
-{
-	return (s->arrays[(s->depth - 1) / 64] >> (s->depth - 1) % 64 & 1) != 0;
-}
-
-/* The level of the innermost container, or NULL when it is not watched. */
-static struct json_level *innermost(const struct json_scan *s)
-{
-	return s->levels.open == s->depth && s->depth > 0 ? &s->levels.levels[s->depth - 1] : NULL;
-}
-
 /* ---- values ------------------------------------------------------------------------------------------------------ */
 
 static struct json_member *member_at(const struct json_scan *s, const struct json_node *node)
@@ -96,7 +87,7 @@ static struct json_member *member_at(const struct json_scan *s, const struct jso
 /* A value has ended, the cursor stands behind it: what may come now. */
 static void after_value(struct json_scan *s)
 {
-	s->place = s->depth == 0 ? AT_END : AT_NEXT;
+	s->place = s->levels.depth == 0 ? AT_END : AT_NEXT;
 }
 
 static void end_scalar(struct json_scan *s, enum json_member_type type, const struct cursor *c)
@@ -108,40 +99,21 @@ static void end_scalar(struct json_scan *s, enum json_member_type type, const st
 
 static void open_container(struct json_scan *s, bool array, struct cursor *c)
 {
-	size_t depth = s->depth;
-	uint64_t bit = UINT64_C(1) << depth % 64;
-
-	if (depth == s->options.max_depth) {
+	if (s->levels.depth == s->options.max_depth) {
 		fail(s, JSON_SCAN_ERROR_depth, c);
 		return;
 	}
 	if (s->hash != NULL)
 		json_hash_open(s->hash, array);
-	s->arrays[depth / 64] = array ? s->arrays[depth / 64] | bit : s->arrays[depth / 64] & ~bit;
-	s->depth++;
-	if (s->node != NULL) {
-		json_levels_open(&s->levels, s->node, s->start);
-		s->node = s->node->element;
-	}
+	json_levels_open(&s->levels, s->node, array, s->start);
+	s->node = s->node != NULL ? s->node->element : NULL;
 	s->place = array ? AT_FIRST : AT_MEMBER;
 	c->at++;
 }
 
-static void close_level(struct json_scan *s, bool array, size_t end)
-{
-	const struct json_level *level = json_levels_close(&s->levels);
-	struct json_member *member = member_at(s, level->node);
-
-	if (member == NULL)
-		return;
-	member->empty = level->empty;
-	json_member_end(member, array ? JSON_MEMBER_ARRAY : JSON_MEMBER_OBJECT, level->start, end);
-}
-
 static void close_container(struct json_scan *s, struct cursor *c)
 {
-	bool array = in_array(s);
-	bool watched = innermost(s) != NULL;
+	bool array = s->levels.array;
 	size_t duplicate;
 
 	c->at++;
@@ -149,56 +121,13 @@ static void close_container(struct json_scan *s, struct cursor *c)
 		fail_at(s, JSON_SCAN_ERROR_duplicate, duplicate);
 		return;
 	}
-	s->depth--;
-	if (watched)
-		close_level(s, array, position(s, c));
+	const struct json_level *level = json_levels_close(&s->levels);
+	struct json_member *member = level != NULL ? member_at(s, level->node) : NULL;
+	if (member != NULL) {
+		member->empty = level->empty;
+		json_member_end(member, array ? JSON_MEMBER_ARRAY : JSON_MEMBER_OBJECT, level->start, position(s, c));
+	}
 	after_value(s);
-}
-
-static void begin_word(struct json_scan *s, enum json_member_type type, const char *word, struct cursor *c)
-{
-	s->word = word + 1;
-	s->word_type = type;
-	s->place = IN_WORD;
-	c->at++;
-}
-
-/* The plain start of a value, once s->node says what it is in the plan. */
-static void begin_value(struct json_scan *s, enum json_scan_error expected, struct cursor *c)
-{
-	char byte = *c->at;
-
-	if (s->nodes == s->options.max_nodes) {
-		fail(s, JSON_SCAN_ERROR_nodes, c);
-		return;
-	}
-	s->nodes++;
-	s->start = position(s, c);
-	s->member = member_at(s, s->node);
-	if (s->member != NULL)
-		json_member_begin(s->member);
-	if (byte == '"') {
-		s->place = IN_STRING;
-		s->keep = s->member == NULL ? 0 : s->node->keep;
-		c->at++;
-		if (s->hash != NULL)
-			json_hash_string_start(s->hash);
-	} else if (byte == '{' || byte == '[') {
-		open_container(s, byte == '[', c);
-	} else if (byte == '-' || (byte >= '0' && byte <= '9')) {
-		json_number_start(&s->number, s->member != NULL || s->hash != NULL);
-		s->place = IN_NUMBER;
-	} else if (byte == 't') {
-		begin_word(s, JSON_MEMBER_TRUE, "true", c);
-	} else if (byte == 'f') {
-		begin_word(s, JSON_MEMBER_FALSE, "false", c);
-	} else if (byte == 'n') {
-		begin_word(s, JSON_MEMBER_NULL, "null", c);
-	} else if (byte == '\xEF' && s->start == 0) {
-		fail(s, JSON_SCAN_ERROR_mark, c);
-	} else {
-		fail(s, expected, c);
-	}
 }
 
 static void read_word(struct json_scan *s, struct cursor *c)
@@ -236,8 +165,6 @@ static void read_number(struct json_scan *s, struct cursor *c)
 	else if (c->at < c->end)
 		end_number(s, c);
 }
-
-/* ---- strings and names ------------------------------------------------------------------------------------------- */
 
 static void fail_string(struct json_scan *s, enum json_string_event event, const struct cursor *c)
 {
@@ -293,19 +220,67 @@ static void read_string(struct json_scan *s, struct cursor *c)
 	end_scalar(s, JSON_MEMBER_STRING, c);
 }
 
-static void begin_name(struct json_scan *s, struct cursor *c)
+static void begin_word(struct json_scan *s, enum json_member_type type, const char *word, struct cursor *c)
 {
-	struct json_level *level = innermost(s);
-
-	s->start = position(s, c);
-	s->name_kept = level != NULL && level->node->child != NULL;
-	s->name_length = 0;
-	if (level != NULL)
-		level->empty = false;
-	if (s->hash != NULL)
-		json_hash_name_start(s->hash, s->start);
-	s->place = IN_NAME;
+	s->word = word + 1;
+	s->word_type = type;
+	s->place = IN_WORD;
 	c->at++;
+	read_word(s, c);
+}
+
+/* The plain start of a value, once s->node says what it is in the plan. */
+static void begin_value(struct json_scan *s, enum json_scan_error expected, struct cursor *c)
+{
+	char byte = *c->at;
+
+	if (s->nodes == s->options.max_nodes) {
+		fail(s, JSON_SCAN_ERROR_nodes, c);
+		return;
+	}
+	s->nodes++;
+	s->start = position(s, c);
+	s->member = member_at(s, s->node);
+	if (s->member != NULL)
+		json_member_begin(s->member);
+	if (byte == '"') {
+		s->place = IN_STRING;
+		s->keep = s->member == NULL ? 0 : s->node->keep;
+		c->at++;
+		if (s->hash != NULL)
+			json_hash_string_start(s->hash);
+		read_string(s, c);
+	} else if (byte == '{' || byte == '[') {
+		open_container(s, byte == '[', c);
+	} else if (byte == '-' || (byte >= '0' && byte <= '9')) {
+		json_number_start(&s->number, s->member != NULL || s->hash != NULL);
+		s->place = IN_NUMBER;
+		read_number(s, c);
+	} else if (byte == 't') {
+		begin_word(s, JSON_MEMBER_TRUE, "true", c);
+	} else if (byte == 'f') {
+		begin_word(s, JSON_MEMBER_FALSE, "false", c);
+	} else if (byte == 'n') {
+		begin_word(s, JSON_MEMBER_NULL, "null", c);
+	} else if (byte == '\xEF' && s->start == 0) {
+		fail(s, JSON_SCAN_ERROR_mark, c);
+	} else {
+		fail(s, expected, c);
+	}
+}
+
+/* ---- names -------------------------------------------------------------------------------------------------- */
+
+static void read_colon(struct json_scan *s, struct cursor *c)
+{
+	if (*c->at != ':') {
+		fail(s, JSON_SCAN_ERROR_colon, c);
+		return;
+	}
+	c->at++;
+	s->place = AT_VALUE;
+	if (c->at<c->end && * c->at> ' ')
+		begin_value(s, JSON_SCAN_ERROR_value, c);
 }
 
 static bool keep_name(struct json_scan *s, struct slice run)
@@ -319,33 +294,29 @@ static bool keep_name(struct json_scan *s, struct slice run)
 	return true;
 }
 
-/* The name is whole: is it new here, and what is its value in the plan? */
-static bool judge_name(struct json_scan *s)
+/* The name ends with this run, and most begin with it: is it new here, and what is its value in the plan? */
+static bool judge_name(struct json_scan *s, struct slice run)
 {
-	enum json_level_verdict verdict = json_levels_name(&s->levels, slice_make(s->name, s->name_length), &s->node);
-
+	if (s->name_length > 0 || run.len > sizeof(s->name)) {
+		if (!keep_name(s, run))
+			return false;
+		run = slice_make(s->name, s->name_length);
+	}
+	enum json_level_verdict verdict = json_levels_name(&s->levels, run, &s->node);
 	if (verdict != JSON_LEVEL_NEW)
 		fail_at(s, verdict == JSON_LEVEL_FULL ? JSON_SCAN_ERROR_names : JSON_SCAN_ERROR_duplicate, s->start);
 	return verdict == JSON_LEVEL_NEW;
 }
 
-static void read_colon(struct json_scan *s, struct cursor *c)
-{
-	if (*c->at != ':') {
-		fail(s, JSON_SCAN_ERROR_colon, c);
-		return;
-	}
-	c->at++;
-	s->place = AT_VALUE;
-}
-
-static void end_name(struct json_scan *s, struct cursor *c)
+static void end_name(struct json_scan *s, struct slice run, struct cursor *c)
 {
 	s->node = NULL;
-	if (s->name_kept && !judge_name(s))
+	if (s->name_kept && !judge_name(s, run))
 		return;
-	if (s->hash != NULL)
+	if (s->hash != NULL) {
+		json_hash_bytes(s->hash, run);
 		json_hash_name_end(s->hash);
+	}
 	s->place = AT_COLON;
 	if (c->at < c->end && *c->at == ':')
 		read_colon(s, c);
@@ -356,50 +327,45 @@ static void read_name(struct json_scan *s, struct cursor *c)
 	struct slice run;
 	enum json_string_event event;
 
-	do {
-		event = json_string_next(&s->string, &c->at, c->end, &run);
-		if (event != JSON_STRING_RUN && event != JSON_STRING_END)
-			break;
+	while ((event = json_string_next(&s->string, &c->at, c->end, &run)) == JSON_STRING_RUN) {
 		if (s->name_kept && !keep_name(s, run))
 			return;
 		if (s->hash != NULL)
 			json_hash_bytes(s->hash, run);
-	} while (event == JSON_STRING_RUN);
+	}
 	if (event == JSON_STRING_END)
-		end_name(s, c);
+		end_name(s, run, c);
 	else if (event != JSON_STRING_MORE)
 		fail_string(s, event, c);
+}
+
+static void begin_name(struct json_scan *s, struct cursor *c)
+{
+	struct json_level *level = s->levels.innermost;
+
+	s->start = position(s, c);
+	s->name_kept = level != NULL && level->node->child != NULL;
+	s->name_length = 0;
+	if (level != NULL)
+		level->empty = false;
+	if (s->hash != NULL)
+		json_hash_name_start(s->hash, s->start);
+	s->place = IN_NAME;
+	c->at++;
+	read_name(s, c);
 }
 
 /* ---- between the values ------------------------------------------------------------------------------------------ */
 
 static void read_first(struct json_scan *s, struct cursor *c)
 {
-	struct json_level *level = innermost(s);
-
 	if (*c->at == ']') {
 		close_container(s, c);
 		return;
 	}
-	if (level != NULL)
-		level->empty = false;
+	if (s->levels.innermost != NULL)
+		s->levels.innermost->empty = false;
 	begin_value(s, JSON_SCAN_ERROR_first, c);
-}
-
-static void read_next(struct json_scan *s, struct cursor *c)
-{
-	bool array = in_array(s);
-
-	if (*c->at == ',') {
-		struct json_level *level = innermost(s);
-		c->at++;
-		s->place = array ? AT_VALUE : AT_NAME;
-		s->node = level != NULL ? level->node->element : NULL;
-	} else if (*c->at == (array ? ']' : '}')) {
-		close_container(s, c);
-	} else {
-		fail(s, array ? JSON_SCAN_ERROR_array : JSON_SCAN_ERROR_object, c);
-	}
 }
 
 static void read_member(struct json_scan *s, struct cursor *c)
@@ -412,16 +378,37 @@ static void read_member(struct json_scan *s, struct cursor *c)
 		fail(s, s->place == AT_MEMBER ? JSON_SCAN_ERROR_member : JSON_SCAN_ERROR_name, c);
 }
 
-static void skip_blanks(struct cursor *c)
+/* Behind a value: nearly always a comma, and a name or value right behind it. */
+static void read_next(struct json_scan *s, struct cursor *c)
 {
-	while (c->at < c->end && (*c->at == ' ' || *c->at == '\n' || *c->at == '\r' || *c->at == '\t'))
+	if (*c->at == ',') {
 		c->at++;
+		s->place = s->levels.array ? AT_VALUE : AT_NAME;
+		s->node = s->levels.innermost != NULL ? s->levels.innermost->node->element : NULL;
+		if (s->place == AT_NAME && c->at < c->end && *c->at == '"')
+			begin_name(s, c);
+	} else if (*c->at == (s->levels.array ? ']' : '}')) {
+		close_container(s, c);
+	} else {
+		fail(s, s->levels.array ? JSON_SCAN_ERROR_array : JSON_SCAN_ERROR_object, c);
+	}
 }
 
-/* The next byte is no blank. */
+static bool is_blank(char byte)
+{
+	return byte == ' ' || byte == '\n' || byte == '\r' || byte == '\t';
+}
+
+/* The next byte stands between names and values. */
 static void read_between(struct json_scan *s, struct cursor *c)
 {
+	while (is_blank(*c->at))
+		if (++c->at == c->end)
+			return;
 	switch (s->place) {
+	case AT_NEXT:
+		read_next(s, c);
+		break;
 	case AT_VALUE:
 		begin_value(s, JSON_SCAN_ERROR_value, c);
 		break;
@@ -435,38 +422,38 @@ static void read_between(struct json_scan *s, struct cursor *c)
 	case AT_COLON:
 		read_colon(s, c);
 		break;
-	case AT_NEXT:
-		read_next(s, c);
-		break;
 	default:
 		fail(s, JSON_SCAN_ERROR_trailing, c);
 		break;
 	}
 }
 
+/* What a piece's end cut through goes on with the next one. */
+static void read_cut(struct json_scan *s, struct cursor *c)
+{
+	switch (s->place) {
+	case IN_NAME:
+		read_name(s, c);
+		break;
+	case IN_STRING:
+		read_string(s, c);
+		break;
+	case IN_NUMBER:
+		read_number(s, c);
+		break;
+	case IN_WORD:
+		read_word(s, c);
+		break;
+	default:
+		break;
+	}
+}
+
 static void read_all(struct json_scan *s, struct cursor *c)
 {
-	while (c->at < c->end && s->place != STOPPED) {
-		switch (s->place) {
-		case IN_NAME:
-			read_name(s, c);
-			break;
-		case IN_STRING:
-			read_string(s, c);
-			break;
-		case IN_NUMBER:
-			read_number(s, c);
-			break;
-		case IN_WORD:
-			read_word(s, c);
-			break;
-		default:
-			skip_blanks(c);
-			if (c->at < c->end)
-				read_between(s, c);
-			break;
-		}
-	}
+	read_cut(s, c);
+	while (c->at < c->end && s->place != STOPPED)
+		read_between(s, c);
 }
 
 /* ---- what others call -------------------------------------------------------------------------------------------- */
@@ -479,7 +466,7 @@ struct json_scan *json_scan_new(const struct json_plan *plan, const struct json_
 	s->plan = plan;
 	if (options != NULL)
 		s->options = *options;
-	CHECK(s->options.max_depth <= JSON_SCAN_DEPTH);
+	CHECK(s->options.max_depth <= JSON_LEVEL_DEPTH);
 	s->options.max_bytes = s->options.max_bytes == 0 ? DEFAULT_BYTES : s->options.max_bytes;
 	s->options.max_nodes = s->options.max_nodes == 0 ? DEFAULT_NODES : s->options.max_nodes;
 	s->options.max_depth = s->options.max_depth == 0 ? DEFAULT_DEPTH : s->options.max_depth;
@@ -512,7 +499,7 @@ void json_scan_free(struct json_scan **scan)
 void json_scan_reset(struct json_scan *s)
 {
 	s->place = AT_VALUE;
-	s->offset = s->nodes = s->depth = 0;
+	s->offset = s->nodes = 0;
 	json_levels_reset(&s->levels);
 	s->node = json_plan_root(s->plan);
 	s->string = (struct json_string){ .place = JSON_STRING_PLAIN };
@@ -547,7 +534,7 @@ enum json_scan_state json_scan_finish(struct json_scan *s)
 {
 	struct cursor c = { NULL, NULL, NULL };
 
-	if (s->place == IN_NUMBER && s->depth == 0 && json_number_whole(&s->number))
+	if (s->place == IN_NUMBER && s->levels.depth == 0 && json_number_whole(&s->number))
 		end_number(s, &c);
 	if (s->place != AT_END && s->place != STOPPED)
 		fail_at(s, JSON_SCAN_ERROR_truncated, s->offset);

@@ -28,7 +28,7 @@
 #include "lib/slice.h"
 
 enum {
-	JSON_SCAN_DEPTH = 1024, /* no text may ask for more */
+	JSON_SCAN_DEPTH = 1024, /* nobody may allow more */
 	JSON_SCAN_NAME = 256,
 };
 

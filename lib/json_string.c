@@ -56,33 +56,44 @@ static unsigned sequence(unsigned char first, unsigned char *low, unsigned char 
 	return first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
 }
 
+static bool is_continuation(char byte)
+{
+	return ((unsigned char)byte & 0xC0) == 0x80;
+}
+
 /* Passes whole, well-formed characters beyond ASCII; stops before anything else, or what the piece cuts off. */
 static const char *skip_characters(const char *at, const char *end)
 {
 	while (at < end && (signed char)*at < 0) {
-		unsigned char low, high;
-		unsigned length = sequence((unsigned char)at[0], &low, &high);
+		unsigned char first = (unsigned char)*at, low, high;
+		/* Most of the world's scripts: three bytes, no special case for the second. */
+		if (first > 0xE0 && first < 0xF0 && first != 0xED && end - at >= 3 && is_continuation(at[1]) &&
+		    is_continuation(at[2])) {
+			at += 3;
+			continue;
+		}
+		unsigned length = sequence(first, &low, &high);
 		if (length == 0 || end - at < (ptrdiff_t)length)
 			break;
 		if ((unsigned char)at[1] < low || (unsigned char)at[1] > high)
 			break;
-		if ((length > 2 && ((unsigned char)at[2] & 0xC0) != 0x80) ||
-		    (length > 3 && ((unsigned char)at[3] & 0xC0) != 0x80))
+		if ((length > 2 && !is_continuation(at[2])) || (length > 3 && !is_continuation(at[3])))
 			break;
 		at += length;
 	}
 	return at;
 }
 
-static const char *skip_plain(const char *at, const char *end)
+static inline const char *skip_plain(const char *at, const char *end)
 {
-	const char *from;
-
-	do {
-		at = skip_ascii(at, end);
-		from = at;
+	at = skip_ascii(at, end);
+	while (at < end && (signed char)*at < 0) {
+		const char *from = at;
 		at = skip_characters(at, end);
-	} while (at != from);
+		if (at == from)
+			break;
+		at = skip_ascii(at, end);
+	}
 	return at;
 }
 
@@ -304,18 +315,21 @@ static unsigned whole_escape(const char *at, const char *end, size_t *length)
  * how long they are. */
 static size_t pass_simple(const char **at, const char *end)
 {
-	size_t length = 0;
-	unsigned taken = 0;
+	const char *to = skip_plain(*at, end);
+	size_t length = (size_t)(to - *at);
 
-	do {
-		*at += taken;
-		if (*at < end && **at != '\\') {
-			const char *to = skip_plain(*at, end);
-			length += (size_t)(to - *at);
-			*at = to;
+	while (to < end && *to == '\\') {
+		unsigned taken = whole_escape(to, end, &length);
+		if (taken == 0)
+			break;
+		to += taken;
+		if (to < end && *to != '\\') {
+			const char *from = to;
+			to = skip_plain(from, end);
+			length += (size_t)(to - from);
 		}
-		taken = *at < end && **at == '\\' ? whole_escape(*at, end, &length) : 0;
-	} while (taken > 0);
+	}
+	*at = to;
 	return length;
 }
 
@@ -325,8 +339,13 @@ enum json_string_event json_string_pass(struct json_string *s, const char **at, 
 	struct slice run;
 
 	do {
-		if (s->place == JSON_STRING_PLAIN)
+		if (s->place == JSON_STRING_PLAIN) {
 			*length += pass_simple(at, end);
+			if (*at < end && **at == '"') {
+				++*at;
+				return JSON_STRING_END;
+			}
+		}
 		event = json_string_next(s, at, end, &run);
 		if (event == JSON_STRING_RUN || event == JSON_STRING_END)
 			*length += run.len;
