@@ -89,7 +89,7 @@ def gateway(start_gateway, sim, redis):
 
 @pytest.fixture
 def proxy():
-    """proxy(target): a FaultProxy in front of (host, port) or a unix socket's path."""
+    """proxy("tcp:127.0.0.1:port"): a FaultProxy in front of it; see support/proxy.py."""
     made = []
 
     def begin(target, listen_path=None):
