@@ -7,12 +7,13 @@
 #include "lib/clock.h"
 #include "lib/limiter_internal.h"
 #include "lib/log.h"
+#include "lib/map.h"
 #include "lib/mem.h"
 #include "scripts.h"
 
 #define GIVE_UP    CLOCK_MINUTE
-#define FIRST_WAIT (50 * CLOCK_MILLISECOND)
-#define WAIT_MOST  (5 * CLOCK_SECOND)
+#define FIRST_WAIT (20 * CLOCK_MILLISECOND)
+#define WAIT_MOST  CLOCK_SECOND
 
 static void send(struct lease *lease);
 
@@ -33,13 +34,22 @@ static void end(struct lease *lease)
 	lease_free(lease);
 }
 
-static void try_later(struct lease *lease)
+/* Doubled each time, of which the latter half is spread by the id: what failed together must not come back in one batch and fail together again. */
+static int64_t back_off(const struct lease *lease)
 {
 	int64_t wait = FIRST_WAIT;
 	for (unsigned i = 1; i < lease->tries && wait < WAIT_MOST; i++)
 		wait *= 2;
+	if (wait > WAIT_MOST)
+		wait = WAIT_MOST;
+	return wait / 2 + (int64_t)((map_hash(lease->ask.id) >> (lease->tries % 32)) % (uint64_t)(wait / 2));
+}
+
+static void try_later(struct lease *lease)
+{
+	int64_t wait = back_off(lease);
 	if (clock_now() - lease->sent + wait < GIVE_UP) {
-		loop_timer_set(&lease->timer, wait < WAIT_MOST ? wait : WAIT_MOST);
+		loop_timer_set(&lease->timer, wait);
 		return;
 	}
 	lease->limiter->counts.abandoned++;

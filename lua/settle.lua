@@ -9,7 +9,8 @@
 -- Reply  {1 = settled now | 0 = nothing was open, now, the debt forgiven per bucket in microseconds}
 --
 -- What is known of the id decides, and it is in one of three states: a lease, a tombstone, nothing.
---   lease      open: settle it. It becomes nothing, or a tombstone if a stray command for it may still come (again, trace, answer lost)
+--   lease      open: settle it. It becomes nothing, or a tombstone if a stray command for it may still come (again, trace, answer lost).
+--              The other sets follow the proof: a stray renewal must not bring a place back there either.
 --   tombstone  done already, or never to be admitted: nothing happens. Twice is once.
 --   nothing    `again` or reservation unknown: done already, or admit has not come yet: leave a tombstone (60 s), so that it will find it.
 --              else: we know that it was admitted and never settled, so its lease ended and was removed while the call lived on (no renewal came
@@ -35,13 +36,15 @@ local ends = tonumber(call('ZSCORE', KEYS[1], id) or nil)
 if ends and ends < 0 then return {0, now} end
 
 local open = ends or (reserved and not again)
-if open and ends and not (again or trace or not reserved) then
-  call('ZREM', KEYS[1], id)
-else
-  call('ZADD', KEYS[1], '-' .. int(now + 60000000), id)
-  expire(KEYS[1], lease + 60000000)
+local clean = ends and reserved and not again and not trace -- nothing that was sent for it can still come
+for i = 1, 1 + sets do
+  if clean then
+    call('ZREM', KEYS[i], id)
+  else
+    call('ZADD', KEYS[i], '-' .. int(now + 60000000), id)
+    expire(KEYS[i], lease + 60000000)
+  end
 end
-for i = 1, sets do call('ZREM', KEYS[1 + i], id) end
 if not open then return {0, now} end
 reserved = reserved or ends - lease -- a lease whose admission was never answered was never renewed
 

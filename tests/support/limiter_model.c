@@ -449,15 +449,16 @@ bool limiter_model_settle(struct limiter_model *m, const struct limiter_ask *ask
 	bool answered = past->reserved != LIMITER_WIRE_UNKNOWN;
 	bool open = known != NULL || (answered && !past->again);
 	int64_t reserved = answered ? past->reserved : known != NULL ? known->score - past->lease : 0;
-	if (known != NULL && answered && !past->again && !past->trace)
-		entry_remove(proof, known);
-	else
-		entry_set(proof, ask->id, -(now + 60 * SECOND));
-	for (int s = first + 1; s < LIMITER_SCOPES; s++)
-		if (limited(ask, s) && ask->scope[s].limits->of[LIMIT_concurrency].count > 0) {
-			struct place *p = place_of(m, s, ask->scope[s].name);
+	bool clean = known != NULL && answered && !past->again && !past->trace;
+	for (int s = first; s < LIMITER_SCOPES; s++) {
+		if (!limited(ask, s) || (s != first && ask->scope[s].limits->of[LIMIT_concurrency].count == 0))
+			continue;
+		struct place *p = place_of(m, s, ask->scope[s].name);
+		if (clean)
 			entry_remove(p, entry_of(p, ask->id));
-		}
+		else
+			entry_set(p, ask->id, -(now + 60 * SECOND));
+	}
 	for (int s = first; s < LIMITER_SCOPES && open; s++)
 		if (limited(ask, s))
 			correct(m, ask, s, used, reserved, now, forgiven);
