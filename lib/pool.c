@@ -59,9 +59,9 @@ static void give_handle(struct transfer *t)
 	loop_timer_clear(&handle->timer);
 	t->handle = NULL;
 	handle->transfer = NULL;
-	/* libcurl counts its repetitions over the handle's whole life and fails at the sixth: a handle that has
-	 * repeated is not kept. */
-	if (t->attempts > 1 || pool->spare_count >= pool->options.connections) {
+	/* What went wrong leaves its mark on an easy handle: repetitions are counted over its whole life, and 8.14 wants to
+	 * rewind the next request's body when it could not rewind this one's. */
+	if (t->result.outcome != POOL_DONE || !t->over || pool->spare_count >= pool->options.connections) {
 		pool_handle_destroy(handle);
 	} else {
 		list_push_front(&pool->spare, &handle->node);

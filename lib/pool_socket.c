@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -101,21 +102,47 @@ static void retire(struct pool_socket *s)
 	s->retired = true;
 	s->pool->retired_count++;
 	shutdown(s->descriptor, SHUT_RDWR);
+	/* libcurl before 8.0 takes a connection with unread bytes for a living one: leave it none (tcp(7): MSG_TRUNC
+	 * discards). */
+	while (recv(s->descriptor, NULL, INT32_MAX, MSG_TRUNC | MSG_DONTWAIT) > 0)
+		continue;
 	if (s->pool->sweep_at == 0)
 		s->pool->sweep_at = clock_now() + SWEEP_SPACING;
 	tick_soon(s->pool);
 }
 
-/* Whether an idle connection that became readable is dead. Under TLS the bytes may be a late session ticket, and under
- * HTTP/2 a ping: libcurl judges those. In the clear, HTTP/1 bytes that no request asked for must not meet the next
- * one. */
+/* An alert's record (RFC 8446, section 5): on an idle connection that is close_notify. Encrypted as 1.3 does it is told
+ * by its size: two bytes, the hidden type, and the tag of 16 bytes that all its usual ciphers have. */
+static bool is_tls_alert(const uint8_t *record, ssize_t len)
+{
+	enum { ALERT = 21, APPLICATION_DATA = 23, HIDDEN_ALERT = 2 + 1 + 16 };
+	if (len < 5)
+		return false;
+	return record[0] == ALERT || (record[0] == APPLICATION_DATA && (record[3] << 8 | record[4]) == HIDDEN_ALERT);
+}
+
+static bool peer_has_closed(const struct pool_socket *s)
+{
+	struct tcp_info info;
+	socklen_t size = sizeof(info);
+	return getsockopt(s->descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
+	       info.tcpi_state != TCP_ESTABLISHED;
+}
+
+/* Whether an idle connection that became readable is dead. Bytes that no request asked for must not meet the next one,
+ * and libcurl before 8.0 would let them; but under HTTP/2 they may be a ping, and after a connection's first request a
+ * session ticket that came late. */
 static bool is_dead(const struct pool_socket *s)
 {
-	char byte;
-	ssize_t n = recv(s->descriptor, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	uint8_t record[5];
+	ssize_t n = recv(s->descriptor, record, sizeof(record), MSG_PEEK | MSG_DONTWAIT);
 	if (n < 0)
 		return errno != EAGAIN && errno != EINTR;
-	return n == 0 || (!s->pool->tls && !s->pool->two);
+	if (n == 0 || peer_has_closed(s))
+		return true;
+	if (!s->pool->tls)
+		return !s->pool->two;
+	return is_tls_alert(record, n) || (!s->pool->two && s->uses > 1);
 }
 
 static void unasked(struct pool_socket *s, short what)
@@ -321,13 +348,16 @@ void pool_socket_detach(struct transfer *t)
 	s->idle_since = clock_now();
 	list_push_back(&s->pool->idle, &s->idling);
 	s->pool->idle_count++;
-	if (s->idle_since - s->opened_at >= s->pool->options.max_age)
+	if (s->idle_since - s->opened_at >= s->pool->options.max_age) {
 		retire(s);
-	else
-		tick_soon(s->pool);
+		return;
+	}
+	arm(s, EV_READ); /* it is, but for one that fired between libcurl's last wish and now */
+	tick_soon(s->pool);
 }
 
-/* Before 8.1 reading does not flush what waits to be written; the window update of a neighbour that pauses and goes on does. */
+/* Before 8.1 reading does not flush what waits to be written; the window update of a neighbour that pauses and goes on
+ * does. */
 static void nudge(struct pool_socket *s)
 {
 	struct pool *pool = s->pool;
@@ -345,9 +375,9 @@ static void nudge(struct pool_socket *s)
 	}
 }
 
-/* Over HTTP/1 libcurl has closed the connection by now. Over HTTP/2 it has written a RST_STREAM into a buffer of its own,
- * and sends it when something else happens on the connection: with other streams on it we see to that, without any the
- * connection ends. */
+/* Over HTTP/1 libcurl has closed the connection by now. Over HTTP/2 it has written a RST_STREAM into a buffer of its
+ * own, and sends it when something else happens on the connection: with other streams on it we see to that, without
+ * any the connection ends. */
 void pool_socket_abandoned(struct pool_socket *s)
 {
 	if (s->closed || s->retired || s->pool->dying || !s->pool->two)
@@ -405,6 +435,8 @@ static void retire_aged(struct pool *pool, int64_t now)
 		struct pool_socket *s = CONTAINER_OF(node, struct pool_socket, idling);
 		if (now - s->idle_since >= pool->options.idle_timeout || now - s->opened_at >= pool->options.max_age)
 			retire(s);
+		else
+			arm(s, EV_READ); /* one that fired and was let live is looked at again */
 	}
 }
 

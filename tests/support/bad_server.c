@@ -169,8 +169,9 @@ static bool echo(struct visit *v, bool chunked)
 	char answer[8192];
 	size_t len = strlen(v->target), used;
 	if (!chunked) {
+		bool head = strncmp(v->head, "HEAD ", 5) == 0;
 		int n = snprintf(answer, sizeof(answer), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", len,
-				 v->target);
+				 head ? "" : v->target);
 		return send_all(v, answer, (size_t)n);
 	}
 	used = (size_t)sprintf(answer, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -199,8 +200,7 @@ static bool gate(struct visit *v)
 
 static bool pause_for(struct visit *v, size_t milliseconds)
 {
-	struct pollfd set[] = { { .fd = v->server->stop, .events = POLLIN },
-				{ .fd = v->socket, .events = POLLRDHUP } };
+	struct pollfd set[] = { { .fd = v->server->stop, .events = POLLIN }, { .fd = v->socket, .events = POLLRDHUP } };
 	return poll(set, 2, (int)milliseconds) == 0;
 }
 

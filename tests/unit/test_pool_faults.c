@@ -88,7 +88,9 @@ static void dies_on_reuse(const struct death *death, const char *method, size_t 
 	/* And the pool goes on. */
 	struct rig_call third = { 0 };
 	rig_get(&rig, &third, "/third");
-	assert_int_equal(rig_finish(&third), POOL_DONE);
+	if (rig_finish(&third) != POOL_DONE)
+		fail_msg("after %s, %s of %zu bytes: %s (%s)", death->name, method, body_size,
+			 pool_outcome_name(third.result.outcome), third.result.detail);
 	assert_string_equal(third.body, "/third");
 	assert_int_equal(record_of(server).requests, 3);
 	free(bytes);

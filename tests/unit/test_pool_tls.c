@@ -172,6 +172,80 @@ static void a_reset_on_reuse_over_tls_is_not_sent_again(void **state)
 	}
 }
 
+/* What every web server does with an idle connection: close_notify and FIN. The next request must not be lost on it. */
+static void a_connection_closed_while_idle_costs_nothing(void **state)
+{
+	static const struct bad_step once[] = { { .verb = BAD_REQUEST }, { .verb = BAD_ECHO }, { .verb = BAD_END } };
+	static const int newest[] = { TLS1_2_VERSION, TLS1_3_VERSION };
+	(void)state;
+	for (size_t v = 0; v < ARRAY_LENGTH(newest); v++) {
+		struct bad_server *server = serve(once);
+		struct tls_relay *relay =
+			tls_relay_new(&(struct tls_relay_options){ .certificate = files.leaf,
+								   .key = files.leaf_key,
+								   .backend_port = bad_server_port(server),
+								   .newest_version = newest[v] });
+		struct rig rig;
+		struct pool_stats stats;
+		rig_options(&rig, tls_relay_origin(relay));
+		rig.options.ca_file = files.ca;
+		rig_open(&rig);
+		for (int i = 0; i < 10; i++) {
+			struct rig_call call = { 0 };
+			struct slice body = SLICE("{}");
+			rig_post(&rig, &call, "/x", &body);
+			assert_int_equal(rig_finish(&call), POOL_DONE);
+			RIG_UNTIL(&rig, (pool_stats(rig.pool, &stats), stats.idle == 0));
+		}
+		assert_int_equal(record_of(server).requests, 10);
+		pool_free(&rig.pool);
+		tls_relay_free(&relay);
+		bad_server_free(&server);
+		rig_turn(&rig);
+		loop_free(&rig.loop);
+	}
+}
+
+static void connections_are_reused_over_tls(void **state)
+{
+	static const struct bad_step late[] = {
+		{ .verb = BAD_REQUEST },
+		{ .verb = BAD_ECHO },
+		{ .verb = BAD_REQUEST },
+		{ .verb = BAD_ECHO },
+		{ .verb = BAD_GATE },
+		{ .verb = BAD_SEND, .text = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen" },
+		{ .verb = BAD_AGAIN }
+	};
+	struct bad_server *server = bad_server_new((const struct bad_step *const[]){ late, echo }, 2);
+	struct tls_relay *relay = tls_relay_new(&(struct tls_relay_options){
+		.certificate = files.leaf, .key = files.leaf_key, .backend_port = bad_server_port(server) });
+	struct rig rig;
+	(void)state;
+	rig_options(&rig, tls_relay_origin(relay));
+	rig.options.ca_file = files.ca;
+	rig_open(&rig);
+	for (int i = 0; i < 6; i++) {
+		struct rig_call call = { 0 };
+		char target[16];
+		snprintf(target, sizeof(target), "/%d", i);
+		rig_get(&rig, &call, target);
+		assert_int_equal(rig_finish(&call), POOL_DONE);
+		assert_string_equal(call.body, target); /* and nothing that was not asked for */
+		assert_int_equal(call.result.reused, i != 0 && i != 2);
+		if (i == 1) {
+			bad_server_open_gate(server, 1);
+			rig_for(&rig, 50 * CLOCK_MILLISECOND);
+		}
+	}
+	assert_int_equal(tls_relay_handshakes(relay), 2);
+	pool_free(&rig.pool);
+	tls_relay_free(&relay);
+	bad_server_free(&server);
+	rig_turn(&rig);
+	loop_free(&rig.loop);
+}
+
 /* ---- HTTP/2, behind a real proxy ---- */
 
 struct front {
@@ -364,6 +438,8 @@ int main(void)
 		cmocka_unit_test(plain_text_where_tls_is_due_is_tls_failed),
 		cmocka_unit_test(an_end_without_close_notify_is_truncation),
 		cmocka_unit_test(a_reset_on_reuse_over_tls_is_not_sent_again),
+		cmocka_unit_test(a_connection_closed_while_idle_costs_nothing),
+		cmocka_unit_test(connections_are_reused_over_tls),
 		cmocka_unit_test(streams_share_a_connection),
 		cmocka_unit_test(auto_and_one_pick_their_version),
 		cmocka_unit_test(cancelling_a_stream_ends_it_alone),
