@@ -335,7 +335,7 @@ static void call_answered(struct redis *r, const struct redisReply *reply)
 static void on_reply(void *arg, struct redisReply *reply)
 {
 	struct redis *r = arg;
-	CHECK(r->magic == REDIS_MAGIC);
+	CHECK(r->magic == REDIS_MAGIC && (r->state == STATE_GREETING || r->state == STATE_UP));
 	if (r->state == STATE_GREETING)
 		greeting_answered(r, reply);
 	else

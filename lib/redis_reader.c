@@ -24,6 +24,10 @@ struct redis_reader {
 static void *make_bounded_array(const redisReadTask *task, ANNOUNCED count)
 {
 	struct redis_reader *r = task->privdata;
+	if (r->parser->ridx >= REDIS_READER_DEPTH) {
+		r->broken = "a reply nested too deep";
+		return NULL;
+	}
 	if ((size_t)count > REDIS_READER_ELEMENTS - r->elements) {
 		r->broken = "a reply of too many elements";
 		return NULL;

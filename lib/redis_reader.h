@@ -1,8 +1,9 @@
 /* hiredis' parser with ceilings: bytes come in, whole replies come out.
  *
  * hiredis 0.14 believes whatever length a server announces: `*1000000000` allocates eight gigabytes before one element came.
- * Here one reply may hold REDIS_READER_ELEMENTS elements, nested ones included, in REDIS_READER_BYTES; what passes that, or
- * is no RESP2, breaks the reader for good and the connection with it. */
+ * 1.x nests without end, and frees by recursion. Here one reply may hold REDIS_READER_ELEMENTS elements, nested ones included,
+ * REDIS_READER_DEPTH deep, in REDIS_READER_BYTES; what passes that, or is no RESP, breaks the reader for good and the
+ * connection with it. */
 #ifndef SLUICE_REDIS_READER_H
 #define SLUICE_REDIS_READER_H
 
@@ -10,6 +11,7 @@
 #include "lib/slice.h"
 
 #define REDIS_READER_ELEMENTS (1024 * 1024)
+#define REDIS_READER_DEPTH    8
 #define REDIS_READER_BYTES    (64u * 1024 * 1024)
 
 struct redis_reader;

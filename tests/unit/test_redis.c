@@ -269,12 +269,15 @@ static void on_free(struct redis_call *call, void *arg, const struct redis_answe
 static void a_callback_may_free_the_connection(void **state)
 {
 	const struct slice words[] = { SLICE("INCR"), SLICE("key") };
-	struct rig_answer first = { .count = 0 }, sent, waiting;
+	struct rig_answer first = { .count = 0 }, behind, sent, waiting;
 	(void)state;
 	redis_rig_until_up(&rig);
 	redis_send(rig.redis, RIG_TIMEOUT, on_free, &first, ARRAY_LENGTH(words), words);
+	redis_rig_send(&rig, &behind, RIG_TIMEOUT, "PING");       /* answered by the same write of the server's */
 	redis_rig_send(&rig, &sent, RIG_TIMEOUT, "BLPOP none 0"); /* sent along, and never answered */
 	redis_rig_until(&rig, &first.count, 1);
+	assert_int_equal(behind.count, 1);
+	assert_int_equal(behind.result, REDIS_LOST);
 	assert_int_equal(sent.count, 1);
 	assert_int_equal(sent.result, REDIS_LOST);
 	loop_turn(rig.loop, false);

@@ -137,19 +137,37 @@ static void a_full_socket_keeps_order_and_bytes(void **state)
 
 static void half_written_and_overdue_is_unsent(void **state)
 {
-	static char big[8 << 20];
+	static char big[2 << 20];
 	const struct slice words[] = { SLICE("SET"), SLICE("key"), slice_make(big, sizeof(big)) };
 	struct rig_answer a = { .count = 0 }, after;
 	(void)state;
 	redis_rig_until_up(&rig);
 	redis_server_pause(rig.server);
-	redis_send(rig.redis, 50 * CLOCK_MILLISECOND, redis_rig_done, &a, ARRAY_LENGTH(words), words);
+	redis_send(rig.redis, 500 * CLOCK_MILLISECOND, redis_rig_done, &a, ARRAY_LENGTH(words), words);
 	redis_rig_until(&rig, &a.count, 1);
 	assert_int_equal(a.result, REDIS_UNSENT); /* Redis runs no half command */
 	assert_int_equal(rig.downs, 1);
 	redis_server_resume(rig.server);
 	redis_rig_ask(&rig, &after, "EXISTS key");
 	assert_int_equal(after.number, 0);
+}
+
+static void half_written_and_cancelled_the_rest_still_goes(void **state)
+{
+	static char big[8 << 20];
+	const struct slice words[] = { SLICE("SET"), SLICE("key"), slice_make(big, sizeof(big)) };
+	struct rig_answer a = { .count = 0 }, after;
+	(void)state;
+	redis_rig_until_up(&rig);
+	redis_server_pause(rig.server);
+	struct redis_call *call = redis_send(rig.redis, RIG_TIMEOUT, redis_rig_done, &a, ARRAY_LENGTH(words), words);
+	loop_turn(rig.loop, false);
+	redis_cancel(&call);
+	redis_server_resume(rig.server);
+	redis_rig_ask(&rig, &after, "STRLEN key");
+	assert_int_equal(after.number, sizeof(big)); /* cancelled is silenced, not undone */
+	assert_int_equal(a.count, 0);
+	assert_int_equal(rig.downs, 0);
 }
 
 static void half_written_and_cut_it_starts_anew(void **state)
@@ -337,6 +355,39 @@ static void full_too_few_replicas_and_busy_keep_the_connection(void **state)
 	redisFree(looping);
 }
 
+static void a_server_that_loads_its_file_is_told_apart(void **state)
+{
+	const char *const arguments[] = { "--enable-debug-command",
+					  "yes",
+					  "--key-load-delay",
+					  "20000",
+					  "--loading-process-events-interval-bytes",
+					  "1024",
+					  NULL };
+	struct rig_answer a;
+	(void)state;
+	begin_with(arguments);
+	redis_rig_until_up(&rig);
+	for (int i = 0; i < 50; i++)
+		redis_server_do(rig.server, "SET key%d %01000d", i, i);
+	redisContext *reloading = redisConnectUnix(redis_server_path(rig.server));
+	int done = 0;
+	redisAppendCommand(reloading, "DEBUG RELOAD");
+	while (done == 0)
+		assert_int_equal(redisBufferWrite(reloading, &done), 0);
+	do
+		redis_rig_ask(&rig, &a, "GET key7");
+	while (a.result == REDIS_OK); /* until it began */
+	assert_int_equal(a.error, REDIS_ERROR_loading);
+	redis_rig_connect(&rig, redis_server_url(rig.server)); /* a new connection stays down as long as it loads */
+	redis_rig_ask(&rig, &a, "GET key7");
+	assert_int_equal(a.result, REDIS_OK);
+	assert_int_equal(a.number, 7);
+	assert_int_equal(redis_counts(rig.redis)->errors[REDIS_ERROR_loading], 0);
+	redisFree(reloading);
+	redis_rig_end(&rig);
+}
+
 static void a_password_set_later_cuts_the_connection(void **state)
 {
 	struct rig_answer a;
@@ -488,6 +539,7 @@ int main(void)
 		TEST(killed_and_restarted_it_comes_back),
 		TEST(a_full_socket_keeps_order_and_bytes),
 		TEST(half_written_and_overdue_is_unsent),
+		TEST(half_written_and_cancelled_the_rest_still_goes),
 		TEST(half_written_and_cut_it_starts_anew),
 		TEST(what_waits_is_bounded),
 		cmocka_unit_test(a_wrong_password_keeps_it_down_and_a_right_one_up),
@@ -497,6 +549,7 @@ int main(void)
 		TEST(a_replica_is_left_when_it_refuses_to_write),
 		cmocka_unit_test(a_replica_without_its_master_is_no_redis),
 		TEST(full_too_few_replicas_and_busy_keep_the_connection),
+		cmocka_unit_test(a_server_that_loads_its_file_is_told_apart),
 		TEST(a_password_set_later_cuts_the_connection),
 		TEST(nonsense_is_a_lost_connection),
 		TEST(a_reply_too_many_ends_the_connection),

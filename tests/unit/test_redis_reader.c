@@ -84,6 +84,22 @@ static void announced_elements_are_capped_nested_ones_too(void **state)
 	}
 }
 
+static void depth_is_capped(void **state)
+{
+	(void)state;
+	for (int depth = 1; depth <= 20; depth++) {
+		struct redis_reader *r = redis_reader_new();
+		struct redisReply *reply = NULL;
+		for (int i = 0; i < depth; i++)
+			redis_reader_feed(r, SLICE("*1\r\n"));
+		redis_reader_feed(r, SLICE(":1\r\n"));
+		enum redis_reader_result result = redis_reader_next(r, &reply);
+		assert_int_equal(result, depth <= REDIS_READER_DEPTH ? REDIS_READER_REPLY : REDIS_READER_BROKEN);
+		redis_reader_reply_free(reply);
+		redis_reader_free(&r);
+	}
+}
+
 static void the_count_begins_anew_with_each_reply(void **state)
 {
 	struct redis_reader *r = redis_reader_new();
@@ -129,6 +145,7 @@ int main(void)
 		cmocka_unit_test(byte_by_byte),
 		cmocka_unit_test(broken_stays_broken),
 		cmocka_unit_test(announced_elements_are_capped_nested_ones_too),
+		cmocka_unit_test(depth_is_capped),
 		cmocka_unit_test(the_count_begins_anew_with_each_reply),
 		cmocka_unit_test(bytes_without_end_are_capped),
 	};
