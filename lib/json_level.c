@@ -7,7 +7,7 @@ enum { FIRST_NAMES = 32 };
 
 void json_levels_init(struct json_levels *l, const struct json_plan *plan)
 {
-	l->levels = mem_new_array(json_plan_depth(plan) + 1, sizeof(*l->levels));
+	l->levels = mem_new_array(json_plan_depth(plan), sizeof(*l->levels));
 	l->name_capacity = FIRST_NAMES;
 	l->names = mem_new_array(l->name_capacity, sizeof(*l->names));
 	json_levels_reset(l);

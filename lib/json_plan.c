@@ -81,6 +81,7 @@ struct json_plan *json_plan_new(const struct json_path *paths, size_t count)
 
 	plan->paths = paths;
 	plan->count = count;
+	plan->depth = 1;
 	plan->root = new_node(SLICE_NONE, 0);
 	for (size_t i = 0; i < count; i++)
 		add_path(plan, i);

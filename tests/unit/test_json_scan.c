@@ -140,6 +140,7 @@ static const struct verdict duplicates[] = {
 	GOOD("{\"c\":[{\"d\":1},{\"d\":2}],\"a\":{\"model\":1}}"), GOOD("{\"z\":{\"x\":1,\"x\":2}}"),
 	GOOD("{\"model\":{\"x\":1,\"x\":2}}"), GOOD("{\"a\":[{\"b\":1,\"b\":2}]}"),
 	GOOD("{\"Model\":1,\"model\":2,\"model \":3}"),
+	GOOD("{\"x\":1,\"x\\u0000\":2}"), GOOD("{\"\":1,\"\\u0000\":2,\"\\u0000\\u0000\":3}"),
 	GOOD("{\"a\":{\"b\":1},\"b\":1}"), GOOD("[{\"model\":1,\"model\":2}]"),
 };
 /* clang-format on */
@@ -256,6 +257,21 @@ static void tells_where_a_value_stands(void **state)
 	assert_int_equal(member(f, USAGE)->count, 0);
 }
 
+/* The plan has room for the container at a path's end, and for none below. */
+static void a_path_may_end_at_a_container(void **state)
+{
+	static const struct json_path one[] = { { "a", 0 } };
+	struct json_plan *plan = json_plan_new(one, 1);
+	struct json_scan *scan = scan_of(plan, NULL, SLICE("{\"a\":{\"b\":[{}]}}"));
+
+	(void)state;
+	assert_int_equal(json_plan_depth(plan), 2);
+	assert_int_equal(json_scan_member(scan, 0)->type, JSON_MEMBER_OBJECT);
+	assert_int_equal(json_scan_member(scan, 0)->end, 16);
+	json_scan_free(&scan);
+	json_plan_free(&plan);
+}
+
 static void knows_every_type(void **state)
 {
 	static const struct {
@@ -340,6 +356,28 @@ static void keeps_the_last_of_many_and_sums_all(void **state)
 	assert_int_equal(member(f, REASON)->count, 2);
 	assert_text(member(f, REASON), "STOP");
 	assert_false(member(f, REASON)->cut);
+}
+
+/* By the length of what an escape decodes to; the path keeps nothing, so the string is only measured. */
+static void measures_escapes(void **state)
+{
+	static const struct {
+		const char *value;
+		size_t bytes;
+	} cases[] = {
+		{ "\\u0000", 1 },        { "\\u007F", 1 },        { "\\u0080", 2 }, { "\\u07ff", 2 },
+		{ "\\u0800", 3 },        { "\\uD7FF", 3 },        { "\\uE000", 3 }, { "\\uFFFF", 3 },
+		{ "\\uD800\\uDC00", 4 }, { "\\n\\\\\\\"\\/", 4 }, { "", 0 },        { "a\\u00e9b", 4 },
+		{ "\\n\\u0800\\n", 5 },
+	};
+	struct fixture *f = *state;
+	char text[100];
+
+	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+		snprintf(text, sizeof(text), "{\"contents\":[{\"parts\":[{\"text\":\"%s\"}]}]}", cases[i].value);
+		feed(f, text);
+		assert_int_equal(member(f, TEXT)->string_bytes, cases[i].bytes);
+	}
 }
 
 static void cuts_a_long_text_between_characters(void **state)
@@ -491,9 +529,11 @@ int main(void)
 		cmocka_unit_test(reads_strings),
 		cmocka_unit_test(refuses_a_name_that_stands_twice),
 		cmocka_unit_test_setup_teardown(tells_where_a_value_stands, set_up, tear_down),
+		cmocka_unit_test(a_path_may_end_at_a_container),
 		cmocka_unit_test_setup_teardown(knows_every_type, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(knows_integers_however_written, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(keeps_the_last_of_many_and_sums_all, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(measures_escapes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(cuts_a_long_text_between_characters, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(forgets_at_reset, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(is_whole_as_soon_as_the_value_is, set_up, tear_down),

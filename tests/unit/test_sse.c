@@ -44,6 +44,7 @@ static const struct {
 	  "0 9 []<a>\n9 21 []?<>\nopen 21" },
 	{ "two marks", "\xEF\xBB\xBF\xEF\xBB\xBF" "data: b\n\n", "0 15 []?<>\nopen 15" },
 	{ "half a mark", "\xEF\xBB" "data: a\ndata: b\n\n", "0 19 []<b>\nopen 19" },
+	{ "a third of a mark", "\xEF" "data: a\n\n", "0 10 []?<>\nopen 10" },
 	{ "half a mark and a line", "\xEF\xBB\n\n", "0 4 []?<>\nopen 4" },
 	{ "unfinished", "data: a\n\ndata: b\n", "0 9 []<a>\nopen 9" },
 	{ "unfinished line", "data: a\n\ndata: b", "0 9 []<a>\nopen 9" },
