@@ -1,0 +1,32 @@
+"""Documents against what they describe. The tables that the program prints are compared here with the files that quote them."""
+import re
+import subprocess
+
+import sources
+
+TARGETS = "all run test check demo bench asan tsan fuzz tidy format docs coverage install docker help clean".split()
+TASKS = "build run test demo bench check ci".split()
+
+
+def helped():
+    listing = subprocess.run(["make", "-s", "help"], cwd=sources.ROOT, check=True, stdout=subprocess.PIPE).stdout.decode()
+    return set(re.findall(r"^  make (\w+) +\S", listing, re.M))
+
+
+def test_make_help_lists_every_target():
+    assert not set(TARGETS) - helped()
+
+
+def test_documents_name_targets_that_exist():
+    targets = helped() | {"sluice"}
+    for path in sources.ROOT.glob("*.md"):
+        for target in re.findall(r"\bmake ([a-z]+)`", path.read_text()):
+            assert target in targets, f"{path.name}: make {target}"
+
+
+def test_every_task_has_packages():
+    script = str(sources.ROOT / "tests/check/packages.sh")
+    for task in TASKS:
+        listed = subprocess.run([script, "--list", task], check=True, stdout=subprocess.PIPE).stdout.decode().split()
+        assert listed and all(re.fullmatch(r"[a-z0-9][a-z0-9.+-]+", package) for package in listed), task
+    assert subprocess.run([script, "no-such-task"], stderr=subprocess.DEVNULL).returncode == 2
