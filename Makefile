@@ -177,7 +177,7 @@ coverage: ## print how much of lib and svc the suite covers; fails below 85 % of
 tidy: $(B)/gen/scripts.h ## run clang-tidy over the sources
 	@tests/check/packages.sh build test ci
 	@printf '%s\n' $(wildcard lib/*.c svc/*.c svc/dialect/*.c) | xargs -P $(JOBS) -n 1 sh -c \
-		'clang-tidy --quiet "$$0" -- $(subst ','\'',$(CPPFLAGS)) -std=c11 2>/dev/null || { echo "tidy: $$0" >&2; exit 255; }'
+		'clang-tidy --quiet "$$0" -- $(subst ','\'',$(CPPFLAGS)) -std=c11 2>/dev/null || { echo "tidy: $$0" >&2; exit 1; }'
 
 format: ## format the C sources (clang-format 14)
 	clang-format -i $(C_FILES)
@@ -204,6 +204,9 @@ docs: all ## write the generated documents below build/docs
 # (module_part.h) stays here, but for the parts that a public header includes.
 PUBLIC = $(filter-out %_internal.h,$(shell cd lib && ls *.h | grep -vE '^(redis|pool|limiter|json|embedded)_') json_scan.h json_plan.h)
 install: all ## install below DESTDIR and PREFIX: program, library, headers, pkg-config, manual
+	@$(MAKE) --no-print-directory install-files
+# What is there, without building.
+install-files:
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/sluice
 	$(if $(PROGRAM),install -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/sluice)
 	install -m 644 $(B)/libsluice.a $(DESTDIR)$(PREFIX)/lib/libsluice.a
@@ -211,7 +214,7 @@ install: all ## install below DESTDIR and PREFIX: program, library, headers, pkg
 		sed 's|#include "lib/|#include "sluice/|' lib/$$header >$(DESTDIR)$(PREFIX)/include/sluice/$$header || exit 1; \
 	done
 	printf '%s\n' 'prefix=$(PREFIX)' 'Name: sluice' 'Description: quotas, pools and scripts shared by a fleet' 'Version: $(VERSION)' \
-		'Requires.private: $(PACKAGES)' 'Libs: -L$${prefix}/lib -lsluice' 'Libs.private: -pthread -lm' 'Cflags: -I$${prefix}/include' \
+		'Requires: $(PACKAGES)' 'Libs: -L$${prefix}/lib -lsluice -pthread -lm' 'Cflags: -I$${prefix}/include' \
 		>$(DESTDIR)$(PREFIX)/lib/pkgconfig/sluice.pc
 	for page in $(wildcard docker/*.1); do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man1/$${page##*/}; done
 
@@ -227,4 +230,4 @@ help: ## list the targets
 -include $(wildcard $(ALL_OBJECTS:.o=.d))
 .SECONDARY:
 .DELETE_ON_ERROR:
-.PHONY: all lib unit replay tests packages run test check asan tsan fuzz fuzzers coverage tidy format bench demo docs install docker clean help force
+.PHONY: all lib unit replay tests packages run test check asan tsan fuzz fuzzers coverage tidy format bench demo docs install install-files docker clean help force

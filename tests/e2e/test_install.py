@@ -1,0 +1,61 @@
+"""What `make install` gives: a stranger's program finds the library through pkg-config and links."""
+import os
+import pathlib
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+BUILD = pathlib.Path(os.environ.get("SLUICE_BUILD", ROOT / "build"))
+PROGRAM = r"""
+#include <sluice/buf.h>
+#include <sluice/clock.h>
+#include <sluice/limiter.h>
+#include <sluice/loop.h>
+#include <sluice/map.h>
+#include <sluice/pool.h>
+#include <sluice/redis.h>
+#include <sluice/text.h>
+#include <stdio.h>
+static void stop(void *arg) { loop_stop(arg); }
+int main(void)
+{
+	int64_t wait;
+	struct loop *loop = loop_new();
+	loop_post(loop, stop, loop);
+	loop_run(loop);
+	loop_free(&loop);
+	if (!text_duration(SLICE("1.5s"), &wait))
+		return 1;
+	printf("%lld\n", (long long)wait);
+	return 0;
+}
+"""
+
+
+def run(*command, **options):
+    return subprocess.run([str(word) for word in command], check=True, stdout=subprocess.PIPE, **options).stdout.decode()
+
+
+def flags_of_build():
+    """The sanitizers that the library was built with have to be linked by the stranger too."""
+    flags = (BUILD / "flags").read_text().split()
+    return [flag for flag in flags if flag.startswith(("-fsanitize", "--coverage"))]
+
+
+def test_a_program_links_against_the_installed_library(tmp_path):
+    prefix = tmp_path / "usr"
+    objects = (BUILD / "flags").stat().st_mtime
+    destination = tmp_path / "root"
+    installer = ["make", "-s", "install-files", f"B={BUILD}", f"DESTDIR={destination}", f"PREFIX={prefix}"]
+    run(*installer, cwd=ROOT, env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")})
+    installed = pathlib.Path(f"{destination}{prefix}")
+    for name in ("lib/libsluice.a", "lib/pkgconfig/sluice.pc", "include/sluice/limiter.h"):
+        assert (installed / name).is_file(), name
+    assert not list((installed / "include/sluice").glob("*_internal.h"))
+    assert (BUILD / "flags").stat().st_mtime == objects, "installing built anew, with other flags"
+    environment = {**os.environ, "PKG_CONFIG_PATH": str(installed / "lib/pkgconfig")}
+    options = run("pkg-config", "--cflags", "--libs", f"--define-variable=prefix={installed}", "sluice", env=environment).split()
+    source, program = tmp_path / "stranger.c", tmp_path / "stranger"
+    source.write_text(PROGRAM)
+    compiler = "clang" if "clang" in (BUILD / "flags").read_text().splitlines()[0] else "gcc"
+    run(compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", *flags_of_build(), "-o", program, source, *options)
+    assert run(program) == "1500000\n"
