@@ -10,9 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MUST_CHECK                   __attribute__((warn_unused_result))
-#define PRINTF_LIKE(position, first)  __attribute__((__format__(__printf__, position, first)))
-#define ARRAY_LENGTH(array)          (sizeof(array) / sizeof((array)[0]))
+#define MUST_CHECK                          __attribute__((warn_unused_result))
+#define PRINTF_LIKE(position, first)        __attribute__((__format__(__printf__, position, first)))
+#define ARRAY_LENGTH(array)                 (sizeof(array) / sizeof((array)[0]))
 #define CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 /* Aborts with file, line, the condition, what base_note last said on this thread, and a backtrace-friendly core. */

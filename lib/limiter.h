@@ -22,11 +22,12 @@ struct limiter;
 struct lease;
 
 /* X(name, unit, period in seconds) */
-#define LIMITS(X)                                                                                                      \
-	X(rps, REQUESTS, 1)                                                                                            \
-	X(rpm, REQUESTS, 60)                                                                                           \
-	X(rph, REQUESTS, 3600) X(rpd, REQUESTS, 86400) X(tpm, TOKENS, 60) X(tph, TOKENS, 3600) X(tpd, TOKENS, 86400)   \
-		X(concurrency, CONCURRENCY, 0)
+/* clang-format off */
+#define LIMITS(X) \
+	X(rps, REQUESTS, 1) X(rpm, REQUESTS, 60) X(rph, REQUESTS, 3600) X(rpd, REQUESTS, 86400) \
+	X(tpm, TOKENS, 60) X(tph, TOKENS, 3600) X(tpd, TOKENS, 86400) \
+	X(concurrency, CONCURRENCY, 0)
+/* clang-format on */
 #define LIMIT_ENUM(name, unit, period) LIMIT_##name,
 enum limit_kind { LIMITS(LIMIT_ENUM) LIMIT_COUNT };
 #undef LIMIT_ENUM

@@ -72,11 +72,11 @@ void lease_free(struct lease *);
 
 /* limiter_settle.c: takes the lease over; sends, and repeats until answered. */
 void lease_settle(struct lease *);
-void lease_settle_again(void *lease); /* the timer's */
+void lease_settle_again(void *arg); /* the timer's; arg is the lease */
 
 /* limiter_lease.c: begins with the first lease and ends with the last. */
 void lease_beat_start(struct limiter *);
-void lease_beat(void *limiter);
+void lease_beat(void *arg);             /* arg is the limiter */
 void lease_beat_stop(struct limiter *); /* cancels what is under way */
 
 #endif

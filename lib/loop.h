@@ -15,11 +15,11 @@ struct loop;
 struct event_base;
 
 struct loop *loop_new(void);
-void loop_free(struct loop **); /* runs what is still deferred or posted first */
-void loop_run(struct loop *);   /* until loop_stop */
-void loop_stop(struct loop *);  /* ends loop_run after this turn */
+void loop_free(struct loop **);               /* runs what is still deferred or posted first */
+void loop_run(struct loop *);                 /* until loop_stop */
+void loop_stop(struct loop *);                /* ends loop_run after this turn */
 void loop_turn(struct loop *, bool may_wait); /* one turn; tests drive the loop with it */
-struct event_base *loop_base(struct loop *); /* for the modules that bend a library's sockets to this loop */
+struct event_base *loop_base(struct loop *);  /* for the modules that bend a library's sockets to this loop */
 
 /* Runs `run(arg)` at the end of this turn, or of the next one when called from outside a turn; in the order of deferring.
  * `run` may free the owner. Embedded in its owner; scheduling one that is already scheduled does nothing; loop_undefer of an idle one does nothing. */
@@ -43,8 +43,8 @@ struct loop_timer {
 };
 void loop_timer_init(struct loop_timer *, struct loop *, void (*run)(void *arg), void *arg);
 void loop_timer_set(struct loop_timer *, int64_t delay_microseconds); /* ≤ 0 fires in the next turn */
-void loop_timer_clear(struct loop_timer *);  /* does not fire any more; may be set again */
-void loop_timer_free(struct loop_timer *);   /* clear, and give the event back; harmless twice */
+void loop_timer_clear(struct loop_timer *);                           /* does not fire any more; may be set again */
+void loop_timer_free(struct loop_timer *); /* clear, and give the event back; harmless twice */
 
 /* A signal, taken in the loop's thread, for as long as the loop lives. One loop of a process at a time may take signals
  * (libevent's rule): the main thread's. */

@@ -12,10 +12,12 @@
 /* Zeroed; never NULL. */
 void *mem_new(size_t size) __attribute__((malloc, returns_nonnull));
 void *mem_new_array(size_t count, size_t size) __attribute__((malloc, returns_nonnull));
-void *mem_resize(void *block, size_t size) __attribute__((returns_nonnull)); /* like realloc; ends the process when there is none */
-char *mem_text(struct slice s) __attribute__((malloc, returns_nonnull));      /* a NUL-terminated copy; the caller frees it */
-void mem_free(void *block);                                                  /* NULL is fine */
-void mem_wipe(void *block, size_t size); /* overwrites secrets; the compiler may not leave it out */
+void *mem_resize(void *block, size_t size)
+	__attribute__((returns_nonnull)); /* like realloc; ends the process when there is none */
+char *mem_text(struct slice s)
+	__attribute__((malloc, returns_nonnull)); /* a NUL-terminated copy; the caller frees it */
+void mem_free(void *block);                       /* NULL is fine */
+void mem_wipe(void *block, size_t size);          /* overwrites secrets; the compiler may not leave it out */
 
 struct mem; /* an arena */
 

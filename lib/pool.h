@@ -23,28 +23,28 @@ struct transfer;
 enum pool_http { POOL_HTTP_AUTO, POOL_HTTP_1, POOL_HTTP_2 };
 
 struct pool_options {
-	const char *origin; /* "https://host[:port]", no path: every transfer goes there; copied */
+	const char *origin;              /* "https://host[:port]", no path: every transfer goes there; copied */
 	unsigned connections;            /* at most this many, ≥ 1 */
 	unsigned warm;                   /* opened by pool_warm */
 	unsigned streams_per_connection; /* HTTP/2 only; ≥ 1 */
 	enum pool_http http;
 	int64_t connect_timeout, idle_timeout, max_age; /* microseconds */
-	const char *ca_file;    /* NULL: the system's; copied */
-	bool verify;            /* false only for tests: neither peer nor host is checked */
-	bool allow_private;     /* the operator named this host: private, loopback and link-local addresses are fine */
+	const char *ca_file;                            /* NULL: the system's; copied */
+	bool verify;                                    /* false only for tests: neither peer nor host is checked */
+	bool allow_private; /* the operator named this host: private, loopback and link-local addresses are fine */
 };
 
 enum pool_outcome {
-	POOL_DONE,             /* head and whole body were delivered */
-	POOL_NO_SLOT,          /* no connection was free before wait_until; nothing was sent */
-	POOL_CONNECT_FAILED,   /* DNS, refused, unreachable, connect deadline, address not allowed; nothing was sent */
-	POOL_TLS_FAILED,       /* hand-shake or certificate; nothing was sent */
-	POOL_RESET_UNSENT,     /* a connection died before any byte of this request was written */
-	POOL_RESET,            /* died after (some of) the request was written, before the head: it may have been processed */
-	POOL_TRUNCATED,        /* died inside the answer */
-	POOL_GARBAGE,          /* not HTTP, or a head over 32 KiB */
+	POOL_DONE,           /* head and whole body were delivered */
+	POOL_NO_SLOT,        /* no connection was free before wait_until; nothing was sent */
+	POOL_CONNECT_FAILED, /* DNS, refused, unreachable, connect deadline, address not allowed; nothing was sent */
+	POOL_TLS_FAILED,     /* hand-shake or certificate; nothing was sent */
+	POOL_RESET_UNSENT,   /* a connection died before any byte of this request was written */
+	POOL_RESET,     /* died after (some of) the request was written, before the head: it may have been processed */
+	POOL_TRUNCATED, /* died inside the answer */
+	POOL_GARBAGE,   /* not HTTP, or a head over 32 KiB */
 	POOL_FIRST_BYTE_TIMEOUT,
-	POOL_IDLE_TIMEOUT,     /* no byte of the body for so long */
+	POOL_IDLE_TIMEOUT, /* no byte of the body for so long */
 	POOL_TOTAL_TIMEOUT,
 };
 const char *pool_outcome_name(enum pool_outcome); /* the closed list for logs: "done", "no_slot", … */
@@ -54,16 +54,18 @@ struct pool_field {
 };
 
 struct pool_request {
-	struct slice method; /* GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS; a body only where body_len > 0 or POST/PUT/PATCH */
+	struct slice
+		method; /* GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS; a body only where body_len > 0 or POST/PUT/PATCH */
 	struct slice target; /* path and query, starts with '/' */
-	const struct pool_field *fields; /* copied; validated: no CTL. Host, Content-Length, Connection are the pool's own */
+	const struct pool_field
+		*fields; /* copied; validated: no CTL. Host, Content-Length, Connection are the pool's own */
 	size_t fields_count;
-	const struct slice *body;        /* pieces; BORROWED until done runs or pool_cancel returns */
+	const struct slice *body; /* pieces; BORROWED until done runs or pool_cancel returns */
 	size_t body_count;
-	int64_t wait_timeout;            /* for a slot; microseconds, each of these > 0 */
-	int64_t first_byte_timeout;      /* from the slot to the head's first byte; the connect included */
-	int64_t idle_timeout;            /* between two pieces of the body, not counted while the receiver has paused */
-	int64_t total_timeout;           /* from pool_start to done */
+	int64_t wait_timeout;       /* for a slot; microseconds, each of these > 0 */
+	int64_t first_byte_timeout; /* from the slot to the head's first byte; the connect included */
+	int64_t idle_timeout;       /* between two pieces of the body, not counted while the receiver has paused */
+	int64_t total_timeout;      /* from pool_start to done */
 };
 
 struct pool_head {
@@ -98,11 +100,13 @@ void pool_free(struct pool **);
 void pool_warm(struct pool *, int64_t timeout, void (*warmed)(void *arg, unsigned opened), void *arg);
 
 struct transfer *pool_start(struct pool *, const struct pool_request *, const struct pool_receiver *, void *arg);
-void pool_resume(struct transfer *);  /* after body() said false; harmless otherwise */
-void pool_cancel(struct transfer **); /* NULL inside is fine; done never runs; the upstream sees its connection or stream end at once */
+void pool_resume(struct transfer *); /* after body() said false; harmless otherwise */
+void pool_cancel(
+	struct transfer *
+		*); /* NULL inside is fine; done never runs; the upstream sees its connection or stream end at once */
 
 struct pool_stats {
-	unsigned open, active, idle, waiting; /* now */
+	unsigned open, active, idle, waiting;      /* now */
 	uint64_t opened, reused, requests, failed; /* since birth */
 	int64_t handshake_total, waited_total;     /* microseconds, sums */
 };

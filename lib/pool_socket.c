@@ -306,7 +306,7 @@ static struct pool_socket *find_port(struct pool *pool, int port)
 		{
 			struct pool_socket *s = CONTAINER_OF(node, struct pool_socket, chain);
 			if (s->local_port == 0 && !s->foreign) {
-				struct sockaddr_storage own;
+				struct sockaddr_storage own = { 0 };
 				socklen_t size = sizeof(own);
 				if (getsockname(s->descriptor, (struct sockaddr *)&own, &size) != 0)
 					continue;

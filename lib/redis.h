@@ -26,11 +26,11 @@ struct redisReply; /* hiredis' */
 struct redis_options {
 	char *host; /* TCP when not NULL; resolved off the loop */
 	int port;
-	char *path; /* unix socket when host is NULL */
+	char *path;            /* unix socket when host is NULL */
 	char *user, *password; /* NULL: none */
 	int database;
-	int64_t connect_timeout;   /* microseconds */
-	int64_t reconnect_base;    /* first back-off, doubled with full jitter up to reconnect_cap */
+	int64_t connect_timeout; /* microseconds */
+	int64_t reconnect_base;  /* first back-off, doubled with full jitter up to reconnect_cap */
 	int64_t reconnect_cap;
 };
 
@@ -50,21 +50,23 @@ enum redis_result {
 
 /* Every error that Redis is known to answer, one row each in redis_errors.c: what it means for this call, for this connection, for the
  * mode. X(name, prefix on the wire) */
-#define REDIS_ERRORS(X)                                                                                                \
-	X(none, "") X(noscript, "NOSCRIPT") X(readonly, "READONLY") X(loading, "LOADING") X(masterdown, "MASTERDOWN")    \
-	X(clusterdown, "CLUSTERDOWN") X(moved, "MOVED") X(ask, "ASK") X(tryagain, "TRYAGAIN") X(busy, "BUSY")             \
-	X(oom, "OOM") X(misconf, "MISCONF") X(noreplicas, "NOREPLICAS") X(noperm, "NOPERM") X(noauth, "NOAUTH")           \
+/* clang-format off */
+#define REDIS_ERRORS(X) \
+	X(none, "") X(noscript, "NOSCRIPT") X(readonly, "READONLY") X(loading, "LOADING") X(masterdown, "MASTERDOWN") \
+	X(clusterdown, "CLUSTERDOWN") X(moved, "MOVED") X(ask, "ASK") X(tryagain, "TRYAGAIN") X(busy, "BUSY") \
+	X(oom, "OOM") X(misconf, "MISCONF") X(noreplicas, "NOREPLICAS") X(noperm, "NOPERM") X(noauth, "NOAUTH") \
 	X(wrongpass, "WRONGPASS") X(wrongtype, "WRONGTYPE") X(crossslot, "CROSSSLOT") X(other, "ERR")
+/* clang-format on */
 #define REDIS_ERROR_ENUM(name, prefix) REDIS_ERROR_##name,
 enum redis_error { REDIS_ERRORS(REDIS_ERROR_ENUM) REDIS_ERROR_COUNT };
 #undef REDIS_ERROR_ENUM
 
 /* What an error means: the columns of the table. */
 enum redis_advice {
-	REDIS_GIVE_UP,    /* the same call would fail again: ours or the operator's mistake */
-	REDIS_LOAD,       /* the script is not there: load it, then call again */
-	REDIS_TRY_SOON,   /* it did not run; some milliseconds later it may */
-	REDIS_TRY_OTHER,  /* it did not run; another node is asked (Sentinel, Cluster), or this one when it was found again */
+	REDIS_GIVE_UP,  /* the same call would fail again: ours or the operator's mistake */
+	REDIS_LOAD,     /* the script is not there: load it, then call again */
+	REDIS_TRY_SOON, /* it did not run; some milliseconds later it may */
+	REDIS_TRY_OTHER, /* it did not run; another node is asked (Sentinel, Cluster), or this one when it was found again */
 };
 enum redis_health {
 	REDIS_HEALTHY,   /* Redis itself is well */
@@ -107,7 +109,7 @@ void redis_cancel(struct redis_call **); /* done never runs; the command may run
 /* Replies as plain values; false when the reply has another type. Integers are also read from strings of digits. */
 bool redis_reply_int(const struct redisReply *, int64_t *) MUST_CHECK;
 bool redis_reply_text(const struct redisReply *, struct slice *) MUST_CHECK;
-size_t redis_reply_count(const struct redisReply *);                               /* 0 unless an array */
+size_t redis_reply_count(const struct redisReply *);                              /* 0 unless an array */
 const struct redisReply *redis_reply_at(const struct redisReply *, size_t index); /* NULL unless there */
 
 struct redis_counts {

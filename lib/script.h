@@ -18,8 +18,9 @@ struct script_call;
 typedef void script_done(struct script_call *, void *arg, const struct redis_answer *);
 
 /* `timeout` covers all of it, the loading too. Keys and arguments are copied. */
-struct script_call *script_start(struct redis *, const struct script *, int64_t timeout, script_done *, void *arg, size_t keys_count,
-				 const struct slice *keys, size_t arguments_count, const struct slice *arguments);
+struct script_call *script_start(struct redis *, const struct script *, int64_t timeout, script_done *, void *arg,
+				 size_t keys_count, const struct slice *keys, size_t arguments_count,
+				 const struct slice *arguments);
 void script_cancel(struct script_call **);
 
 #endif

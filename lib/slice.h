@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 #include <strings.h>
 
@@ -47,7 +48,8 @@ static inline bool slice_starts(struct slice s, struct slice prefix)
 
 static inline bool slice_ends(struct slice s, struct slice suffix)
 {
-	return s.len >= suffix.len && (suffix.len == 0 || memcmp(s.data + s.len - suffix.len, suffix.data, suffix.len) == 0);
+	return s.len >= suffix.len &&
+	       (suffix.len == 0 || memcmp(s.data + s.len - suffix.len, suffix.data, suffix.len) == 0);
 }
 
 /* What is left after the first `count` bytes; empty when there are fewer. */
@@ -67,6 +69,8 @@ static inline struct slice slice_first(struct slice s, size_t count)
 /* Where `byte` first stands in s, or s.len. */
 static inline size_t slice_find(struct slice s, char byte)
 {
+	if (s.len > PTRDIFF_MAX)
+		__builtin_unreachable(); /* no object is larger; gcc 14 warns where it cannot see that */
 	const char *at = s.len == 0 ? NULL : memchr(s.data, byte, s.len);
 	return at == NULL ? s.len : (size_t)(at - s.data);
 }

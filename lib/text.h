@@ -8,8 +8,8 @@
 
 struct buf;
 
-bool text_int(struct slice, int64_t *) MUST_CHECK;      /* decimal digits */
-bool text_decimal(struct slice, double *) MUST_CHECK;   /* 12, 0.5, 1.25e3: JSON's number grammar without a sign */
+bool text_int(struct slice, int64_t *) MUST_CHECK;    /* decimal digits */
+bool text_decimal(struct slice, double *) MUST_CHECK; /* 12, 0.5, 1.25e3: JSON's number grammar without a sign */
 bool text_duration(struct slice, int64_t *microseconds) MUST_CHECK; /* 0, 250us, 250ms, 30s, 5m, 1h, 2d; 1.5s too */
 bool text_size(struct slice, int64_t *bytes) MUST_CHECK;            /* 512, 64KiB, 20MiB, 1GiB; and kB MB GB of 1000 */
 bool text_count(struct slice, int64_t *) MUST_CHECK;                /* 150, 400k, 4M, 1.5M, 2G: powers of 1000 */
@@ -22,9 +22,9 @@ bool text_put_duration(struct buf *, int64_t microseconds);
 bool text_put_size(struct buf *, int64_t bytes);
 bool text_put_count(struct buf *, int64_t);
 
-bool text_is_utf8(struct slice); /* RFC 3629: no surrogates, no overlong forms, at most U+10FFFF */
+bool text_is_utf8(struct slice);  /* RFC 3629: no surrogates, no overlong forms, at most U+10FFFF */
 bool text_is_token(struct slice); /* RFC 9110 section 5.6.2: a field name or a method; not empty */
-size_t text_hex(char *out, const void *bytes, size_t count); /* lower case; writes 2·count bytes and no NUL */
+size_t text_hex(char *out, const void *bytes, size_t count);         /* lower case; writes 2·count bytes and no NUL */
 bool text_unhex(struct slice, void *bytes, size_t count) MUST_CHECK; /* exactly 2·count digits, either case */
 /* Percent-decoding (RFC 3986 section 2.1) into out, at most `capacity` bytes; false on a bad escape, a NUL, or no room. */
 bool text_url_decode(struct slice, char *out, size_t capacity, size_t *len) MUST_CHECK;

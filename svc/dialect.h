@@ -18,7 +18,11 @@ struct buf;
 struct dialect_reader;
 struct meter;
 
-enum dialect_framing { DIALECT_PLAIN, DIALECT_EVENTS, DIALECT_ARRAY }; /* one body; server-sent events; Gemini's JSON array */
+enum dialect_framing {
+	DIALECT_PLAIN,
+	DIALECT_EVENTS,
+	DIALECT_ARRAY
+}; /* one body; server-sent events; Gemini's JSON array */
 
 /* The head as the dialects need it: the client's key has been taken off already. */
 struct dialect_head {
@@ -37,30 +41,33 @@ struct dialect_splice {
 
 /* What one request asks for. Filled by dialect_route, completed by dialect_close_body; slices live in the request's arena. */
 struct dialect_call {
-	enum dialect dialect;      /* always set, also when refused: the nearest one */
+	enum dialect dialect; /* always set, also when refused: the nearest one */
 	enum operation operation;
-	struct slice model;        /* as the client names it; empty until known */
-	struct slice upstream;     /* dialect http: the first path segment */
-	struct slice rest;         /* dialect http: the path behind it, with its query, starts with '/' */
-	enum dialect_framing framing; /* of the answer that is asked for */
-	bool takes_body;           /* a JSON body is needed (or, for dialect http, may come) */
-	bool usage_asked;          /* openai: stream_options.include_usage was the client's own wish */
-	int64_t max_output;        /* tokens, all candidates together; -1: not said */
+	struct slice model;              /* as the client names it; empty until known */
+	struct slice upstream;           /* dialect http: the first path segment */
+	struct slice rest;               /* dialect http: the path behind it, with its query, starts with '/' */
+	enum dialect_framing framing;    /* of the answer that is asked for */
+	bool takes_body;                 /* a JSON body is needed (or, for dialect http, may come) */
+	bool usage_asked;                /* openai: stream_options.include_usage was the client's own wish */
+	int64_t max_output;              /* tokens, all candidates together; -1: not said */
 	int64_t text_bytes, media_bytes; /* of the input, for the estimate */
-	size_t model_offset, model_length; /* of the model's value in the body, quotes included; 0, 0 when it is in the path */
+	size_t model_offset,
+		model_length; /* of the model's value in the body, quotes included; 0, 0 when it is in the path */
 	struct dialect_splice usage_splice; /* openai: what to insert to be told usage; insert empty: nothing */
-	struct slice path, query;  /* as routed */
+	struct slice path, query;           /* as routed */
 };
 
 /* Refuses unknown paths and wrong methods; `detail` gets what is allowed. */
-enum refusal dialect_route(const struct dialect_head *, struct mem *, struct dialect_call *, struct buf *detail) MUST_CHECK;
+enum refusal dialect_route(const struct dialect_head *, struct mem *, struct dialect_call *,
+			   struct buf *detail) MUST_CHECK;
 
 /* Reads the body beside its arrival. The reader does not keep the bytes. */
 struct dialect_reader *dialect_reader_new(const struct dialect_call *);
 void dialect_reader_free(struct dialect_reader **);
 /* A refusal comes as soon as it is sure; `detail` says where and why ("byte 1234: …"). */
 enum refusal dialect_read(struct dialect_reader *, struct slice piece, struct buf *detail) MUST_CHECK;
-enum refusal dialect_close_body(struct dialect_reader *, struct mem *, struct dialect_call *, struct buf *detail) MUST_CHECK;
+enum refusal dialect_close_body(struct dialect_reader *, struct mem *, struct dialect_call *,
+				struct buf *detail) MUST_CHECK;
 
 /* The target at the upstream: prefix + path with the model exchanged (`model` empty: unchanged) + the query that may pass. False: no room. */
 bool dialect_target(const struct dialect_call *, struct slice prefix, struct slice model, struct buf *out) MUST_CHECK;
@@ -79,9 +86,9 @@ struct meter_usage {
 };
 struct meter_result {
 	struct meter_usage usage;
-	int64_t output_bytes;  /* of text, tool arguments and the like, decoded: what was seen, when usage never came */
-	bool ended;            /* the terminal marker of a stream was seen; for a plain body: it was whole, valid JSON */
-	bool error_in_band;    /* the upstream itself reported an error inside the stream */
+	int64_t output_bytes; /* of text, tool arguments and the like, decoded: what was seen, when usage never came */
+	bool ended;           /* the terminal marker of a stream was seen; for a plain body: it was whole, valid JSON */
+	bool error_in_band;   /* the upstream itself reported an error inside the stream */
 };
 typedef void meter_out(void *arg, struct slice bytes);
 

@@ -39,7 +39,8 @@ struct http_field {
 struct http_head {
 	enum http_method method;
 	struct slice method_name;
-	struct slice target; /* origin form, starts with '/'; a valid absolute form has been reduced to it (RFC 9112 section 3.2.2) */
+	struct slice
+		target; /* origin form, starts with '/'; a valid absolute form has been reduced to it (RFC 9112 section 3.2.2) */
 	struct slice host;
 	const struct http_field *fields; /* in order, hop-by-hop ones included */
 	size_t fields_count;
@@ -51,18 +52,18 @@ struct slice http_field_of(const struct http_head *, struct slice name);
 
 /* Why a request never reached the handler. X(name, status, text for people) */
 #define HTTP_FAULTS(X)                                                                                                 \
-	X(malformed, 400, "The request is not valid HTTP/1.1.")                                                          \
-	X(bad_host, 400, "Exactly one valid Host header is needed.")                                                     \
-	X(bad_framing, 400, "Content-Length and Transfer-Encoding must give one unambiguous length.")                    \
-	X(head_too_large, 431, "The head is larger than 32 KiB or has more than 100 fields.")                            \
-	X(target_too_long, 414, "The request target is longer than 8 KiB.")                                              \
-	X(unknown_method, 501, "This method is not known here.")                                                         \
-	X(unknown_coding, 501, "Only the transfer coding \"chunked\" is known here.")                                    \
-	X(bad_version, 505, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")                                               \
-	X(expectation_failed, 417, "Only the expectation 100-continue is known here.")                                   \
-	X(head_timeout, 408, "The head did not arrive in time.")                                                         \
-	X(body_timeout, 408, "The body did not arrive in time.")                                                         \
-	X(body_too_large, 413, "The body is larger than this gateway takes.")                                            \
+	X(malformed, 400, "The request is not valid HTTP/1.1.")                                                        \
+	X(bad_host, 400, "Exactly one valid Host header is needed.")                                                   \
+	X(bad_framing, 400, "Content-Length and Transfer-Encoding must give one unambiguous length.")                  \
+	X(head_too_large, 431, "The head is larger than 32 KiB or has more than 100 fields.")                          \
+	X(target_too_long, 414, "The request target is longer than 8 KiB.")                                            \
+	X(unknown_method, 501, "This method is not known here.")                                                       \
+	X(unknown_coding, 501, "Only the transfer coding \"chunked\" is known here.")                                  \
+	X(bad_version, 505, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")                                             \
+	X(expectation_failed, 417, "Only the expectation 100-continue is known here.")                                 \
+	X(head_timeout, 408, "The head did not arrive in time.")                                                       \
+	X(body_timeout, 408, "The body did not arrive in time.")                                                       \
+	X(body_too_large, 413, "The body is larger than this gateway takes.")                                          \
 	X(bad_body, 400, "The body's chunked framing is not valid.")
 #define HTTP_FAULT_ENUM(name, status, text) HTTP_FAULT_##name,
 enum http_fault { HTTP_FAULTS(HTTP_FAULT_ENUM) HTTP_FAULT_COUNT };
@@ -74,8 +75,8 @@ const char *http_fault_text(enum http_fault);
 enum http_gone {
 	HTTP_GONE_LEFT,    /* the client closed or reset the connection */
 	HTTP_GONE_STALLED, /* it took no byte of its answer for write_stall */
-	HTTP_GONE_FAULT,   /* its body broke the rules or came too slowly; it has been answered unless an answer had begun */
-	HTTP_GONE_CLOSED,  /* the server was freed */
+	HTTP_GONE_FAULT, /* its body broke the rules or came too slowly; it has been answered unless an answer had begun */
+	HTTP_GONE_CLOSED, /* the server was freed */
 };
 
 struct http_handler {
@@ -90,27 +91,30 @@ struct http_handler {
 	void (*gone)(struct exchange *, void *owner, enum http_gone, enum http_fault);
 	/* Writes the body of the answer to a request with a fault, and names its media type. `target` is what was understood of it, or
 	 * empty. Also counts it: no other handler hears of such a request (unless `head` had). */
-	void (*malformed)(void *arg, enum http_fault, struct slice target, struct buf *body, struct slice *content_type);
+	void (*malformed)(void *arg, enum http_fault, struct slice target, struct buf *body,
+			  struct slice *content_type);
 };
 
 struct http_options {
-	int64_t head_timeout;  /* for the whole head, absolute, from its first byte (or from accept); microseconds */
-	int64_t body_timeout;  /* without a single byte of the body */
-	int64_t body_rate;     /* bytes per second, at least, measured over body_timeout; 0: no floor */
-	int64_t idle_timeout;  /* keep-alive without a request */
-	int64_t write_stall;   /* without the client taking a byte */
-	unsigned connections;  /* per server; above it idle ones are closed, then new ones are refused by closing */
+	int64_t head_timeout;    /* for the whole head, absolute, from its first byte (or from accept); microseconds */
+	int64_t body_timeout;    /* without a single byte of the body */
+	int64_t body_rate;       /* bytes per second, at least, measured over body_timeout; 0: no floor */
+	int64_t idle_timeout;    /* keep-alive without a request */
+	int64_t write_stall;     /* without the client taking a byte */
+	unsigned connections;    /* per server; above it idle ones are closed, then new ones are refused by closing */
 	const char *server_name; /* of the Server field; NULL: none */
 };
 
 /* Binds "host:port", "[v6]:port", "*:port" or "unix:path"; several servers may share one. NULL with a message in `error` (naming address and cause). */
 struct http_listener *http_listen(struct slice address, char *error, size_t error_size) MUST_CHECK;
-void http_listener_free(struct http_listener **);          /* closes; a unix path is removed when it is still ours */
-int http_listener_port(const struct http_listener *);      /* the real one after port 0; 0 for unix */
+void http_listener_free(struct http_listener **);             /* closes; a unix path is removed when it is still ours */
+int http_listener_port(const struct http_listener *);         /* the real one after port 0; 0 for unix */
 const char *http_listener_text(const struct http_listener *); /* "127.0.0.1:8080", "unix:/run/x" for people and logs */
 
-struct http_server *http_server_new(struct loop *, const struct http_options *, const struct http_handler *, void *arg, struct log *);
-void http_server_accept(struct http_server *, struct http_listener *); /* from now on; the listener must outlive the server */
+struct http_server *http_server_new(struct loop *, const struct http_options *, const struct http_handler *, void *arg,
+				    struct log *);
+void http_server_accept(struct http_server *,
+			struct http_listener *); /* from now on; the listener must outlive the server */
 void http_server_stop_accepting(struct http_server *);
 /* "Connection: close" on every answer from now on, idle connections closed. */
 void http_server_drain(struct http_server *);
@@ -135,7 +139,8 @@ void http_resume_body(struct exchange *);
 
 struct http_answer {
 	int status; /* 200 to 599 */
-	const struct http_field *fields; /* validated: a CTL in a value is a programmer's error. Date, Connection, Content-Length, Transfer-Encoding are ours */
+	const struct http_field *
+		fields; /* validated: a CTL in a value is a programmer's error. Date, Connection, Content-Length, Transfer-Encoding are ours */
 	size_t fields_count;
 	int64_t content_length; /* -1: unknown, sent chunked (HTTP/1.0: until close) */
 };

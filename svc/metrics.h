@@ -50,13 +50,15 @@ struct metrics *metrics_new(void);
 void metrics_free(struct metrics **);
 
 /* `labels` has as many values as the metric has labels; NULL when it has none. */
-void metrics_add(struct metrics *, enum metric, const struct slice *labels, double by);      /* COUNTER */
-void metrics_set(struct metrics *, enum metric, const struct slice *labels, double value);   /* GAUGE; merging adds gauges up */
+void metrics_add(struct metrics *, enum metric, const struct slice *labels, double by); /* COUNTER */
+void metrics_set(struct metrics *, enum metric, const struct slice *labels,
+		 double value); /* GAUGE; merging adds gauges up */
 void metrics_observe(struct metrics *, enum metric, const struct slice *labels, int64_t microseconds); /* HISTOGRAM */
 
 void metrics_merge(struct metrics *into, const struct metrics *from);
 /* The text format of Prometheus, version 0.0.4. */
 void metrics_write(const struct metrics *, struct buf *);
-double metrics_value(const struct metrics *, enum metric, const struct slice *labels); /* a counter's or gauge's value; a histogram's count */
+double metrics_value(const struct metrics *, enum metric,
+		     const struct slice *labels); /* a counter's or gauge's value; a histogram's count */
 
 #endif

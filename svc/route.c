@@ -22,8 +22,8 @@ static const struct config_upstream *default_upstream(const struct config *confi
 	return NULL;
 }
 
-static enum refusal find_http(const struct config *config, const struct config_tenant *tenant, const struct dialect_call *call,
-			      struct route *route, struct buf *detail)
+static enum refusal find_http(const struct config *config, const struct config_tenant *tenant,
+			      const struct dialect_call *call, struct route *route, struct buf *detail)
 {
 	const struct config_upstream *upstream = config_find_upstream(config, call->upstream);
 
@@ -39,8 +39,8 @@ static enum refusal find_http(const struct config *config, const struct config_t
 	return REFUSAL_none;
 }
 
-enum refusal route_find(const struct config *config, const struct config_tenant *tenant, const struct dialect_call *call,
-			struct route *route, struct buf *detail)
+enum refusal route_find(const struct config *config, const struct config_tenant *tenant,
+			const struct dialect_call *call, struct route *route, struct buf *detail)
 {
 	const struct config_model *model;
 	const struct config_upstream *upstream;
@@ -67,7 +67,8 @@ enum refusal route_find(const struct config *config, const struct config_tenant 
 	}
 	upstream = default_upstream(config, call->dialect);
 	if (upstream == NULL) {
-		buf_format(detail, "The model \"%.*s\" is not configured, and no upstream takes the others of dialect %s.",
+		buf_format(detail,
+			   "The model \"%.*s\" is not configured, and no upstream takes the others of dialect %s.",
 			   SLICE_ARGS(call->model), config_dialect_name(call->dialect));
 		return REFUSAL_model_not_found;
 	}
@@ -75,8 +76,8 @@ enum refusal route_find(const struct config *config, const struct config_tenant 
 	return REFUSAL_none;
 }
 
-size_t route_models(const struct config *config, const struct config_tenant *tenant, enum dialect dialect, struct slice *names,
-		    size_t capacity)
+size_t route_models(const struct config *config, const struct config_tenant *tenant, enum dialect dialect,
+		    struct slice *names, size_t capacity)
 {
 	size_t count = 0;
 

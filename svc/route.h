@@ -13,10 +13,11 @@ struct route {
 };
 
 /* Finds the route of a call whose model is known. `tenant` NULL: anonymous, who may use every model. `detail` names what is allowed. */
-enum refusal route_find(const struct config *, const struct config_tenant *tenant, const struct dialect_call *, struct route *,
-			struct buf *detail) MUST_CHECK;
+enum refusal route_find(const struct config *, const struct config_tenant *tenant, const struct dialect_call *,
+			struct route *, struct buf *detail) MUST_CHECK;
 
 /* The names that this caller may use with a dialect, for the model lists: configured models with a target of that dialect. Returns how many; at most `capacity` are written. */
-size_t route_models(const struct config *, const struct config_tenant *tenant, enum dialect, struct slice *names, size_t capacity);
+size_t route_models(const struct config *, const struct config_tenant *tenant, enum dialect, struct slice *names,
+		    size_t capacity);
 
 #endif

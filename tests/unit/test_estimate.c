@@ -1,3 +1,4 @@
+/* What is guessed of tokens before a call, and learnt from what answers report. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
