@@ -4,7 +4,8 @@
  * leaves the multi, or a paused one goes on: libcurl is never on the stack then, so nothing is ever called from inside
  * one of its callbacks.
  *
- *   ended? tell their owners ─► cancelled? take them out ─► resumed? go on ─► a slot free? the next of the line ─► let libcurl work */
+ *   ended? tell their owners ─► cancelled? take them out ─► resumed? go on
+ *                            ─► a slot free? the next of the line ─► let libcurl do what is due */
 #include "lib/pool_internal.h"
 
 #include <stdlib.h>
@@ -14,27 +15,6 @@
 #include "lib/mem.h"
 
 #define HTTP2_SINCE 0x080100 /* what libcurl needs before HTTP/2 is spoken unasked: the fixes of 8.0 and 8.1 */
-
-const char *pool_outcome_name(enum pool_outcome outcome)
-{
-	/* clang-format off */
-	static const char *const names[] = {
-		[POOL_DONE] = "done",
-		[POOL_NO_SLOT] = "no_slot",
-		[POOL_CONNECT_FAILED] = "connect_failed",
-		[POOL_TLS_FAILED] = "tls_failed",
-		[POOL_RESET_UNSENT] = "reset_unsent",
-		[POOL_RESET] = "reset",
-		[POOL_TRUNCATED] = "truncated",
-		[POOL_GARBAGE] = "garbage",
-		[POOL_FIRST_BYTE_TIMEOUT] = "first_byte_timeout",
-		[POOL_IDLE_TIMEOUT] = "idle_timeout",
-		[POOL_TOTAL_TIMEOUT] = "total_timeout",
-	};
-	/* clang-format on */
-	CHECK((size_t)outcome < ARRAY_LENGTH(names));
-	return names[outcome];
-}
 
 /* ---- handles ---- */
 
@@ -59,8 +39,8 @@ static void give_handle(struct transfer *t)
 	loop_timer_clear(&handle->timer);
 	t->handle = NULL;
 	handle->transfer = NULL;
-	/* What went wrong leaves its mark on an easy handle: repetitions are counted over its whole life, and 8.14 wants to
-	 * rewind the next request's body when it could not rewind this one's. */
+	/* What went wrong leaves its mark on an easy handle: repetitions are counted over its whole life, and 8.14
+	 * wants to rewind the next request's body when it could not rewind this one's. */
 	if (t->result.outcome != POOL_DONE || !t->over || pool->spare_count >= pool->options.connections) {
 		pool_handle_destroy(handle);
 	} else {
@@ -93,8 +73,8 @@ static void leave_state(struct transfer *t)
 void pool_finish(struct transfer *t, CURLcode code)
 {
 	struct pool *pool = t->pool;
-	pool_transfer_classify(t, code);
-	pool_transfer_measure(t);
+	pool_outcome_classify(t, code);
+	pool_outcome_measure(t);
 	pool->totals.requests++;
 	pool->totals.failed += t->result.outcome != POOL_DONE;
 	pool->totals.handshake_total += t->result.handshake;
@@ -132,7 +112,7 @@ static void hear_libcurl(struct pool *pool)
 	for (CURLMsg *message; !pool->dying && (message = curl_multi_info_read(pool->multi, &left)) != NULL;) {
 		struct pool_handle *handle = NULL;
 		CURLcode code = message->data.result;
-		if (message->msg != CURLMSG_DONE || pool_socket_is_sweeper(pool, message->easy_handle))
+		if (message->msg != CURLMSG_DONE || pool_idle_is_sweeper(pool, message->easy_handle))
 			continue;
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&handle);
 		CHECK(handle->transfer != NULL && handle->transfer->magic == TRANSFER_MAGIC);

@@ -5,10 +5,15 @@
  *                        ▼                       ▼
  *                 POOL_NO_SLOT             the outcome says what was sent
  *
- * Rules kept here, once: no multi function runs inside a libcurl callback; `done` runs once, never inside pool_start, never after
- * pool_cancel; a body is never silently sent twice; a short answer is never POOL_DONE; a descriptor's late event never reaches
- * the next owner of its number. Streams get a pool of their own, so that long ones cannot starve short calls: the
- * caller makes two pools. Disadvantage: libcurl picks the connection; we can only refuse, warm and close. */
+ * Rules kept here, once: no multi function runs inside a libcurl callback; `done` runs once, never inside pool_start,
+ * never after pool_cancel; a body is never silently sent twice; a short answer is never POOL_DONE; a descriptor's late
+ * event never reaches the next owner of its number. Streams get a pool of their own, so that long ones cannot starve
+ * short calls: the caller makes two pools. Disadvantage: libcurl picks the connection; we can only refuse, warm and
+ * close.
+ *
+ * An answer without a length and without chunks ends with its connection: in order (over TLS: close_notify) it is
+ * POOL_DONE, as RFC 9112 section 8 has it; a peer that crashes in plain text looks the same, so who streams such
+ * answers looks for the stream's own end marker. */
 #ifndef SLUICE_POOL_H
 #define SLUICE_POOL_H
 
@@ -57,8 +62,7 @@ struct pool_request {
 	struct slice
 		method; /* GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS; a body only where body_len > 0 or POST/PUT/PATCH */
 	struct slice target; /* path and query, starts with '/' */
-	const struct pool_field
-		*fields; /* copied; validated: no CTL. Host, Content-Length, Connection are the pool's own */
+	const struct pool_field *fields; /* copied; a CTL is the programmer's error. Host, Content-Length and the hop-by-hop ones are the pool's own: left out */
 	size_t fields_count;
 	const struct slice *body; /* pieces; BORROWED until done runs or pool_cancel returns */
 	size_t body_count;
@@ -87,16 +91,18 @@ struct pool_result {
 /* All run from the loop. A receiver may call pool_cancel on its own transfer from any of them. */
 struct pool_receiver {
 	void (*head)(struct transfer *, void *arg, const struct pool_head *);
-	/* Takes all the bytes; false: "no more for now" until pool_resume. */
+	/* Takes all the bytes; false: "no more for now" until pool_resume. `done` may come all the same: nothing was
+	 * left. */
 	bool (*body)(struct transfer *, void *arg, struct slice bytes);
 	void (*done)(struct transfer *, void *arg, const struct pool_result *);
 };
 
 struct pool *pool_new(struct loop *, const struct pool_options *, struct log *);
-/* Cancels what runs (no callback), closes everything; dies at the end of the turn. */
+/* Cancels what runs (no callback), closes everything; dies at the end of the turn, and its transfers with it. */
 void pool_free(struct pool **);
-/* Opens `warm` connections by simultaneous light requests (HEAD /, no credential; any answer will do). `warmed` runs once, with how many succeeded,
- * when all have ended or `timeout` has passed; never inside this call. Pass NULL to not care. */
+/* From now on keeps `warm` connections: what age takes is opened again. Opens them by simultaneous light requests
+ * (HEAD /, no credential; any answer will do). `warmed` runs once, with how many succeeded, when all have ended or
+ * `timeout` has passed; never inside this call. Pass NULL to not care. */
 void pool_warm(struct pool *, int64_t timeout, void (*warmed)(void *arg, unsigned opened), void *arg);
 
 struct transfer *pool_start(struct pool *, const struct pool_request *, const struct pool_receiver *, void *arg);

@@ -14,7 +14,7 @@
 
 static bool garbage(struct transfer *t, const char *detail)
 {
-	pool_transfer_judge(t, POOL_GARBAGE, detail);
+	pool_outcome_judge(t, POOL_GARBAGE, detail);
 	return false;
 }
 

@@ -1,9 +1,12 @@
 /* What the files of the pool know of each other; nobody else includes it.
  *
  *   pool.c           slots, the line, the pump (the only place that starts, resumes and removes), warm-up
- *   pool_transfer.c  one request: its handle, libcurl's callbacks, its deadlines, its outcome
+ *   pool_transfer.c  one request: its handle, libcurl's callbacks, its deadlines
+ *   pool_request.c   its copy of what it was asked to send
+ *   pool_outcome.c   the name of its end
  *   pool_head.c      one answer's head: gathered, bounded, judged
  *   pool_socket.c    the book of sockets, and libcurl's wishes as events
+ *   pool_idle.c      connections without a request: their death, their age, the sweep
  *   pool_tls.c       the process's certificates, read once
  *   pool_address.c   which addresses an upstream may have */
 #ifndef SLUICE_POOL_INTERNAL_H
@@ -159,9 +162,23 @@ void pool_handle_destroy(struct pool_handle *);
 int64_t pool_transfer_wait_until(const struct transfer *);
 void pool_transfer_prepare(struct transfer *); /* tells its handle everything about this request, and arms its timer */
 void pool_transfer_watch(struct transfer *);   /* arms its timer for the nearest deadline */
-void pool_transfer_judge(struct transfer *, enum pool_outcome, const char *detail); /* the first one counts */
-void pool_transfer_classify(struct transfer *, CURLcode);
-void pool_transfer_measure(struct transfer *);
+
+/* pool_request.c */
+void pool_request_check(const struct pool_request *);                   /* the programmer's errors */
+size_t pool_request_size(const struct pool_request *);                  /* of struct transfer's `text` */
+void pool_request_copy(struct transfer *, const struct pool_request *); /* body_len and has_body are set */
+
+static inline char *pool_put(char *at, struct slice s)
+{
+	if (s.len > 0)
+		memcpy(at, s.data, s.len);
+	return at + s.len;
+}
+
+/* pool_outcome.c */
+void pool_outcome_judge(struct transfer *, enum pool_outcome, const char *detail); /* the first one counts */
+void pool_outcome_classify(struct transfer *, CURLcode);
+void pool_outcome_measure(struct transfer *);
 
 /* pool_head.c: false: the answer was judged to be garbage, or its receiver left. */
 bool pool_head_line(struct transfer *, struct slice line) MUST_CHECK;
@@ -177,7 +194,17 @@ void pool_socket_bury(struct pool *); /* frees those that were closed in this tu
 void pool_socket_cleanup(struct pool *);
 void pool_socket_timeout(struct pool *);  /* lets libcurl do what is due by now, if anything */
 void pool_socket_schedule(struct pool *); /* and what is due later */
-bool pool_socket_is_sweeper(struct pool *, CURL *easy);
+void pool_socket_arm(struct pool_socket *, short events);
+void pool_socket_disarm(struct pool_socket *, short events);
+
+/* pool_idle.c */
+void pool_idle_setup(struct pool *);
+bool pool_idle_is(const struct pool_socket *);
+void pool_idle_enter(struct pool_socket *);
+void pool_idle_leave(struct pool_socket *);
+void pool_idle_retire(struct pool_socket *); /* ends it: the peer hears of it now, libcurl when it looks */
+void pool_idle_unasked(struct pool_socket *, short events); /* these fired though libcurl had not wished for them */
+bool pool_idle_is_sweeper(struct pool *, CURL *easy);       /* and takes it out of the multi */
 
 /* pool_tls.c */
 struct pool_trust *pool_trust_open(const char *ca_file, struct log *);

@@ -1,35 +1,23 @@
 /* The book of sockets: every descriptor of this pool from the moment libcurl opens it to the moment libcurl closes it,
  * and the events through which the loop tells libcurl about it.
  *
- *   OPENSOCKET ─► connecting ─► attach ─► active ◄──► idle ─► retired (shut down: age, surplus, the peer closed it)
- *                                                               │ libcurl finds it dead when it looks: the next request, or the sweep
+ *   OPENSOCKET ─► connecting ─► attach ─► active ◄──► idle ─► retired (pool_idle.c: age, or the peer closed it)
+ *                                                               │ libcurl finds it dead when it looks
  *                                                               ▼
- *                                                          CLOSESOCKET ─► events deleted at once, freed at the end of the turn
+ *                                       CLOSESOCKET ─► events deleted at once, freed at the end of the turn
  *
  * Events are removed lazily. libcurl takes its wish for a socket back after each transfer and utters it again for the
- * next; obeying costs four epoll_ctl a request. So an event stays registered until it fires unasked. On an idle
- * connection that firing is news by itself: the peer closed it, or sent what nobody asked for, and it is retired
- * before a request can be lost on it. The event ends in CLOSESOCKET at the latest, before the descriptor's number can
- * be given to another connection.
- *
- * libcurl has no verb to close an idle connection. The sweep is one: a transfer that must open a fresh connection and
- * is refused its socket does nothing but let libcurl look through its cache (at most once a second) and close what is
- * dead. */
+ * next; obeying costs four epoll_ctl a request. So an event stays registered until it fires unasked, and ends in
+ * CLOSESOCKET at the latest, before the descriptor's number can be given to another connection: a late event never
+ * reaches its next owner. */
 #include "lib/pool_internal.h"
 
-#include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
 #include "lib/mem.h"
-
-#define TICK_LEAST    (50 * CLOCK_MILLISECOND)
-#define TICK_MOST     (5 * CLOCK_SECOND)
-#define SWEEP_SPACING (1100 * CLOCK_MILLISECOND) /* libcurl looks for dead connections at most once a second */
 
 static struct list *bucket(struct pool *pool, int descriptor)
 {
@@ -49,7 +37,7 @@ static struct pool_socket *find(struct pool *pool, int descriptor)
 
 /* ---- events ---- */
 
-static void disarm(struct pool_socket *s, short events)
+void pool_socket_disarm(struct pool_socket *s, short events)
 {
 	events &= s->armed;
 	if (events & EV_READ)
@@ -59,7 +47,7 @@ static void disarm(struct pool_socket *s, short events)
 	s->armed &= (short)~events;
 }
 
-static void arm(struct pool_socket *s, short events)
+void pool_socket_arm(struct pool_socket *s, short events)
 {
 	events &= (short)~s->armed;
 	/* event_add fails when the kernel refuses a registration (out of memory, fs.epoll.max_user_watches): the
@@ -68,89 +56,6 @@ static void arm(struct pool_socket *s, short events)
 		s->armed |= EV_READ;
 	if ((events & EV_WRITE) && event_add(&s->write_event, NULL) == 0)
 		s->armed |= EV_WRITE;
-}
-
-static bool is_idle(const struct pool_socket *s)
-{
-	return !s->foreign && !s->retired && s->uses > 0 && list_empty(&s->users);
-}
-
-static void tick_soon(struct pool *pool)
-{
-	int64_t least =
-		pool->options.idle_timeout < pool->options.max_age ? pool->options.idle_timeout : pool->options.max_age;
-	int64_t delay = least / 4;
-	delay = delay > TICK_MOST ? TICK_MOST : delay < TICK_LEAST ? TICK_LEAST : delay;
-	if (!pool->tick.armed)
-		loop_timer_set(&pool->tick, delay);
-}
-
-static void unlist_idle(struct pool_socket *s)
-{
-	if (!list_linked(&s->idling))
-		return;
-	list_remove(&s->idling);
-	s->pool->idle_count--;
-}
-
-/* Ends an idle connection: the peer hears of it now, libcurl when it looks. */
-static void retire(struct pool_socket *s)
-{
-	CHECK(is_idle(s));
-	unlist_idle(s);
-	disarm(s, EV_READ | EV_WRITE);
-	s->retired = true;
-	s->pool->retired_count++;
-	shutdown(s->descriptor, SHUT_RDWR);
-	/* libcurl before 8.0 takes a connection with unread bytes for a living one: leave it none (tcp(7): MSG_TRUNC
-	 * discards). */
-	while (recv(s->descriptor, NULL, INT32_MAX, MSG_TRUNC | MSG_DONTWAIT) > 0)
-		continue;
-	if (s->pool->sweep_at == 0)
-		s->pool->sweep_at = clock_now() + SWEEP_SPACING;
-	tick_soon(s->pool);
-}
-
-/* An alert's record (RFC 8446, section 5): on an idle connection that is close_notify. Encrypted as 1.3 does it is told
- * by its size: two bytes, the hidden type, and the tag of 16 bytes that all its usual ciphers have. */
-static bool is_tls_alert(const uint8_t *record, ssize_t len)
-{
-	enum { ALERT = 21, APPLICATION_DATA = 23, HIDDEN_ALERT = 2 + 1 + 16 };
-	if (len < 5)
-		return false;
-	return record[0] == ALERT || (record[0] == APPLICATION_DATA && (record[3] << 8 | record[4]) == HIDDEN_ALERT);
-}
-
-static bool peer_has_closed(const struct pool_socket *s)
-{
-	struct tcp_info info;
-	socklen_t size = sizeof(info);
-	return getsockopt(s->descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
-	       info.tcpi_state != TCP_ESTABLISHED;
-}
-
-/* Whether an idle connection that became readable is dead. Bytes that no request asked for must not meet the next one,
- * and libcurl before 8.0 would let them; but under HTTP/2 they may be a ping, and after a connection's first request a
- * session ticket that came late. */
-static bool is_dead(const struct pool_socket *s)
-{
-	uint8_t record[5];
-	ssize_t n = recv(s->descriptor, record, sizeof(record), MSG_PEEK | MSG_DONTWAIT);
-	if (n < 0)
-		return errno != EAGAIN && errno != EINTR;
-	if (n == 0 || peer_has_closed(s))
-		return true;
-	if (!s->pool->tls)
-		return !s->pool->two;
-	return is_tls_alert(record, n) || (!s->pool->two && s->uses > 1);
-}
-
-static void unasked(struct pool_socket *s, short what)
-{
-	if ((what & EV_READ) && is_idle(s) && is_dead(s))
-		retire(s);
-	else
-		disarm(s, what);
 }
 
 static void act(struct pool *pool, curl_socket_t descriptor, int bits)
@@ -172,7 +77,7 @@ static void on_event(evutil_socket_t descriptor, short what, void *arg)
 		return;
 	short asked = what & s->wished & (EV_READ | EV_WRITE);
 	if (asked == 0)
-		unasked(s, what & (EV_READ | EV_WRITE));
+		pool_idle_unasked(s, what & (EV_READ | EV_WRITE));
 	else
 		act(s->pool, s->descriptor,
 		    ((asked & EV_READ) ? CURL_CSELECT_IN : 0) | ((asked & EV_WRITE) ? CURL_CSELECT_OUT : 0));
@@ -201,8 +106,8 @@ static struct pool_socket *open_entry(struct pool *pool, int descriptor, bool fo
 static void close_entry(struct pool_socket *s)
 {
 	struct pool *pool = s->pool;
-	disarm(s, EV_READ | EV_WRITE);
-	unlist_idle(s);
+	pool_socket_disarm(s, EV_READ | EV_WRITE);
+	pool_idle_leave(s);
 	for (struct list *user; (user = list_pop_front(&s->users)) != NULL;)
 		CONTAINER_OF(user, struct transfer, on_socket)->socket = NULL;
 	pool->open_count -= !s->foreign;
@@ -231,7 +136,7 @@ static bool may_connect(struct transfer *t)
 	if (t->attempts == 0 || curl_easy_getinfo(t->handle->easy, CURLINFO_REQUEST_SIZE, &sent) != CURLE_OK)
 		return t->attempts == 0;
 	if (sent > 0)
-		pool_transfer_judge(t, POOL_RESET, "the connection died after the request was sent");
+		pool_outcome_judge(t, POOL_RESET, "the connection died after the request was sent");
 	return sent == 0;
 }
 
@@ -281,8 +186,8 @@ static int on_wish(CURL *easy, curl_socket_t descriptor, int what, void *arg, vo
 		s = open_entry(pool, descriptor, true);
 	s->wished = (short)(((what & CURL_POLL_IN) ? EV_READ : 0) | ((what & CURL_POLL_OUT) ? EV_WRITE : 0));
 	if (s->foreign)
-		disarm(s, (short)~s->wished);
-	arm(s, s->wished);
+		pool_socket_disarm(s, (short)~s->wished);
+	pool_socket_arm(s, s->wished);
 	return 0;
 }
 
@@ -326,7 +231,7 @@ void pool_socket_attach(struct transfer *t, int local_port)
 	pool_socket_detach(t);
 	if (s == NULL)
 		return;
-	unlist_idle(s);
+	pool_idle_leave(s);
 	t->socket = s;
 	t->result.reused = s->uses++ > 0;
 	list_push_back(&s->users, &t->on_socket);
@@ -343,17 +248,9 @@ void pool_socket_detach(struct transfer *t)
 		return;
 	t->socket = NULL;
 	list_remove(&t->on_socket);
-	if (!is_idle(s))
+	if (!pool_idle_is(s))
 		return;
-	s->idle_since = clock_now();
-	list_push_back(&s->pool->idle, &s->idling);
-	s->pool->idle_count++;
-	if (s->idle_since - s->opened_at >= s->pool->options.max_age) {
-		retire(s);
-		return;
-	}
-	arm(s, EV_READ); /* it is, but for one that fired between libcurl's last wish and now */
-	tick_soon(s->pool);
+	pool_idle_enter(s);
 }
 
 /* Before 8.1 reading does not flush what waits to be written; the window update of a neighbour that pauses and goes on
@@ -382,79 +279,12 @@ void pool_socket_abandoned(struct pool_socket *s)
 {
 	if (s->closed || s->retired || s->pool->dying || !s->pool->two)
 		return;
-	if (is_idle(s))
-		retire(s);
+	if (pool_idle_is(s))
+		pool_idle_retire(s);
 	else if (!list_empty(&s->users) && !s->pool->recent)
 		nudge(s);
 	else if (!list_empty(&s->users))
 		act(s->pool, s->descriptor, CURL_CSELECT_IN | CURL_CSELECT_OUT);
-}
-
-/* ---- ages and the sweep ---- */
-
-static curl_socket_t refuse_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
-{
-	(void)arg;
-	(void)purpose;
-	(void)address;
-	return CURL_SOCKET_BAD;
-}
-
-static void sweep(struct pool *pool)
-{
-	if (pool->sweeping)
-		return;
-	if (pool->sweeper == NULL) {
-		pool->sweeper = curl_easy_init();
-		CHECK(pool->sweeper != NULL);
-		/* An address, so that nothing is resolved; never contacted: the socket is refused. */
-		curl_easy_setopt(pool->sweeper, CURLOPT_URL, "http://127.0.0.1:9/");
-		curl_easy_setopt(pool->sweeper, CURLOPT_PROXY, "");
-		curl_easy_setopt(pool->sweeper, CURLOPT_NOSIGNAL, 1L);
-		curl_easy_setopt(pool->sweeper, CURLOPT_FRESH_CONNECT, 1L);
-		curl_easy_setopt(pool->sweeper, CURLOPT_MAXAGE_CONN, (long)INT32_MAX);
-		curl_easy_setopt(pool->sweeper, CURLOPT_OPENSOCKETFUNCTION, refuse_socket);
-	}
-	pool->sweeping = curl_multi_add_handle(pool->multi, pool->sweeper) == CURLM_OK;
-	pool_pump_soon(pool);
-}
-
-bool pool_socket_is_sweeper(struct pool *pool, CURL *easy)
-{
-	if (easy != pool->sweeper)
-		return false;
-	curl_multi_remove_handle(pool->multi, easy);
-	pool->sweeping = false;
-	return true;
-}
-
-static void retire_aged(struct pool *pool, int64_t now)
-{
-	LIST_EACH(&pool->idle, node, following)
-	{
-		struct pool_socket *s = CONTAINER_OF(node, struct pool_socket, idling);
-		if (now - s->idle_since >= pool->options.idle_timeout || now - s->opened_at >= pool->options.max_age)
-			retire(s);
-		else
-			arm(s, EV_READ); /* one that fired and was let live is looked at again */
-	}
-}
-
-static void on_tick(void *arg)
-{
-	struct pool *pool = arg;
-	CHECK(pool->magic == POOL_MAGIC);
-	int64_t now = clock_now();
-	retire_aged(pool, now);
-	if (pool->retired_count == 0) {
-		pool->sweep_at = 0;
-	} else if (now >= pool->sweep_at) {
-		pool->sweep_at = now + SWEEP_SPACING;
-		sweep(pool);
-	}
-	pool_rewarm(pool);
-	if (pool->open_count > 0 || pool->keeps_warm)
-		tick_soon(pool);
 }
 
 /* ---- libcurl's timer: its deadline moves at every step of a transfer; the loop's timer moves only when it would fire
@@ -497,11 +327,10 @@ void pool_socket_setup(struct pool *pool)
 {
 	for (size_t i = 0; i < POOL_BUCKETS; i++)
 		list_init(&pool->by_descriptor[i]);
-	list_init(&pool->idle);
 	list_init(&pool->dead_sockets);
 	pool->curl_deadline = INT64_MAX;
 	loop_timer_init(&pool->curl_timer, pool->loop, on_curl_due, pool);
-	loop_timer_init(&pool->tick, pool->loop, on_tick, pool);
+	pool_idle_setup(pool);
 	curl_multi_setopt(pool->multi, CURLMOPT_SOCKETFUNCTION, on_wish);
 	curl_multi_setopt(pool->multi, CURLMOPT_SOCKETDATA, pool);
 	curl_multi_setopt(pool->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);

@@ -1,5 +1,4 @@
-/* One request through libcurl: what its handle is told, what libcurl calls back, its deadlines, and the name of its
- * end.
+/* One request through libcurl: what its handle is told, what libcurl calls back, its deadlines.
  *
  * Nothing is ever sent twice. libcurl repeats a request by itself when a reused connection dies unanswered, when a
  * peer refuses an HTTP/2 stream, and when it asks for HTTP/1.1 instead; all of these go through one place, the call
@@ -12,142 +11,10 @@
  * reported as POOL_RESET all the same. */
 #include "lib/pool_internal.h"
 
-#include <netdb.h>
-#include <openssl/x509_vfy.h>
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "lib/clock.h"
 #include "lib/mem.h"
-#include "lib/text.h"
 
-/* ---- its own copy of the request ---- */
-
-/* What is ours to say, or between two neighbours only (RFC 9110, section 7.6.1). */
-static const struct slice own_fields[] = {
-	{ "te", 2 },
-	{ "host", 4 },
-	{ "expect", 6 },
-	{ "trailer", 7 },
-	{ "upgrade", 7 },
-	{ "connection", 10 },
-	{ "keep-alive", 10 },
-	{ "content-length", 14 },
-	{ "proxy-connection", 16 },
-	{ "transfer-encoding", 17 },
-};
-
-enum { UNWANTED_MOST = 3 };
-
-static bool is_own(struct slice name)
-{
-	for (size_t i = 0; i < ARRAY_LENGTH(own_fields); i++)
-		if (slice_equal_nocase(name, own_fields[i]))
-			return true;
-	return false;
-}
-
-static bool is_given(const struct pool_request *request, struct slice name)
-{
-	for (size_t i = 0; i < request->fields_count; i++)
-		if (slice_equal_nocase(request->fields[i].name, name))
-			return true;
-	return false;
-}
-
-/* What libcurl would add by itself, to be taken back with a field "Name:". It looks through the list of fields a dozen
- * times per request: none stands there in vain. */
-static size_t unwanted(const struct transfer *t, const struct pool_request *request, struct slice names[UNWANTED_MOST])
-{
-	size_t count = 0;
-	if (!is_given(request, SLICE("Accept")))
-		names[count++] = SLICE("Accept");
-	if (t->has_body && !is_given(request, SLICE("Content-Type")))
-		names[count++] = SLICE("Content-Type");
-	if (t->body_len > POOL_BODY_COPIED) /* it asks before it sends much */
-		names[count++] = SLICE("Expect");
-	return count;
-}
-
-static bool is_clean(struct slice s, unsigned char least)
-{
-	for (size_t i = 0; i < s.len; i++) {
-		unsigned char c = (unsigned char)s.data[i];
-		if ((c < least && c != '\t') || c == 0x7f)
-			return false;
-	}
-	return true;
-}
-
-static char *put(char *at, struct slice s)
-{
-	if (s.len > 0)
-		memcpy(at, s.data, s.len);
-	return at + s.len;
-}
-
-static size_t text_size_of(const struct pool_request *request)
-{
-	size_t size = request->method.len + 1 + request->target.len + 1;
-	for (size_t i = 0; i < request->fields_count; i++)
-		size += request->fields[i].name.len + 2 + request->fields[i].value.len + 1;
-	return size + UNWANTED_MOST * sizeof("Content-Type:");
-}
-
-static void check_request(const struct pool_request *request)
-{
-	CHECK(text_is_token(request->method));
-	CHECK(request->target.len > 0 && request->target.data[0] == '/');
-	CHECK(is_clean(request->target, 0x21) && memchr(request->target.data, '\t', request->target.len) == NULL);
-	for (size_t i = 0; i < request->fields_count; i++)
-		CHECK(text_is_token(request->fields[i].name) && is_clean(request->fields[i].value, 0x20));
-	CHECK(request->wait_timeout > 0 && request->first_byte_timeout > 0);
-	CHECK(request->idle_timeout > 0 && request->total_timeout > 0);
-}
-
-/* libcurl reads "Name: value"; "Name;" is a field without a value, and "Name:" takes away what libcurl would add. */
-static char *link_header(struct transfer *t, size_t index, char *at)
-{
-	struct curl_slist *node = &t->headers[index];
-	node->data = at;
-	node->next = NULL;
-	if (index > 0)
-		t->headers[index - 1].next = node;
-	return at;
-}
-
-static void copy_request(struct transfer *t, const struct pool_request *request, struct curl_slist *nodes)
-{
-	struct slice names[UNWANTED_MOST];
-	size_t used = 0, unwanted_count = unwanted(t, request, names);
-	char *at = t->text;
-	t->headers = nodes;
-	t->method = at;
-	at = put(at, request->method) + 1;
-	t->target = at;
-	at = put(at, request->target) + 1;
-	for (size_t i = 0; i < request->fields_count; i++) {
-		const struct pool_field *field = &request->fields[i];
-		struct slice value = slice_trim(field->value);
-		if (is_own(field->name))
-			continue;
-		at = put(link_header(t, used++, at), field->name);
-		at = put(at, value.len > 0 ? SLICE(": ") : SLICE(";"));
-		at = put(at, value) + 1;
-	}
-	for (size_t i = 0; i < unwanted_count; i++) {
-		at = put(link_header(t, used++, at), names[i]);
-		at = put(at, SLICE(":")) + 1;
-	}
-	if (used == 0)
-		t->headers = NULL;
-}
-
-static bool sends_body(const struct transfer *t, struct slice method)
-{
-	return t->body_len > 0 || slice_equal(method, SLICE("POST")) || slice_equal(method, SLICE("PUT")) ||
-	       slice_equal(method, SLICE("PATCH"));
-}
+/* ---- birth, and the line ---- */
 
 int64_t pool_transfer_wait_until(const struct transfer *t)
 {
@@ -164,20 +31,24 @@ static void on_wait_timer(void *arg)
 		return;
 	}
 	if (now >= t->total_deadline)
-		pool_transfer_judge(t, POOL_TOTAL_TIMEOUT, "total deadline passed while waiting for a slot");
+		pool_outcome_judge(t, POOL_TOTAL_TIMEOUT, "total deadline passed while waiting for a slot");
 	else
-		pool_transfer_judge(t, POOL_NO_SLOT, "no connection was free in time");
+		pool_outcome_judge(t, POOL_NO_SLOT, "no connection was free in time");
 	t->result.waited = now - t->started;
 	pool_finish(t, CURLE_OK);
+}
+
+static bool sends_body(const struct transfer *t, struct slice method)
+{
+	return t->body_len > 0 || slice_equal(method, SLICE("POST")) || slice_equal(method, SLICE("PUT")) ||
+	       slice_equal(method, SLICE("PATCH"));
 }
 
 struct transfer *pool_transfer_new(struct pool *pool, const struct pool_request *request,
 				   const struct pool_receiver *receiver, void *arg)
 {
-	check_request(request);
-	size_t nodes = request->fields_count + UNWANTED_MOST;
-	size_t text = (text_size_of(request) + sizeof(void *) - 1) / sizeof(void *) * sizeof(void *);
-	struct transfer *t = mem_new(sizeof(*t) + text + nodes * sizeof(struct curl_slist));
+	pool_request_check(request);
+	struct transfer *t = mem_new(sizeof(*t) + pool_request_size(request));
 	t->magic = TRANSFER_MAGIC;
 	t->pool = pool;
 	t->receiver = *receiver;
@@ -190,7 +61,7 @@ struct transfer *pool_transfer_new(struct pool *pool, const struct pool_request 
 	for (size_t i = 0; i < request->body_count; i++)
 		t->body_len += request->body[i].len;
 	t->has_body = sends_body(t, request->method);
-	copy_request(t, request, (struct curl_slist *)(void *)(t->text + text));
+	pool_request_copy(t, request);
 	t->content_length = -1;
 	t->result.first_byte = -1;
 	t->started = clock_now();
@@ -242,13 +113,13 @@ static void on_timer(void *arg)
 	CHECK(t->magic == TRANSFER_MAGIC);
 	int64_t now = clock_now();
 	if (now >= t->total_deadline)
-		pool_transfer_judge(t, POOL_TOTAL_TIMEOUT, "total deadline passed");
+		pool_outcome_judge(t, POOL_TOTAL_TIMEOUT, "total deadline passed");
 	else if (!t->connected && now >= t->connect_deadline)
-		pool_transfer_judge(t, POOL_CONNECT_FAILED, "connect deadline passed");
+		pool_outcome_judge(t, POOL_CONNECT_FAILED, "connect deadline passed");
 	else if (!t->head_began && now >= t->first_byte_deadline)
-		pool_transfer_judge(t, POOL_FIRST_BYTE_TIMEOUT, "no answer began in time");
+		pool_outcome_judge(t, POOL_FIRST_BYTE_TIMEOUT, "no answer began in time");
 	else if (now >= t->idle_deadline)
-		pool_transfer_judge(t, POOL_IDLE_TIMEOUT, "the answer stood still");
+		pool_outcome_judge(t, POOL_IDLE_TIMEOUT, "the answer stood still");
 	if (t->judged)
 		pool_finish(t, CURLE_OPERATION_TIMEDOUT);
 	else
@@ -276,7 +147,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 	if (t->silenced)
 		return 0;
 	if (!t->head_done) {
-		pool_transfer_judge(t, POOL_GARBAGE, "a body without a head");
+		pool_outcome_judge(t, POOL_GARBAGE, "a body without a head");
 		return 0;
 	}
 	if (t->pausing) {
@@ -302,7 +173,7 @@ static size_t on_read(char *out, size_t size, size_t count, void *arg)
 	while (filled < room && t->body_piece < t->body_count) {
 		struct slice piece = slice_skip(t->body[t->body_piece], t->body_offset);
 		struct slice part = slice_first(piece, room - filled);
-		put(out + filled, part);
+		pool_put(out + filled, part);
 		filled += part.len;
 		t->body_offset += part.len;
 		if (part.len == piece.len) {
@@ -327,7 +198,7 @@ static int before_request(void *arg, char *peer, char *own, int peer_port, int o
 	if (t->attempts++ > 0) {
 		curl_easy_getinfo(handle->easy, CURLINFO_REQUEST_SIZE, &sent);
 		if (sent > 0) {
-			pool_transfer_judge(t, POOL_RESET, "the connection died after the request was sent");
+			pool_outcome_judge(t, POOL_RESET, "the connection died after the request was sent");
 			return CURL_PREREQFUNC_ABORT;
 		}
 	}
@@ -402,7 +273,7 @@ static void copy_body(struct transfer *t)
 	}
 	char *at = handle->body;
 	for (size_t i = 0; i < t->body_count; i++)
-		at = put(at, t->body[i]);
+		at = pool_put(at, t->body[i]);
 }
 
 static void tell_body(struct transfer *t)
@@ -455,107 +326,4 @@ void pool_transfer_prepare(struct transfer *t)
 	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, t->pool->two && !t->fresh ? 1L : 0L);
 	tell_method(t);
 	pool_transfer_watch(t);
-}
-
-/* ---- its end ---- */
-
-void pool_transfer_judge(struct transfer *t, enum pool_outcome outcome, const char *detail)
-{
-	if (t->judged)
-		return;
-	t->judged = true;
-	t->result.outcome = outcome;
-	snprintf(t->result.detail, sizeof(t->result.detail), "%s", detail);
-}
-
-/* Only words of libcurl's and OpenSSL's tables: what libcurl composes may quote the peer. */
-static void describe(struct transfer *t, enum pool_outcome outcome, CURLcode code)
-{
-	long verified = 0, os = 0;
-	char words[sizeof(t->result.detail)];
-	curl_easy_getinfo(t->handle->easy, CURLINFO_OS_ERRNO, &os);
-	if (outcome == POOL_TLS_FAILED)
-		curl_easy_getinfo(t->handle->easy, CURLINFO_SSL_VERIFYRESULT, &verified);
-	if (t->refused_address && outcome == POOL_CONNECT_FAILED)
-		snprintf(words, sizeof(words), "address not allowed");
-	else if (verified != X509_V_OK)
-		snprintf(words, sizeof(words), "%s", X509_verify_cert_error_string(verified));
-	else if (os != 0 && outcome == POOL_CONNECT_FAILED)
-		snprintf(words, sizeof(words), "%s: %s", curl_easy_strerror(code), strerrordesc_np((int)os));
-	else
-		snprintf(words, sizeof(words), "%s", curl_easy_strerror(code));
-	pool_transfer_judge(t, outcome, words);
-}
-
-static enum pool_outcome died(const struct transfer *t)
-{
-	long sent = 0;
-	if (t->head_began || t->status != 0)
-		return POOL_TRUNCATED;
-	if (!t->connected)
-		return POOL_CONNECT_FAILED;
-	curl_easy_getinfo(t->handle->easy, CURLINFO_REQUEST_SIZE, &sent);
-	return sent > 0 ? POOL_RESET : POOL_RESET_UNSENT;
-}
-
-static enum pool_outcome outcome_of(const struct transfer *t, CURLcode code)
-{
-	switch (code) {
-	case CURLE_SSL_CONNECT_ERROR:
-	case CURLE_PEER_FAILED_VERIFICATION:
-	case CURLE_SSL_CERTPROBLEM:
-	case CURLE_SSL_CIPHER:
-	case CURLE_SSL_ISSUER_ERROR:
-	case CURLE_SSL_INVALIDCERTSTATUS:
-	case CURLE_SSL_CACERT_BADFILE:
-	case CURLE_SSL_ENGINE_INITFAILED:
-		return t->connected ? died(t) : POOL_TLS_FAILED;
-	case CURLE_UNSUPPORTED_PROTOCOL: /* HTTP/0.9, or an HTTP of the future */
-	case CURLE_WEIRD_SERVER_REPLY:
-#if LIBCURL_VERSION_NUM >= 0x080600
-	case CURLE_TOO_LARGE:
-#endif
-	case CURLE_BAD_CONTENT_ENCODING:
-	case CURLE_OUT_OF_MEMORY: /* what 7.88 says of a head that is too long for it */
-		return t->connected ? POOL_GARBAGE : POOL_CONNECT_FAILED;
-	default:
-		return died(t);
-	}
-}
-
-/* RFC 9112, section 8: an answer with a length is complete with its last byte, a chunked one with its last chunk
- * (libcurl saw it, or would not say OK). One with neither ends where the peer closes in order: that is all HTTP/1.0
- * has, and the marker inside a stream must tell the rest. Over TLS that order is the
- * close_notify alert (section 9.8), which libcurl does not ask for. */
-void pool_transfer_classify(struct transfer *t, CURLcode code)
-{
-	t->result.received = t->received;
-	if (t->judged)
-		return;
-	if (code != CURLE_OK) {
-		describe(t, outcome_of(t, code), code);
-	} else if (!t->head_done) {
-		describe(t, died(t), CURLE_GOT_NOTHING);
-	} else if (t->content_length >= 0 && (uint64_t)t->content_length != t->received) {
-		pool_transfer_judge(t, POOL_TRUNCATED, "the body is shorter than its Content-Length");
-	} else if (t->ended_by != NULL && !t->close_notified) {
-		pool_transfer_judge(t, POOL_TRUNCATED, "the connection ended without close_notify");
-	} else {
-		pool_transfer_judge(t, POOL_DONE, "");
-	}
-}
-
-/* Reads libcurl's own measurements; the handle is still in the multi. */
-void pool_transfer_measure(struct transfer *t)
-{
-	curl_off_t sent = 0, connected = 0, secured = 0;
-	if (t->handle == NULL)
-		return;
-	if (t->has_body && curl_easy_getinfo(t->handle->easy, CURLINFO_SIZE_UPLOAD_T, &sent) == CURLE_OK)
-		t->result.sent = (uint64_t)sent;
-	if (t->result.reused || !t->connected)
-		return;
-	curl_easy_getinfo(t->handle->easy, CURLINFO_CONNECT_TIME_T, &connected);
-	curl_easy_getinfo(t->handle->easy, CURLINFO_APPCONNECT_TIME_T, &secured);
-	t->result.handshake = secured > 0 ? secured : connected;
 }

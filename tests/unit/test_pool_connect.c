@@ -1,4 +1,4 @@
-/* The way to an upstream: who is there, what a name means, which addresses are allowed. */
+/* The pool on its way to a peer, and waiting for one: names, addresses, black holes, and what each deadline is called. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,6 +20,8 @@
 #include "lib/base.h"
 #include "tests/support/pool_rig.h"
 
+#define OK "HTTP/1.1 200 OK\r\n"
+
 static const struct bad_step echo[] = { { .verb = BAD_REQUEST }, { .verb = BAD_ECHO }, { .verb = BAD_AGAIN } };
 
 static struct bad_record record_of(struct bad_server *server)
@@ -29,11 +31,70 @@ static struct bad_record record_of(struct bad_server *server)
 	return record;
 }
 
+static void start(struct rig *rig, struct bad_server *server)
+{
+	rig_options(rig, bad_server_origin(server));
+	rig_open(rig);
+}
+
 static void stop(struct rig *rig, struct bad_server *server)
 {
 	rig_close(rig);
 	bad_server_free(&server);
 }
+
+/* ---- deadlines ---- */
+
+static void each_deadline_has_its_outcome(void **state)
+{
+	static const struct bad_step silent[] = { { .verb = BAD_REQUEST }, { .verb = BAD_STALL }, { .verb = BAD_END } };
+	static const struct bad_step interim[] = { { .verb = BAD_REQUEST },
+						   { .verb = BAD_SEND, .text = "HTTP/1.1 103 Hints\r\n\r\n" },
+						   { .verb = BAD_STALL },
+						   { .verb = BAD_END } };
+	static const struct bad_step half_head[] = {
+		{ .verb = BAD_REQUEST }, { .verb = BAD_SEND, .text = OK }, { .verb = BAD_STALL }, { .verb = BAD_END }
+	};
+	static const struct bad_step half_body[] = { { .verb = BAD_REQUEST },
+						     { .verb = BAD_SEND, .text = OK "Content-Length: 9\r\n\r\nhalf" },
+						     { .verb = BAD_STALL },
+						     { .verb = BAD_END } };
+	static const struct bad_step drips[] = { { .verb = BAD_REQUEST },
+						 { .verb = BAD_SEND, .text = OK "\r\n" },
+						 { .verb = BAD_SEND, .text = "." },
+						 { .verb = BAD_PAUSE, .count = 3 },
+						 { .verb = BAD_SEND, .text = "." },
+						 { .verb = BAD_PAUSE, .count = 100000 },
+						 { .verb = BAD_END } };
+	/* clang-format off */
+	static const struct { const struct bad_step *script; int64_t first_byte, idle, total; enum pool_outcome outcome; } cases[] = {
+		{ silent, 30, 9000, 9000, POOL_FIRST_BYTE_TIMEOUT },
+		{ interim, 30, 9000, 9000, POOL_FIRST_BYTE_TIMEOUT },
+		{ half_head, 9000, 30, 9000, POOL_IDLE_TIMEOUT },
+		{ half_body, 9000, 30, 9000, POOL_IDLE_TIMEOUT },
+		{ silent, 9000, 9000, 30, POOL_TOTAL_TIMEOUT },
+		{ drips, 9000, 9000, 30, POOL_TOTAL_TIMEOUT },
+	};
+	/* clang-format on */
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+		struct bad_server *server = bad_server_new((const struct bad_step *const[]){ cases[i].script }, 1);
+		struct rig rig;
+		struct rig_call call = { 0 };
+		start(&rig, server);
+		struct pool_request request = rig_request("GET", "/x");
+		request.first_byte_timeout = cases[i].first_byte * CLOCK_MILLISECOND;
+		request.idle_timeout = cases[i].idle * CLOCK_MILLISECOND;
+		request.total_timeout = cases[i].total * CLOCK_MILLISECOND;
+		rig_call(&rig, &call, &request);
+		if (rig_finish(&call) != cases[i].outcome)
+			fail_msg("case %zu: %s (%s)", i, pool_outcome_name(call.result.outcome), call.result.detail);
+		RIG_UNTIL(&rig, record_of(server).open == 0 || cases[i].script == drips);
+		stop(&rig, server);
+	}
+}
+
+/* ---- connecting ---- */
 
 static int listener_of(int backlog, char *origin, size_t size)
 {
@@ -195,6 +256,7 @@ static void the_environment_has_no_say(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_deadline_has_its_outcome),
 		cmocka_unit_test(nobody_there_is_connect_failed),
 		cmocka_unit_test(a_black_hole_is_connect_failed_in_time),
 		cmocka_unit_test(a_hanging_resolver_blocks_nobody),
@@ -202,5 +264,5 @@ int main(void)
 		cmocka_unit_test(private_addresses_must_be_named),
 		cmocka_unit_test(the_environment_has_no_say),
 	};
-	return cmocka_run_group_tests_name("pool on its way to a peer", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("pool connecting", tests, NULL, NULL);
 }

@@ -475,59 +475,6 @@ static void cancel_at_every_step(void **state)
 		}
 }
 
-/* ---- deadlines ---- */
-
-static void each_deadline_has_its_outcome(void **state)
-{
-	static const struct bad_step silent[] = { { .verb = BAD_REQUEST }, { .verb = BAD_STALL }, { .verb = BAD_END } };
-	static const struct bad_step interim[] = { { .verb = BAD_REQUEST },
-						   { .verb = BAD_SEND, .text = "HTTP/1.1 103 Hints\r\n\r\n" },
-						   { .verb = BAD_STALL },
-						   { .verb = BAD_END } };
-	static const struct bad_step half_head[] = {
-		{ .verb = BAD_REQUEST }, { .verb = BAD_SEND, .text = OK }, { .verb = BAD_STALL }, { .verb = BAD_END }
-	};
-	static const struct bad_step half_body[] = { { .verb = BAD_REQUEST },
-						     { .verb = BAD_SEND, .text = OK "Content-Length: 9\r\n\r\nhalf" },
-						     { .verb = BAD_STALL },
-						     { .verb = BAD_END } };
-	static const struct bad_step drips[] = { { .verb = BAD_REQUEST },
-						 { .verb = BAD_SEND, .text = OK "\r\n" },
-						 { .verb = BAD_SEND, .text = "." },
-						 { .verb = BAD_PAUSE, .count = 3 },
-						 { .verb = BAD_SEND, .text = "." },
-						 { .verb = BAD_PAUSE, .count = 100000 },
-						 { .verb = BAD_END } };
-	/* clang-format off */
-	static const struct { const struct bad_step *script; int64_t first_byte, idle, total; enum pool_outcome outcome; } cases[] = {
-		{ silent, 30, 9000, 9000, POOL_FIRST_BYTE_TIMEOUT },
-		{ interim, 30, 9000, 9000, POOL_FIRST_BYTE_TIMEOUT },
-		{ half_head, 9000, 30, 9000, POOL_IDLE_TIMEOUT },
-		{ half_body, 9000, 30, 9000, POOL_IDLE_TIMEOUT },
-		{ silent, 9000, 9000, 30, POOL_TOTAL_TIMEOUT },
-		{ drips, 9000, 9000, 30, POOL_TOTAL_TIMEOUT },
-	};
-	/* clang-format on */
-	(void)state;
-	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
-		struct bad_server *server = bad_server_new((const struct bad_step *const[]){ cases[i].script }, 1);
-		struct rig rig;
-		struct rig_call call = { 0 };
-		start(&rig, server);
-		struct pool_request request = rig_request("GET", "/x");
-		request.first_byte_timeout = cases[i].first_byte * CLOCK_MILLISECOND;
-		request.idle_timeout = cases[i].idle * CLOCK_MILLISECOND;
-		request.total_timeout = cases[i].total * CLOCK_MILLISECOND;
-		rig_call(&rig, &call, &request);
-		if (rig_finish(&call) != cases[i].outcome)
-			fail_msg("case %zu: %s (%s)", i, pool_outcome_name(call.result.outcome), call.result.detail);
-		RIG_UNTIL(&rig, record_of(server).open == 0 || cases[i].script == drips);
-		stop(&rig, server);
-	}
-}
-
-/* ---- connecting ---- */
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -544,7 +491,6 @@ int main(void)
 		cmocka_unit_test(answers_never_cross),
 		cmocka_unit_test(a_thousand_cuts_leave_the_pool_whole),
 		cmocka_unit_test(cancel_at_every_step),
-		cmocka_unit_test(each_deadline_has_its_outcome),
 	};
 	return cmocka_run_group_tests_name("pool against a bad peer", tests, NULL, NULL);
 }
