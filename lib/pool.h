@@ -59,10 +59,10 @@ struct pool_field {
 };
 
 struct pool_request {
-	struct slice
-		method; /* GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS; a body only where body_len > 0 or POST/PUT/PATCH */
+	struct slice method; /* GET, HEAD, …; a Content-Length is sent with POST, PUT, PATCH, and where there is a body */
 	struct slice target; /* path and query, starts with '/' */
-	const struct pool_field *fields; /* copied; a CTL is the programmer's error. Host, Content-Length and the hop-by-hop ones are the pool's own: left out */
+	/* Copied; a CTL is the programmer's error. Host, Content-Length and the hop-by-hop ones are ours: left out. */
+	const struct pool_field *fields;
 	size_t fields_count;
 	const struct slice *body; /* pieces; BORROWED until done runs or pool_cancel returns */
 	size_t body_count;
@@ -106,10 +106,9 @@ void pool_free(struct pool **);
 void pool_warm(struct pool *, int64_t timeout, void (*warmed)(void *arg, unsigned opened), void *arg);
 
 struct transfer *pool_start(struct pool *, const struct pool_request *, const struct pool_receiver *, void *arg);
-void pool_resume(struct transfer *); /* after body() said false; harmless otherwise */
-void pool_cancel(
-	struct transfer *
-		*); /* NULL inside is fine; done never runs; the upstream sees its connection or stream end at once */
+void pool_resume(struct transfer *);  /* after body() said false; harmless otherwise */
+/* NULL inside is fine; done never runs; the upstream sees its connection or stream end at once. */
+void pool_cancel(struct transfer **);
 
 struct pool_stats {
 	unsigned open, active, idle, waiting;      /* now */
