@@ -59,7 +59,7 @@ struct pool_field {
 };
 
 struct pool_request {
-	struct slice method; /* GET, HEAD, …; a Content-Length is sent with POST, PUT, PATCH, and where there is a body */
+	struct slice method; /* GET, HEAD, …; POST, PUT and PATCH always say how long their body is */
 	struct slice target; /* path and query, starts with '/' */
 	/* Copied; a CTL is the programmer's error. Host, Content-Length and the hop-by-hop ones are ours: left out. */
 	const struct pool_field *fields;
@@ -106,7 +106,7 @@ void pool_free(struct pool **);
 void pool_warm(struct pool *, int64_t timeout, void (*warmed)(void *arg, unsigned opened), void *arg);
 
 struct transfer *pool_start(struct pool *, const struct pool_request *, const struct pool_receiver *, void *arg);
-void pool_resume(struct transfer *);  /* after body() said false; harmless otherwise */
+void pool_resume(struct transfer *); /* after body() said false; harmless otherwise */
 /* NULL inside is fine; done never runs; the upstream sees its connection or stream end at once. */
 void pool_cancel(struct transfer **);
 
