@@ -29,7 +29,7 @@ if not now then
 end
 local id, lease, scopes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local function int(x) return string.format('%.0f', x) end
+local function int(x) return string.format('%d', x) end
 local function expire(key, us, ...) return call('PEXPIRE', key, int(math.ceil(us / 1000)), ...) end
 
 local ends = tonumber(call('ZSCORE', KEYS[1], id) or nil)

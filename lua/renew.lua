@@ -16,7 +16,7 @@ if not now then
   now = time[1] * 1000000 + time[2]
 end
 local lease, ends, unknown = tonumber(ARGV[2]), nil, 0
-ends = string.format('%.0f', now + lease)
+ends = string.format('%d', now + lease)
 local add = {}
 for i, score in ipairs(redis.call('ZMSCORE', KEYS[1], unpack(ARGV, 3))) do
   if not score then unknown = unknown + 1 end
@@ -27,6 +27,6 @@ for i, score in ipairs(redis.call('ZMSCORE', KEYS[1], unpack(ARGV, 3))) do
 end
 if #add > 0 then
   redis.call('ZADD', KEYS[1], 'GT', unpack(add))
-  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil((lease + 60000000) / 1000)))
+  redis.call('PEXPIRE', KEYS[1], string.format('%d', math.ceil((lease + 60000000) / 1000)))
 end
 return unknown

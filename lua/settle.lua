@@ -29,7 +29,7 @@ end
 local id, lease, again, trace, reserved = ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5] == '1', tonumber(ARGV[6])
 local sets, groups, logs = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 
-local function int(x) return string.format('%.0f', x) end
+local function int(x) return string.format('%d', x) end
 local function expire(key, us, ...) return call('PEXPIRE', key, int(math.ceil(us / 1000)), ...) end
 
 local ends = tonumber(call('ZSCORE', KEYS[1], id) or nil)

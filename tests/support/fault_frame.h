@@ -20,10 +20,10 @@ static inline size_t fault_frame_feed(struct fault_frame *, const char *bytes, s
 
 static inline bool fault_frame_line(struct fault_frame *f)
 {
-	int64_t number = 0;
+	uint64_t number = 0; /* of a line of text: nonsense that nobody looks at */
 	bool negative = f->line_len > 1 && f->line[1] == '-';
 	for (size_t i = negative ? 2 : 1; i < f->line_len; i++)
-		number = number * 10 + (f->line[i] - '0');
+		number = number * 10 + (uint64_t)(f->line[i] - '0');
 	f->wanted--;
 	switch (f->line[0]) {
 	case '+':
@@ -37,15 +37,15 @@ static inline bool fault_frame_line(struct fault_frame *f)
 	case '$':
 	case '=':
 	case '!':
-		f->skip = negative ? 0 : (uint64_t)number + 2;
+		f->skip = negative ? 0 : number + 2;
 		return true;
 	case '*':
 	case '~':
 	case '>':
-		f->wanted += negative ? 0 : (uint64_t)number;
+		f->wanted += negative ? 0 : number;
 		return true;
 	case '%':
-		f->wanted += negative ? 0 : 2 * (uint64_t)number;
+		f->wanted += negative ? 0 : 2 * number;
 		return true;
 	}
 	return false;
