@@ -1,12 +1,14 @@
-/* How many tokens a call will use, guessed before it is sent, so that they can be reserved; settling corrects the guess.
+/* How many tokens a call will use, guessed before it is sent, so that they can be reserved; settling corrects it.
  *
- *   input    bytes × the model's tokens per byte. Text and media apart: base64 of an image is a hundred times longer per token than prose.
- *   output   the caller's maximum; else what this tenant usually gets of this model (mean + twice the mean deviation, as TCP guesses a
- *            round trip: Jacobson and Karels, 1988); else what anyone gets of it; else 1,024.
+ *   input    bytes × the model's tokens per byte. Text and media apart: base64 of an image has a hundred times as many
+ *            bytes per token as prose.
+ *   output   the caller's maximum; else what this tenant usually gets of this model (mean + twice the mean deviation,
+ *            as TCP guesses a round trip: Jacobson and Karels, 1988); else what anyone gets of it; else 1,024.
  *
- * Ratios are learnt from the usage that answers report: exponentially weighted sums of tokens and of bytes, their quotient the ratio,
- * each call weighing 1/16; a long call says more than a short one, and a garbled report cannot move it out of 1/64 to 2 tokens per byte.
- * One per worker. Bounded: the least recently used are forgotten. Disadvantage: each worker learns for itself, and starts from a guess. */
+ * Ratios are learnt from the usage that answers report: exponentially weighted sums of tokens and of bytes, their
+ * quotient the ratio, each call weighing 1/16; a long call says more than a short one, and a garbled report cannot
+ * move it out of 1/64 to 2 tokens per byte. One per worker. Bounded: the least recently used are forgotten.
+ * Disadvantage: each worker learns for itself, and starts from a guess. */
 #ifndef SLUICE_ESTIMATE_H
 #define SLUICE_ESTIMATE_H
 
@@ -28,13 +30,14 @@ struct estimate_tokens {
 	int64_t input, output;
 };
 
-/* max_output: the caller's, -1 when it gave none. burst: the smallest that a token limit of the call can ever grant at once, 0 when there is
- * none; output is cut to what input leaves of it, so that a generous maximum does not make a call impossible. False when the input
- * alone does not fit: no waiting would help. */
+/* max_output: the caller's, -1 when it gave none. burst: the smallest that a token limit of the call can ever grant
+ * at once, 0 when there is none; output is cut to what input leaves of it, so that a generous maximum does not make
+ * a call impossible. False when the input alone does not fit: no waiting would help. */
 bool estimate_tokens(struct estimate *, const struct estimate_call *, int64_t max_output, int64_t burst,
 		     struct estimate_tokens *) MUST_CHECK;
 
-/* What the answer reported; counts ≤ 0 (no report) teach nothing. Only answers that ended well belong here: a cut one says too little. */
+/* What the answer reported; counts ≤ 0 (no report) teach nothing. Only answers that ended well belong here: a cut
+ * one says too little. */
 void estimate_learn(struct estimate *, const struct estimate_call *, const struct estimate_tokens *used);
 
 #endif

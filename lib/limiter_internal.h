@@ -1,7 +1,8 @@
-/* What the limiter's three files share: limiter.c admits, limiter_settle.c settles until it was answered, limiter_lease.c renews.
+/* What the limiter's three files share: limiter.c admits, limiter_settle.c settles until it was answered,
+ * limiter_lease.c renews.
  *
- *   ASKED ──► HELD ──────────► SETTLING ──► gone       (settle waits for nobody; the caller's handle is nulled at once)
- *     │ └───► DOUBTFUL ──────────┘ ▲
+ *   ASKED ──► HELD ──────────► SETTLING ──► gone       settle waits for nobody;
+ *     │ └───► DOUBTFUL ──────────┘ ▲                   the caller's handle is nulled at once
  *     │ └───► REFUSED ──► gone     │
  *     └────────────────────────────┘  settled before the answer came */
 #ifndef SLUICE_LIMITER_INTERNAL_H
@@ -23,8 +24,8 @@ enum lease_state {
 	LEASE_SETTLING,
 };
 
-/* Owner: the caller until limiter_settle, then the limiter until settle was answered. Between calls: linked into the list of its state
- * (held, or settling; else none); `call` is set while a script of its own is under way. */
+/* Owner: the caller until limiter_settle, then the limiter until settle was answered. Between calls: linked into the
+ * list of its state (held, or settling; else none); `call` is set while a script of its own is under way. */
 struct lease {
 	uint32_t magic;
 	enum lease_state state;

@@ -1,10 +1,11 @@
-/* The heart-beat: every third of a lease, all that is held is renewed, one call per set of leases and at most 500 ids in each.
+/* The heart-beat: every third of a lease, all that is held is renewed, one call per set of leases and at most 500
+ * ids in each.
  *
- * Redis' answers do not decide who may go on: a Redis that was away or came back empty is no reason to end a stream. Only we can know that
- * we ourselves were away: when a lease was not renewed for its whole length by our own clock (SIGSTOP, suspend), others may have been admitted
- * in its place, and its owner is told, once.
- * A renewal that was not answered may still run after a settle and bring a lease back; so what is held then is marked, as is what is
- * settled while one is under way, and its settle leaves a tombstone.
+ * Redis' answers do not decide who may go on: a Redis that was away or came back empty is no reason to end a stream.
+ * Only we can know that we ourselves were away: when a lease was not renewed for its whole length by our own clock
+ * (SIGSTOP, suspend), others may have been admitted in its place, and its owner is told, once.
+ * A renewal that was not answered may still run after a settle and bring a lease back; so what is held then is
+ * marked, as is what is settled while one is under way, and its settle leaves a tombstone.
  * Disadvantage: 5,000 streams are a burst of ten calls each beat rather than a trickle. */
 #include "lib/clock.h"
 #include "lib/limiter_internal.h"

@@ -1,9 +1,10 @@
 /* Settling: one call, repeated until Redis answered it or a minute has passed. Nobody waits for it but a drain.
  *
- * A repeat says so (`again`), and every settle says whether something sent for its id was never answered (`trace`): from these two and what
- * Redis knows of the id, the script decides; twice is once. A minute, because that is how long a tombstone lives: a later one could
- * not tell "settled" from "never admitted", and Redis has let the lease end long before.
- * Disadvantage: while Redis is away, every settled request is kept, some 1.5 KiB each, for a minute. */
+ * A repeat says so (`again`), and every settle says whether something sent for its id was never answered (`trace`):
+ * from these two and what Redis knows of the id, the script decides; twice is once. A minute, because that is how
+ * long a tombstone lives: a later one could not tell "settled" from "never admitted", and Redis has let the lease
+ * end long before. Disadvantage: while Redis is away, every settled request is kept, some 1.5 KiB each, for a
+ * minute. */
 #include "lib/clock.h"
 #include "lib/limiter_internal.h"
 #include "lib/log.h"
@@ -34,7 +35,8 @@ static void end(struct lease *lease)
 	lease_free(lease);
 }
 
-/* Doubled each time, of which the latter half is spread by the id: what failed together must not come back in one batch and fail together again. */
+/* Doubled each time, of which the latter half is spread by the id: what failed together must not come back in one
+ * batch and fail together again. */
 static int64_t back_off(const struct lease *lease)
 {
 	int64_t wait = FIRST_WAIT;

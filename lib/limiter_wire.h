@@ -1,8 +1,10 @@
-/* The limiter's two scripts as arguments and replies: the one place in C that knows their order (lua/admit.lua, lua/settle.lua).
+/* The limiter's two scripts as arguments and replies: the one place in C that knows their order (lua/admit.lua,
+ * lua/settle.lua).
  *
- * A scope takes part when it has any limit; the first that does holds the proof, its set of leases, whether it limits concurrency or
- * not. The same ask always gives the same keys and rows, so nothing needs to be remembered between a call and its answer.
- * Everything lives in the struct (some 10 KiB, on the caller's stack); slices point into it and into the ask. */
+ * A scope takes part when it has any limit; the first that does holds the proof, its set of leases, whether it
+ * limits concurrency or not. The same ask always gives the same keys and rows, so nothing needs to be remembered
+ * between a call and its answer. Everything lives in the struct (some 10 KiB, on the caller's stack); slices point
+ * into it and into the ask. */
 #ifndef SLUICE_LIMITER_WIRE_H
 #define SLUICE_LIMITER_WIRE_H
 
@@ -39,10 +41,12 @@ void limiter_wire_settle(struct limiter_wire *, const struct limiter_ask *, cons
 /* Only the keys of the sets that hold the lease, the proof first. */
 void limiter_wire_sets(struct limiter_wire *, const struct limiter_ask *);
 
-/* False when this is no reply of admit. A tombstone was found: verdict is UNAVAILABLE. `*reserved` is set when admitted. */
+/* False when this is no reply of admit. A tombstone was found: verdict is UNAVAILABLE. `*reserved` is set when
+ * admitted. */
 bool limiter_wire_read(const struct limiter_ask *, const int64_t *number, size_t count, struct limiter_answer *,
 		       int64_t *reserved) MUST_CHECK;
-/* The tokens of debt that a reply of settle says were forgiven, per kind, added to `forgiven`. False when it is no reply of settle. */
+/* The tokens of debt that a reply of settle says were forgiven, per kind, added to `forgiven`. False when it is no
+ * reply of settle. */
 bool limiter_wire_read_settled(const struct limiter_ask *, const struct limiter_used *, const int64_t *number,
 			       size_t count, int64_t forgiven[LIMIT_COUNT]) MUST_CHECK;
 

@@ -1,26 +1,34 @@
 #!lua
--- Admits one attempt over the quotas of its scopes (tenant, model, upstream), all or nothing, or says why not and for how long.
+-- Admits one attempt over the quotas of its scopes (tenant, model, upstream), all or nothing, or says why not and how
+-- long to wait.
 --
--- KEYS   [1]  ZSET: the proof. id -> when the lease ends; negative: a tombstone that ends at -score. It is the first scope's set of leases.
---        then for each scope, only what it uses:  q HASH of buckets | l ZSET of leases (limited concurrency, not the first scope) | one HASH per log
+-- KEYS   [1]  ZSET: the proof. id -> when the lease ends; negative: a tombstone that ends at -score. It is the first
+--        scope's set of leases. Then for each scope, only what it uses:
+--        q HASH of buckets | l ZSET of leases (limited concurrency, not the first scope) | one HASH per log
 -- ARGV   now ('' = Redis' clock; tests give it) | id | lease | number of scopes, then for each scope
 --        nb nl C W | nb field names | nb charges | nb capacities | nl times (charge, limit, hold, width)
---        C: concurrency limit, 0 = none.  W: what to answer as its wait.  All numbers are integers, times are microseconds.
+--        C: concurrency limit, 0 = none. W: what to answer as its wait. All are integers, times are microseconds.
 -- Reply  {1 = admitted | 0 = denied | 2 = gone, now, wait, row that bound, then of the first scope: backlog per bucket,
---        sum and time until empty per log, used if C > 0}. Rows count from 1 in the order of ARGV: buckets, logs, concurrency; scope by scope.
+--        sum and time until empty per log, places used if C > 0}. Rows count from 1 in the order of ARGV: buckets, logs,
+--        concurrency; scope by scope. The row that is told is the one with the longest wait.
 --
--- Bucket: GCRA, virtual scheduling (ITU-T I.371). `<limit>` = theoretical arrival time, `<limit>:f` = when the bucket was last full, before a charge.
---   The caller gives the charge ⌈T·cost⌉, so all sums here are of integers below 2^53 and exact. A charge above the capacity
---   needs a full bucket (the smoothing bucket before a log; the caller refuses it everywhere else). A charge of 0 is only reported.
--- Log: admissions summed in slices of `width`; a slice counts until its last admission is `hold` old, so the total covers every
---   window of the period and never passes the limit. hold = period + guard (the provider sees a call some milliseconds after us); width =
---   ⌈period/98⌉, so at most 101 slices live. sum, lo, hi: total, first and last slice; due: when lo falls out; last: newest admission; born: when it
---   was last empty. The clock went back: the newest slice goes on, and frees late, never early.
--- Atomic: everything. A known id gets the same answer again and charges nothing; a tombstone (settled before this call came) writes nothing. Denied: no key
---   changes. Concurrency counts the leases that have not ended, so ended ones never deny; each admission removes at most 16 of them.
--- Expires: q when the fullest bucket has drained + 1 s, only raised (GT); a log hold + 1 s and leases lease + 60 s after their last change (a tombstone
---   lives 60 s): the same span each time, so these only rise as well.
--- Calls: TIME, ZSCORE, then HMGET HSET PEXPIRE per q; ≤ 3 (≤ 5 when slices fall out) per log; ZADD PEXPIRE ZRANGEBYSCORE (ZREM) per l, ZCOUNT if limited.
+-- Bucket  GCRA, virtual scheduling (ITU-T I.371). `<limit>` = theoretical arrival time; `<limit>:f` = when the bucket
+--         was last full, before a charge. The caller gives the charge, T times the cost rounded up: all sums are of
+--         integers below 2^53, and exact. A charge above the capacity needs a full bucket (the smoothing bucket before
+--         a log; the caller refuses it everywhere else). A charge of 0 is only reported.
+-- Log     Admissions summed in slices of `width`; a slice counts until its last admission is `hold` old, so the total
+--         covers every window of the period, and never passes the limit. hold = period + guard (the provider sees a
+--         call some milliseconds after us); width = period/98 rounded up, so at most 101 slices live. Fields: a slice's
+--         number -> "last sum"; sum, lo, hi: total, first and last slice; due: when lo falls out; last: the newest
+--         admission; born: when it was last empty. A clock that went back: the newest slice goes on and frees late.
+-- Leases  Concurrency counts those that have not ended, so ended ones never deny; each admission removes at most 16.
+--
+-- Atomic: everything. A known id gets the same answer again and charges nothing; a tombstone (settled before this call
+--   came) writes nothing. Denied: no key changes.
+-- Expires: q when the fullest bucket has drained + 1 s, only raised (GT); a log hold + 1 s and leases lease + 60 s after
+--   their last change (a tombstone lives 60 s): the same span each time, so these only rise as well.
+-- Calls: TIME, ZSCORE; HMGET HSET PEXPIRE per q; 3 per log (5 when slices fall out); ZADD PEXPIRE ZRANGEBYSCORE (ZREM)
+--   per l, and ZCOUNT if it is limited. Three buckets and a lease: 14.
 local call, floor, max = redis.call, math.floor, math.max
 local now = tonumber(ARGV[1])
 if not now then

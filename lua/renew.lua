@@ -5,10 +5,10 @@
 -- ARGV   now ('' = Redis' clock) | lease, microseconds | ids, at most 1000
 -- Reply  how many of them Redis did not know
 --
--- A lease that Redis does not know is written again: a Redis that came back empty, or that nobody could reach for a while, must not end
--- every stream of the fleet. A tombstone stays one: its call was settled, and this renewal was late. GT: a late one never shortens a lease.
--- A renewal that overtakes neither (it was sent before the settle, came after, and the settle left no tombstone) costs a place for one lease; the caller lets
--- settle leave one whenever a renewal is unanswered.
+-- A lease that Redis does not know is written again: a Redis that came back empty, or that nobody could reach for a
+-- while, must not end every stream of the fleet. A tombstone stays one: its call was settled, and this renewal is late.
+-- GT: a late one never shortens a lease. A late renewal that finds no tombstone would cost a place for one lease; so the
+-- caller lets settle leave one whenever a renewal is unanswered.
 -- Atomic: everything. Expires: lease + 60 s. Calls: TIME ZMSCORE ZADD PEXPIRE.
 local now = tonumber(ARGV[1])
 if not now then

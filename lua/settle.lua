@@ -1,25 +1,30 @@
 #!lua flags=allow-oom
--- Settles one attempt, exactly once: ends its lease, gives back what it did not use and charges what it used beyond its reservation.
+-- Settles one attempt, exactly once: ends its lease, gives back what it did not use, charges what it used beyond its
+-- reservation.
 --
--- KEYS   [1] ZSET: the proof, as in admit; then the other scopes' sets of leases; then one HASH per group of buckets, and one per log
--- ARGV   now ('' = Redis' clock) | id | lease | again (1: a settle of this id was sent before) | trace (1: something sent for this id was never
---        answered) | reserved at ('' = the answer to admit was lost) | number of other lease sets | number of q | number of logs, then
---        for each q: nb, then nb times (field, change, roof); for each log: change, hold, width
---        change = charge of the true use − charge reserved; roof = capacity + period: a bucket is never further ahead of now than that.
+-- KEYS   [1] ZSET: the proof, as in admit; then the other scopes' sets of leases; then one HASH of buckets (q) per
+--        scope that has any to change; then one HASH per log
+-- ARGV   now ('' = Redis' clock) | id | lease | again (1: a settle of this id was sent before) | trace (1: something
+--        sent for this id was never answered) | reserved at ('' = the answer to admit was lost)
+--        | number of other lease sets | number of q | number of logs
+--        then for each q: nb, nb times (field, change, roof); for each log: change, hold, width
+--        change = charge of the true use - charge reserved; roof = capacity + period: the furthest a debt can go
 -- Reply  {1 = settled now | 0 = nothing was open, now, the debt forgiven per bucket in microseconds}
 --
--- What is known of the id decides, and it is in one of three states: a lease, a tombstone, nothing.
---   lease      open: settle it. It becomes nothing, or a tombstone if a stray command for it may still come (again, trace, answer lost).
---              The other sets follow the proof: a stray renewal must not bring a place back there either.
---   tombstone  done already, or never to be admitted: nothing happens. Twice is once.
---   nothing    `again` or reservation unknown: done already, or admit has not come yet: leave a tombstone (60 s), so that it will find it.
---              else: we know that it was admitted and never settled, so its lease ended and was removed while the call lived on (no renewal came
---              through): settle it all the same, and leave a tombstone for the repeats. Only when this first settle was lost as well do the charges stay
---              as they were reserved.
--- Refund: subtracts, and stops at full. A reservation older than the last moment the bucket was full gives nothing back: that has refilled already.
---   In a log it goes to its own slice, if that still counts. Overrun: becomes debt, at most one period; in a log it counts from now.
--- Full memory does not stop it (allow-oom): a refund that is refused leaks. Expires as in admit. Atomic: everything.
--- Calls: TIME, ZSCORE, ZREM or ZADD + PEXPIRE per lease set; HMGET HSET PEXPIRE per q; ≤ 5 per log.
+-- What is known of the id decides. It is in one of three states:
+--   lease      Open: settle it. It becomes nothing, or a tombstone if a stray command for it may still come (again,
+--              trace, answer lost). The other sets follow: a stray renewal must not bring a place back there either.
+--   tombstone  Done already, or never to be admitted: nothing happens. Twice is once.
+--   nothing    `again`, or reservation unknown: it is done already, or admit has not come yet: leave a tombstone
+--              (60 s), which admit will find. Else we know that it was admitted and never settled, so its lease ended
+--              and was removed while the call lived on (no renewal came through): settle it all the same, and leave a
+--              tombstone for the repeats. Only when that first settle is lost too do the charges stay as reserved.
+-- Refund   Subtracts, and stops at full. A reservation older than the last moment the bucket was full gives nothing
+--          back: that has refilled already. In a log it goes to its own slice, if that still counts.
+-- Overrun  Becomes debt, at most one period. In a log it counts from now, and nothing is forgiven.
+--
+-- Atomic: everything. Full memory does not stop it (allow-oom): a refund that is refused leaks. Expires as in admit.
+-- Calls: TIME, ZSCORE; ZREM (or ZADD PEXPIRE) per lease set; HMGET HSET PEXPIRE per q; at most 5 per log.
 local call, floor, max = redis.call, math.floor, math.max
 local now = tonumber(ARGV[1])
 if not now then

@@ -1,6 +1,7 @@
-/* One specification, two engines: random sequences run against the scripts on a real Redis and against the exact model; every
- * answer and what lies in Redis agree to the microsecond. Replies are dropped (the caller does not know when it reserved), commands are
- * duplicated and come late, Redis is flushed and restarted. SLUICE_TEST_SEED repeats a sequence, SLUICE_TEST_STEPS its length. */
+/* One specification, two engines: random sequences run against the scripts on a real Redis and against the exact
+ * model; every answer and what lies in Redis agree to the microsecond. Replies are dropped (the caller does not know
+ * when it reserved), commands are duplicated and come late, Redis is flushed and restarted. SLUICE_TEST_SEED repeats
+ * a sequence, SLUICE_TEST_STEPS its length. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

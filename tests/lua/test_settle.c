@@ -1,5 +1,5 @@
-/* lua/settle and lua/renew on a real Redis, with the time given: exactly once whatever is lost, doubled or late; what refunds and
- * overruns do; what a lease may be brought back from. */
+/* lua/settle and lua/renew on a real Redis, with the time given: exactly once whatever is lost, doubled or late;
+ * what refunds and overruns do; what a lease may be brought back from. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -130,7 +130,8 @@ static void an_admission_whose_answer_was_lost(void **state)
 	assert_int_equal(redis_server_int(limiter_rig_server(rig), "ZCOUNT sluice:{t:acme}:l 0 +inf"), 0);
 }
 
-/* The instance lives and streams, but its renewals did not come through: the lease ended, and another admission removed it. */
+/* The instance lives and streams, but its renewals did not come through: the lease ended, and another admission
+ * removed it. */
 static void a_lease_that_was_reaped(void **state)
 {
 	int64_t later = RIG_START + RIG_LEASE;

@@ -1,7 +1,9 @@
-/* The slow, exact model of the fleet's quotas: what lua/admit, settle and renew must do, said a second time and another way.
+/* The slow, exact model of the fleet's quotas: what lua/admit, settle and renew must do, said a second time and
+ * another way.
  *
- * Buckets are leaky buckets with a level (the other formulation of GCRA, ITU-T I.371 annex A), logs are lists of slices that are added up
- * each time, leases are a sorted array, and every number is derived from the limits here, not by the product. Time is given. */
+ * Buckets are leaky buckets with a level (the other formulation of GCRA, ITU-T I.371 annex A), logs are lists of
+ * slices that are added up each time, leases are a sorted array, and every number is derived from the limits here,
+ * not by the product. Time is given. */
 #ifndef SLUICE_TESTS_LIMITER_MODEL_H
 #define SLUICE_TESTS_LIMITER_MODEL_H
 

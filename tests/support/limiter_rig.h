@@ -1,4 +1,5 @@
-/* The limiter's scripts on a real Redis, called one at a time and with the time given: what the tests of the scripts share. */
+/* The limiter's scripts on a real Redis, called one at a time and with the time given: what the tests of the scripts
+ * share. */
 #ifndef SLUICE_TESTS_LIMITER_RIG_H
 #define SLUICE_TESTS_LIMITER_RIG_H
 
@@ -22,7 +23,8 @@ bool limiter_rig_settle(struct limiter_rig *, const struct limiter_ask *, const 
 			const struct limiter_wire_past *, int64_t now, int64_t forgiven[LIMIT_COUNT]);
 int64_t limiter_rig_renew(struct limiter_rig *, const char *key, const struct slice *id, size_t count, int64_t now);
 
-/* An ask of one request in each scope whose limits are not NULL: tenant "acme", model "pro", upstream "gem". Borrows its arguments. */
+/* An ask of one request in each scope whose limits are not NULL: tenant "acme", model "pro", upstream "gem". Borrows
+ * its arguments. */
 struct limiter_ask limiter_rig_ask(const char *id, const struct limits *tenant, const struct limits *model,
 				   const struct limits *upstream, int64_t tokens);
 /* One try; true when admitted. Fills *answer. */

@@ -1,5 +1,5 @@
-/* lib/limiter against a real Redis: verdicts, leases kept alive, settling from every state. What goes wrong on the way stands in
- * test_limiter_faults.c. */
+/* lib/limiter against a real Redis: verdicts, leases kept alive, settling from every state. What goes wrong on the
+ * way stands in test_limiter_faults.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -265,7 +265,8 @@ static int begin_short(void **state)
 	return 0;
 }
 
-/* Our own clock says that we slept: the owner is told once per lease, may settle from there, and the settle is exact. */
+/* Our own clock says that we slept: the owner is told once per lease, may settle from there, and the settle is
+ * exact. */
 static void slept_past_its_leases(void **state)
 {
 	struct limits tenant = { .of[LIMIT_tpd] = { .count = 1000000, .burst = 1000 } };

@@ -1,5 +1,5 @@
-/* lib/limiter when replies are dropped, connections cut, and Redis stopped or killed: whatever happens on the way, at the end Redis holds
- * the true use of what was admitted, to the token, and no lease. */
+/* lib/limiter when replies are dropped, connections cut, and Redis stopped or killed: whatever happens on the way,
+ * at the end Redis holds the true use of what was admitted, to the token, and no lease. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
