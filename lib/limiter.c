@@ -129,6 +129,31 @@ static void answer_locally(void *arg)
 	finish(lease, &lease->local);
 }
 
+/* What Redis 7 refuses before a script runs; any other error may come from the middle of one. */
+bool lease_may_have_run(const struct redis_answer *answer)
+{
+	if (answer->result != REDIS_ERROR)
+		return answer->result != REDIS_UNSENT;
+	switch (answer->error) {
+	case REDIS_ERROR_noscript:
+	case REDIS_ERROR_readonly:
+	case REDIS_ERROR_loading:
+	case REDIS_ERROR_masterdown:
+	case REDIS_ERROR_clusterdown:
+	case REDIS_ERROR_moved:
+	case REDIS_ERROR_ask:
+	case REDIS_ERROR_tryagain:
+	case REDIS_ERROR_busy:
+	case REDIS_ERROR_oom:
+	case REDIS_ERROR_misconf:
+	case REDIS_ERROR_noreplicas:
+	case REDIS_ERROR_noauth:
+		return false;
+	default:
+		return true;
+	}
+}
+
 static bool read_numbers(const struct redisReply *reply, int64_t *number, size_t *count)
 {
 	*count = redis_reply_count(reply);
@@ -157,7 +182,7 @@ static void on_admit(struct script_call *call, void *arg, const struct redis_ans
 	size_t count;
 	CHECK(lease->magic == LEASE_MAGIC && lease->state == LEASE_ASKED && lease->call == call);
 	lease->call = NULL;
-	lease->state = redis->result == REDIS_UNSENT ? LEASE_REFUSED : LEASE_DOUBTFUL;
+	lease->state = lease_may_have_run(redis) ? LEASE_DOUBTFUL : LEASE_REFUSED;
 	if (redis->result == REDIS_OK) {
 		if (!read_numbers(redis->reply, number, &count) ||
 		    !limiter_wire_read(&lease->ask, number, count, &answer, &lease->reserved)) {

@@ -70,6 +70,7 @@ struct limiter {
 
 /* limiter.c */
 void lease_free(struct lease *);
+bool lease_may_have_run(const struct redis_answer *);
 
 /* limiter_settle.c: takes the lease over; sends, and repeats until answered. */
 void lease_settle(struct lease *);

@@ -39,11 +39,9 @@ static void on_renew(struct script_call *call, void *arg, const struct redis_ans
 	CHECK(limiter->magic == LIMITER_MAGIC && renewal->call == call);
 	list_remove(&renewal->node);
 	mem_free(renewal);
-	if (answer->result == REDIS_OK || answer->result == REDIS_UNSENT) {
-		limiter->counts.renewals_failed += answer->result != REDIS_OK;
+	limiter->counts.renewals_failed += answer->result != REDIS_OK;
+	if (answer->result == REDIS_OK || !lease_may_have_run(answer))
 		return;
-	}
-	limiter->counts.renewals_failed++;
 	LIST_EACH(&limiter->held, node, next)
 	{
 		CONTAINER_OF(node, struct lease, node)->trace = true;

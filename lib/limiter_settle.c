@@ -88,7 +88,7 @@ static void on_settle(struct script_call *call, void *arg, const struct redis_an
 		end(lease);
 		return;
 	}
-	lease->again |= answer->result != REDIS_UNSENT;
+	lease->again |= lease_may_have_run(answer);
 	try_later(lease);
 }
 

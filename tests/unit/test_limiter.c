@@ -202,6 +202,21 @@ static void settled_in_every_state(void **state)
 	settle(&a, 0);
 }
 
+/* Redis refuses before anything runs: there is nothing to settle, and nothing is written. */
+static void a_full_redis_refuses_cleanly(void **state)
+{
+	struct limits tenant = { .of[LIMIT_rpd] = { .count = 10, .burst = 10 } };
+	struct attempt a = { 0 };
+	(void)state;
+	redis_server_do(rig.server, "CONFIG SET maxmemory 1");
+	ask(&a, &tenant, NULL, 0);
+	assert_int_equal(a.answer.verdict, LIMITER_UNAVAILABLE);
+	settle(&a, 0);
+	assert_int_equal(limiter_counts(limiter)->settled, 0);
+	redis_server_do(rig.server, "CONFIG SET maxmemory 0");
+	assert_int_equal(redis_server_int(rig.server, "DBSIZE"), 0);
+}
+
 static void limits_may_go_once_settled(void **state)
 {
 	struct limits *tenant = calloc(1, sizeof *tenant);
@@ -293,6 +308,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(settles_to_the_true_use, begin, end),
 		cmocka_unit_test_setup_teardown(never_and_nothing_to_ask, begin, end),
 		cmocka_unit_test_setup_teardown(settled_in_every_state, begin, end),
+		cmocka_unit_test_setup_teardown(a_full_redis_refuses_cleanly, begin, end),
 		cmocka_unit_test_setup_teardown(limits_may_go_once_settled, begin, end),
 		cmocka_unit_test_setup_teardown(exactly_k_of_100_at_once, begin, end),
 		cmocka_unit_test_setup_teardown(leases_are_renewed, begin_short, end),
