@@ -211,13 +211,16 @@ static struct pool_socket *find_port(struct pool *pool, int port)
 		{
 			struct pool_socket *s = CONTAINER_OF(node, struct pool_socket, chain);
 			if (s->local_port == 0 && !s->foreign) {
-				struct sockaddr_storage own = { 0 };
+				union {
+					struct sockaddr any;
+					struct sockaddr_in v4;
+					struct sockaddr_in6 v6;
+				} own = { 0 };
 				socklen_t size = sizeof(own);
-				if (getsockname(s->descriptor, (struct sockaddr *)&own, &size) != 0)
+				if (getsockname(s->descriptor, &own.any, &size) != 0)
 					continue;
 				s->local_port =
-					ntohs(own.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&own)->sin6_port
-									: ((struct sockaddr_in *)&own)->sin_port);
+					ntohs(own.any.sa_family == AF_INET6 ? own.v6.sin6_port : own.v4.sin_port);
 			}
 			if (s->local_port == port && !s->foreign)
 				return s;

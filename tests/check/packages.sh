@@ -14,8 +14,8 @@ table() {
 	test|redis-server ca-certificates curl libcmocka-dev python3-pytest openssl nginx nghttp2-proxy haproxy|
 	demo|redis-server haproxy curl|
 	bench|redis-server nginx haproxy nghttp2-proxy|
-	check|git python3 python3-pytest clang-format|
-	ci|git clang clang-format clang-tidy llvm libclang-rt-14-dev|git clang clang-format clang-tidy llvm libclang-rt-19-dev
+	check|git python3 python3-pytest clang-format|git python3 python3-pytest
+	ci|git clang clang-tidy llvm libclang-rt-14-dev|git clang clang-tidy llvm libclang-rt-19-dev
 	END
 }
 
