@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 import shutil
+import socket
 import sys
 import tempfile
 
@@ -16,6 +17,14 @@ from support.proxy import FaultProxy  # noqa: E402
 from support.redis_server import RedisServer  # noqa: E402
 from support.sim import Sim  # noqa: E402
 from support.tls import Authority, NghttpxFront, NginxFront  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def localhost(monkeypatch):
+    """localhost is the loopback (RFC 6761, section 6.3), also where /etc/hosts is missing, as in a bare chroot."""
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **options: resolve("127.0.0.1" if host == "localhost" else host, *more,
+                                                                                      **options))
 
 
 @pytest.fixture

@@ -21,14 +21,14 @@ class Authority:
         self.folder = pathlib.Path(folder)
         self.key, self.certificate = self.folder / f"{name}.key", self.folder / f"{name}.pem"
         _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
-                 "/CN=Test authority", "-keyout", self.key, "-out", self.certificate)
+                 "/CN=Test authority", "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", self.key, "-out", self.certificate)
 
     def issue(self, name, hosts=("localhost", "127.0.0.1"), days=2):
         """(key, certificate) for those hosts; days=-1 makes one that has expired."""
         key, request, certificate = (self.folder / f"{name}.{end}" for end in ("key", "csr", "pem"))
         extensions = self.folder / f"{name}.ext"
         names = ",".join(("IP:" if host.replace(".", "").isdigit() else "DNS:") + host for host in hosts)
-        extensions.write_text(f"subjectAltName={names}\nbasicConstraints=CA:FALSE\n")
+        extensions.write_text(f"subjectAltName={names}\nbasicConstraints=CA:FALSE\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n")
         _openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={hosts[0]}",
                  "-keyout", key, "-out", request)
         if days > 0:
