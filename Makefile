@@ -66,6 +66,8 @@ $(B)/sluice: $(MAIN) $(B)/libservice.a $(B)/libsluice.a
 $(B)/sluice-sim: $(SIM) $(B)/libsluice.a $(LLHTTP)
 	$(call say,link)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(B)/bench_pool: $(B)/tests/bench/bench_pool.o $(B)/libsluice.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(B)/sluice-load: $(LOAD) $(B)/libsluice.a $(LLHTTP)
 	$(call say,link)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)

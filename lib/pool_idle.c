@@ -46,15 +46,15 @@ void pool_idle_leave(struct pool_socket *s)
 /* Ends an idle connection: the peer hears of it now, libcurl when it looks. */
 void pool_idle_retire(struct pool_socket *s)
 {
+	char unread[4096];
 	CHECK(pool_idle_is(s));
 	pool_idle_leave(s);
 	pool_socket_disarm(s, EV_READ | EV_WRITE);
 	s->retired = true;
 	s->pool->retired_count++;
 	shutdown(s->descriptor, SHUT_RDWR);
-	/* libcurl before 8.0 takes a connection with unread bytes for a living one: leave it none (tcp(7): MSG_TRUNC
-	 * discards). */
-	while (recv(s->descriptor, NULL, INT32_MAX, MSG_TRUNC | MSG_DONTWAIT) > 0)
+	/* libcurl before 8.0 takes a connection with unread bytes for a living one: leave it none. */
+	while (recv(s->descriptor, unread, sizeof(unread), MSG_DONTWAIT) > 0)
 		continue;
 	if (s->pool->sweep_at == 0)
 		s->pool->sweep_at = clock_now() + SWEEP_SPACING;
