@@ -362,6 +362,8 @@ static void a_server_that_loads_its_file_is_told_apart(void **state)
 					  "yes",
 					  "--key-load-delay",
 					  "20000",
+					  "--rdbcompression",
+					  "no",
 					  "--loading-process-events-interval-bytes",
 					  "1024",
 					  NULL };
