@@ -44,7 +44,7 @@ MAIN = $(call objects,svc/main.c)
 SIM = $(call objects,tests/sim/*.c)
 LOAD = $(call objects,tests/bench/load*.c)
 SUPPORT = $(call objects,tests/support/*.c)
-SUPPORT_PROGRAMS = $(B)/tests/fault-proxy
+SUPPORT_PROGRAMS = $(B)/tests/fault-proxy $(B)/tests/http-echo
 UNIT = $(call programs,tests/unit/*.c tests/lua/*.c tests/flow/*.c)
 FUZZ = $(call programs,tests/fuzz/fuzz_*.c)
 PROGRAM = $(MAIN:$(B)/svc/main.o=$(B)/sluice)
@@ -85,6 +85,10 @@ $(B)/libservice.a: $(SVC) $(LLHTTP) svc/.
 $(B)/tests/fault-proxy: $(B)/tests/support/programs/fault_proxy.o $(B)/tests/support/fault_proxy.o
 	$(call say,link)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^
+# The HTTP server alone, with an answer that says what it understood.
+$(B)/tests/http-echo: $(B)/tests/support/programs/http_echo.o $(B)/libservice.a $(B)/libsluice.a
+	$(call say,link)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 # A fuzz target is built twice: here with replay.c, to run its corpus as a test, and below with clang, to fuzz.
 $(FUZZ): $(B)/tests/fuzz/replay.o
 $(B)/tests/%: $(B)/tests/%.o $(SUPPORT) $(B)/libservice.a $(B)/libsluice.a
