@@ -154,8 +154,8 @@ asan: ## run the whole suite under AddressSanitizer and UndefinedBehaviorSanitiz
 	@tests/run --build $(B)/asan --skip tests/check
 
 TSAN = B=$(B)/tsan CC=clang OPT="-O1 -g -fno-omit-frame-pointer" SAN="-fsanitize=thread"
-TSAN_ONLY ?= test_loop|test_log|test_map|test_mem|test_clock|workers|fleet
-tsan: ## run the tests with several threads under ThreadSanitizer
+TSAN_ONLY ?= tests/(unit|flow|e2e)
+tsan: ## run the tests that may have several threads under ThreadSanitizer
 	@tests/check/packages.sh build test ci
 	@$(again) $(TSAN) tests
 	@tests/run --build $(B)/tsan --skip tests/check --only '$(TSAN_ONLY)'

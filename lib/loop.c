@@ -5,6 +5,8 @@
  * variants: closing one of two copies does not take it out of epoll, so a delayed removal goes to the wrong one and the
  * next owner of the number gets stray events. So: nobody dups a descriptor that has an event, all descriptors are
  * close-on-exec (a child that inherits one holds a copy), and who closes a descriptor removes its event first.
+ * A removal comes up to a turn late. By then the number may be another thread's: epoll looks for the file and the number,
+ * finds no such pair in this loop and says ENOENT, which libevent expects (ThreadSanitizer has to be told).
  *
  * Posting wakes the loop through an eventfd, and only when the queue was empty; libevent itself is never touched from
  * another thread and therefore runs without its locks. */
