@@ -202,9 +202,9 @@ void pool_idle_setup(struct pool *);
 bool pool_idle_is(const struct pool_socket *);
 void pool_idle_enter(struct pool_socket *);
 void pool_idle_leave(struct pool_socket *);
-void pool_idle_retire(struct pool_socket *); /* ends it: the peer hears of it now, libcurl when it looks */
-void pool_idle_unasked(struct pool_socket *, short events); /* these fired though libcurl had not wished for them */
-bool pool_idle_is_sweeper(struct pool *, CURL *easy);       /* and takes it out of the multi */
+void pool_idle_retire(struct pool_socket *);              /* ends it: the peer hears of it now, libcurl when it looks */
+void pool_idle_unasked(struct pool_socket *, short what); /* these fired though libcurl had not wished for them */
+bool pool_idle_is_sweeper(struct pool *, CURL *easy);     /* and takes it out of the multi */
 
 /* pool_tls.c */
 struct pool_trust *pool_trust_open(const char *ca_file, struct log *);

@@ -151,7 +151,7 @@ static bool literal_is_valid(struct slice literal)
 {
 	char text[INET6_ADDRSTRLEN];
 	struct in6_addr address;
-	if (literal.len >= sizeof(text))
+	if (literal.len == 0 || literal.len >= sizeof(text))
 		return false;
 	memcpy(text, literal.data, literal.len);
 	text[literal.len] = '\0';

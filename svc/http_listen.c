@@ -98,13 +98,14 @@ static bool bind_one(struct http_listener *l, const struct addrinfo *at)
 
 static void learn_port(struct http_listener *l)
 {
-	struct sockaddr_storage name = { .ss_family = AF_UNSPEC };
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} name = { .any.sa_family = AF_UNSPEC };
 	socklen_t len = sizeof(name);
-	CHECK(getsockname(l->descriptor, (struct sockaddr *)&name, &len) == 0);
-	if (name.ss_family == AF_INET6)
-		l->port = ntohs(((struct sockaddr_in6 *)&name)->sin6_port);
-	else
-		l->port = ntohs(((struct sockaddr_in *)&name)->sin_port);
+	CHECK(getsockname(l->descriptor, &name.any, &len) == 0);
+	l->port = ntohs(name.any.sa_family == AF_INET6 ? name.v6.sin6_port : name.v4.sin_port);
 }
 
 static bool listen_tcp(struct http_listener *l, struct slice address, char *error, size_t size)
