@@ -48,6 +48,7 @@ struct dialect_call {
 	struct slice rest;               /* dialect http: the path behind it, with its query, starts with '/' */
 	enum dialect_framing framing;    /* of the answer that is asked for */
 	bool takes_body;                 /* a JSON body is needed (or, for dialect http, may come) */
+	bool responses;                  /* openai: /v1/responses, whose streams and errors have a shape of their own */
 	bool usage_asked;                /* openai: stream_options.include_usage was the client's own wish */
 	int64_t max_output;              /* tokens, all candidates together; -1: not said */
 	int64_t text_bytes, media_bytes; /* of the input, for the estimate */
@@ -55,6 +56,8 @@ struct dialect_call {
 		model_length; /* of the model's value in the body, quotes included; 0, 0 when it is in the path */
 	struct dialect_splice usage_splice; /* openai: what to insert to be told usage; insert empty: nothing */
 	struct slice path, query;           /* as routed */
+	size_t path_model,
+		path_model_length; /* in `path`: what names the model, its collection included; 0, 0: nothing */
 };
 
 /* Refuses unknown paths and wrong methods; `detail` gets what is allowed. */
@@ -71,9 +74,9 @@ enum refusal dialect_close_body(struct dialect_reader *, struct mem *, struct di
 
 /* The target at the upstream: prefix + path with the model exchanged (`model` empty: unchanged) + the query that may pass. False: no room. */
 bool dialect_target(const struct dialect_call *, struct slice prefix, struct slice model, struct buf *out) MUST_CHECK;
-/* The changes to the body, in order of offset: the model exchanged, usage asked for. Returns how many. */
-size_t dialect_splices(const struct dialect_call *, struct slice model, bool ask_usage, struct mem *,
-		       struct dialect_splice splices[DIALECT_SPLICES]);
+/* The changes to the body, in order of offset: the model exchanged (`model` empty: unchanged), usage asked for. False: no room. */
+bool dialect_splices(const struct dialect_call *, struct slice model, bool ask_usage, struct mem *,
+		     struct dialect_splice splices[DIALECT_SPLICES], size_t *count) MUST_CHECK;
 
 /* The list that `GET …/models` answers, or one model's page, in the call's shape. */
 void dialect_write_models(const struct dialect_call *, const struct slice *names, size_t count, struct buf *out);
@@ -81,6 +84,7 @@ void dialect_write_model(const struct dialect_call *, struct slice name, struct 
 
 /* The meter reads an answer while it passes: usage, how much was said, whether it ended as its dialect ends. */
 struct meter_usage {
+	/* Known: the provider's last word. Not known: what it had said when the stream was cut, a lower bound; 0: nothing. */
 	bool input_known, output_known;
 	int64_t input, cached, output; /* tokens; output counts reasoning too, as it is billed */
 };
@@ -101,5 +105,7 @@ void meter_write(struct meter *, struct slice bytes, meter_out *out, void *arg);
 /* The upstream's body is over, and `whole` says that its transfer was: hands on what was held back if the answer is complete. */
 void meter_finish(struct meter *, bool whole, meter_out *out, void *arg);
 void meter_result(const struct meter *, struct meter_result *);
+/* What has been handed on ends between two events: an event may be appended. Never for a JSON array. */
+bool meter_between_events(const struct meter *) MUST_CHECK;
 
 #endif

@@ -54,8 +54,10 @@ const char *refusal_text(enum refusal);
 const char *refusal_write(enum refusal, enum dialect, struct slice detail, struct slice request_id, struct buf *out);
 /* The same for an HTTP fault that has no row here: its own status, code and text, in the dialect's shape for that status class. */
 const char *refusal_write_fault(int status, const char *code, const char *text, enum dialect, struct buf *out);
-/* The in-band error of a stream that has begun: one event of server-sent events, terminated by its blank line. For Gemini's JSON array: nothing; its
+/* The in-band error of a stream of server-sent events that has begun and stands between two events: one event, with its
+ * blank line. `responses`: the stream is one of OpenAI's /v1/responses. Gemini's JSON array has no such event: its
  * bracket stays open. */
-void refusal_write_event(enum refusal, enum dialect, struct slice detail, struct slice request_id, struct buf *out);
+void refusal_write_event(enum refusal, enum dialect, bool responses, struct slice detail, struct slice request_id,
+			 struct buf *out);
 
 #endif

@@ -11,12 +11,13 @@ VARIABLES = {
     "lib/base.o": {"note"},  # the crash message's, per thread
     "lib/clock.o": {"stopped", "stopped_now", "stopped_unix"},  # the clock that tests hold
     "lib/pool_tls.o": {"shelf", "shelf_lock"},  # certificate stores, shared by the workers: 900 KiB and 57 ms each
+    "svc/dialect/plan.o": {"once", "paths", "plans"},  # the tables of members, compiled once
     "lib/map.o": {"process_key", "process_key_once"},  # SipHash's key
 }
 
 
 # Modules that export the verbs of more than one noun.
-PREFIXES = {"lib/limiter": ("limiter_", "lease_", "limit_")}
+PREFIXES = {"lib/limiter": ("limiter_", "lease_", "limit_"), "svc/dialect": ("dialect_", "meter_")}
 
 
 def test_exported_functions():

@@ -1,0 +1,70 @@
+/* Anthropic's Messages API. The thinking budget is part of max_tokens. Of a stream's usage the input comes first, in
+ * message_start; message_delta has the output so far, and what it repeats of the input is newer. What was read from or
+ * written to the prompt cache is counted beside input_tokens. */
+#include "lib/buf.h"
+#include "svc/dialect/dialect_internal.h"
+
+/* clang-format off */
+static const struct dialect_path body[] = {
+	{ "",                                             DIALECT_ROLE_WHOLE,   0 },
+	{ "model",                                        DIALECT_ROLE_MODEL,   DIALECT_MODEL + 1 },
+	{ "stream",                                       DIALECT_ROLE_STREAM,  0 },
+	{ "max_tokens",                                   DIALECT_ROLE_MAXIMUM, 0 },
+	{ "messages[].content[].source.data",             DIALECT_ROLE_MEDIA,   0 },
+	{ "messages[].content[].content[].source.data",   DIALECT_ROLE_MEDIA,   0 },
+};
+
+static const struct dialect_path answer[] = {
+	{ "type",                                       DIALECT_ROLE_TYPE,        DIALECT_KEPT_TYPE },
+	{ "message.usage.input_tokens",                 DIALECT_ROLE_INPUT,       0 },
+	{ "message.usage.cache_creation_input_tokens",  DIALECT_ROLE_CACHE_WRITE, 0 },
+	{ "message.usage.cache_read_input_tokens",      DIALECT_ROLE_CACHE_READ,  0 },
+	{ "message.usage.output_tokens",                DIALECT_ROLE_OUTPUT,      0 },
+	{ "usage.input_tokens",                         DIALECT_ROLE_INPUT,       0 },
+	{ "usage.cache_creation_input_tokens",          DIALECT_ROLE_CACHE_WRITE, 0 },
+	{ "usage.cache_read_input_tokens",              DIALECT_ROLE_CACHE_READ,  0 },
+	{ "usage.output_tokens",                        DIALECT_ROLE_OUTPUT,      0 },
+	{ "delta.text",                                 DIALECT_ROLE_TEXT,        0 },
+	{ "delta.thinking",                             DIALECT_ROLE_TEXT,        0 },
+	{ "delta.partial_json",                         DIALECT_ROLE_TEXT,        0 },
+	{ "content[].text",                             DIALECT_ROLE_TEXT,        0 },
+	{ "content[].thinking",                         DIALECT_ROLE_TEXT,        0 },
+	{ "content[].input",                            DIALECT_ROLE_VALUE,       0 },
+	{ "error",                                      DIALECT_ROLE_ERROR,       0 },
+};
+/* clang-format on */
+
+const struct dialect_table dialect_anthropic_body = { body, ARRAY_LENGTH(body) };
+const struct dialect_table dialect_anthropic_answer = { answer, ARRAY_LENGTH(answer) };
+
+struct dialect_claim dialect_route_anthropic(const struct dialect_head *head, struct mem *mem,
+					     struct dialect_call *call, struct buf *detail)
+{
+	struct dialect_claim found = { true, REFUSAL_unknown_path };
+	bool messages = slice_equal(call->path, SLICE("/v1/messages"));
+	bool count = slice_equal(call->path, SLICE("/v1/messages/count_tokens"));
+	bool below = slice_starts(call->path, SLICE("/v1/messages/"));
+
+	if (messages || count) {
+		call->dialect = DIALECT_anthropic;
+		call->operation = count ? OPERATION_count_tokens : OPERATION_generate;
+		call->takes_body = true;
+		found.refusal = dialect_check_method(head, call->operation, detail);
+	} else if (head->anthropic_version && slice_equal(call->path, SLICE("/v1/models"))) {
+		call->dialect = DIALECT_anthropic;
+		call->operation = OPERATION_list_models;
+		found.refusal = dialect_check_method(head, call->operation, detail);
+	} else if (head->anthropic_version && slice_starts(call->path, SLICE("/v1/models/"))) {
+		call->dialect = DIALECT_anthropic;
+		call->operation = OPERATION_get_model;
+		found.refusal = dialect_check_method(head, call->operation, detail);
+		if (found.refusal == REFUSAL_none)
+			found.refusal = dialect_decode_model(slice_skip(call->path, strlen("/v1/models/")), mem,
+							     &call->model, detail);
+	} else if (below) {
+		call->dialect = DIALECT_anthropic;
+	} else {
+		found.claimed = false;
+	}
+	return found;
+}

@@ -1,0 +1,429 @@
+/* Reads an answer beside its passing: usage, how much was said, whether it ended as its dialect ends.
+ *
+ *   bytes ──┬──► lib/sse ──► data of one event ──► lib/json_scan ──► roles (dialect_table) ──► counts, marks
+ *           └──► client, at once; two things are held back: with `hide_usage` the event that is not whole yet, as long
+ *                as it may be the usage chunk; and the last `]` of an array
+ *
+ * One scan is made ready again for every event; nothing is allocated per event, and no event is kept but the held one,
+ * of at most HELD bytes: what is longer is no usage chunk and passes.
+ * Disadvantages: with `hide_usage` a client sees an event when it is whole, not as its bytes come. Behind the last `]`
+ * at most HELD_BLANKS bytes are waited for; an array with more behind it never counts as complete. */
+#include "lib/buf.h"
+#include "lib/sse.h"
+#include "svc/dialect/dialect_internal.h"
+
+enum { HELD = 2048, HELD_BLANKS = 64, MARKER = 6 };
+static const int64_t most_tokens = INT64_C(1) << 40;
+
+enum mode { UNREAD, PLAIN, EVENTS, ARRAY };
+
+/* Owned by who made it. Between calls: of the answer's bytes those before `passed` have been handed on or taken out,
+ * those from there to `offset` stand in `held`. `piece`, `out` and `arg` are set during meter_write alone. */
+struct meter {
+	enum mode mode;
+	enum dialect dialect;
+	enum operation operation;
+	bool responses, hide;
+	const struct dialect_table *table;
+	struct json_scan *scan;
+	struct sse *sse;
+
+	size_t offset, passed;
+	struct buf held;
+	char last; /* the byte handed on last */
+	bool shut; /* of an array: too much stands behind its end */
+	struct slice piece;
+	meter_out *out;
+	void *arg;
+
+	size_t data_length; /* of the event being read */
+	char marker[MARKER];
+
+	int64_t counts[DIALECT_ROLE_COUNTS]; /* -1: never said */
+	int64_t output_bytes;
+	bool finished; /* Gemini: the newest candidates say why they ended */
+	bool usage_final, ended, error;
+};
+
+/* What one event, or one body, says of itself. */
+struct facts {
+	const struct json_member *type, *choices, *usage, *finish, *blocked;
+};
+
+/* ---- what was said ----------------------------------------------------------------------------------------------- */
+
+static void take_member(struct meter *m, enum dialect_role role, const struct json_member *member, struct facts *facts)
+{
+	switch (role) {
+	case DIALECT_ROLE_TEXT:
+		m->output_bytes += (int64_t)member->string_bytes;
+		break;
+	case DIALECT_ROLE_VALUE:
+		m->output_bytes += (int64_t)member->value_bytes;
+		break;
+	case DIALECT_ROLE_ERROR:
+		m->error |= member->type == JSON_MEMBER_OBJECT;
+		break;
+	case DIALECT_ROLE_TYPE:
+		facts->type = member;
+		break;
+	case DIALECT_ROLE_CHOICES:
+		facts->choices = member;
+		break;
+	case DIALECT_ROLE_USAGE:
+		facts->usage = member;
+		break;
+	case DIALECT_ROLE_FINISH:
+		facts->finish = member;
+		break;
+	case DIALECT_ROLE_BLOCKED:
+		facts->blocked = member;
+		break;
+	default:
+		if (role < DIALECT_ROLE_COUNTS && member->whole && member->integer >= 0 &&
+		    member->integer <= most_tokens)
+			m->counts[role] = member->integer;
+	}
+}
+
+static void take(struct meter *m, struct facts *facts)
+{
+	*facts = (struct facts){ 0 };
+	for (size_t i = 0; i < m->table->count; i++) {
+		const struct json_member *member = json_scan_member(m->scan, i);
+		if (member->count > 0)
+			take_member(m, m->table->paths[i].role, member, facts);
+	}
+}
+
+static bool is_type(const struct facts *facts, const char *name)
+{
+	const struct json_member *type = facts->type;
+
+	return type != NULL && type->type == JSON_MEMBER_STRING && !type->cut &&
+	       slice_equal(type->text, slice_of(name));
+}
+
+/* Google says why a candidate ended in the last chunk that has it; a chunk with candidates but no reason goes on. */
+static void judge_gemini(struct meter *m, const struct facts *f)
+{
+	if (f->choices != NULL && f->choices->type == JSON_MEMBER_ARRAY)
+		m->finished = f->finish != NULL && f->finish->type == JSON_MEMBER_STRING &&
+			      f->finish->start >= f->choices->start && f->finish->end <= f->choices->end;
+	if (f->blocked != NULL && f->blocked->type == JSON_MEMBER_STRING)
+		m->finished = true;
+}
+
+/* The chunk that stream_options.include_usage adds: no choices, and the usage. */
+static bool is_usage_chunk(const struct facts *f)
+{
+	return f->choices != NULL && f->choices->type == JSON_MEMBER_ARRAY && f->choices->empty && f->usage != NULL &&
+	       f->usage->type == JSON_MEMBER_OBJECT;
+}
+
+/* A whole event of a stream. True: it is the usage chunk. */
+static bool judge_event(struct meter *m)
+{
+	struct facts f;
+
+	take(m, &f);
+	if (m->dialect == DIALECT_gemini) {
+		judge_gemini(m, &f);
+		m->ended = m->finished;
+	} else if (m->dialect == DIALECT_anthropic) {
+		m->ended |= is_type(&f, "message_stop");
+		m->error |= is_type(&f, "error");
+	} else if (m->responses) {
+		m->error |= is_type(&f, "error") || is_type(&f, "response.failed");
+		m->ended |= is_type(&f, "response.completed") || is_type(&f, "response.incomplete") ||
+			    is_type(&f, "response.failed");
+	} else if (is_usage_chunk(&f)) {
+		m->usage_final = true;
+		return true;
+	}
+	return false;
+}
+
+/* ---- what is handed on ------------------------------------------------------------------------------------------- */
+
+static void hand_on(struct meter *m, struct slice bytes)
+{
+	if (bytes.len == 0)
+		return;
+	m->last = bytes.data[bytes.len - 1];
+	m->out(m->arg, bytes);
+}
+
+/* Hands on all up to `end`, from what is held and from the piece. */
+static void pass_to(struct meter *m, size_t end)
+{
+	if (end <= m->passed)
+		return;
+	if (m->passed < m->offset) {
+		struct slice held = slice_first(buf_slice(&m->held), end - m->passed);
+		size_t length = held.len;
+		hand_on(m, held);
+		buf_drop_front(&m->held, length);
+		m->passed += length;
+	}
+	if (end > m->passed) {
+		size_t length = end - m->passed;
+		struct slice rest = slice_skip(m->piece, m->passed - m->offset);
+		m->passed = end;
+		hand_on(m, slice_first(rest, length));
+	}
+}
+
+/* Takes [start, end) out, if none of it has passed yet. */
+static void take_out(struct meter *m, size_t start, size_t end)
+{
+	pass_to(m, start);
+	if (m->passed != start)
+		return;
+	buf_clear(&m->held);
+	m->passed = end;
+}
+
+/* Keeps what has not passed of the piece; what does not fit in passes. */
+static void hold_rest(struct meter *m)
+{
+	size_t end = m->offset + m->piece.len;
+	size_t from = m->passed > m->offset ? m->passed - m->offset : 0;
+
+	if (m->passed < end && !buf_append(&m->held, slice_skip(m->piece, from)))
+		pass_to(m, end);
+}
+
+/* ---- events ------------------------------------------------------------------------------------------------------ */
+
+static void on_data(void *arg, struct slice piece)
+{
+	struct meter *m = arg;
+
+	if (m->data_length < MARKER) {
+		struct slice first = slice_first(piece, MARKER - m->data_length);
+		memcpy(m->marker + m->data_length, first.data, first.len);
+	}
+	m->data_length += piece.len;
+	(void)json_scan_feed(m->scan, piece); /* an event that is no JSON says nothing; json_scan_finish tells */
+}
+
+static void on_event(void *arg, const struct sse_event *event)
+{
+	struct meter *m = arg;
+	bool hidden = false;
+
+	if (!event->has_data)
+		return;
+	if (json_scan_finish(m->scan) == JSON_SCAN_WHOLE)
+		hidden = judge_event(m);
+	else if (m->dialect == DIALECT_openai && !m->responses && m->data_length == MARKER &&
+		 memcmp(m->marker, "[DONE]", MARKER) == 0)
+		m->ended = true;
+	m->error |= slice_equal(event->name, SLICE("error"));
+	json_scan_reset(m->scan);
+	m->data_length = 0;
+	if (hidden && m->hide)
+		take_out(m, event->start, event->end);
+}
+
+static void write_events(struct meter *m)
+{
+	sse_feed(m->sse, m->piece);
+	if (m->hide) {
+		pass_to(m, sse_block_start(m->sse));
+		hold_rest(m);
+	} else {
+		pass_to(m, m->offset + m->piece.len);
+	}
+}
+
+/* ---- arrays ------------------------------------------------------------------------------------------------------ */
+
+/* The array's own `]` and all behind it are held until meter_finish. */
+static void write_array(struct meter *m)
+{
+	enum json_scan_state state = json_scan_feed(m->scan, m->piece);
+	const struct json_member *whole = json_scan_member(m->scan, 0);
+	size_t end = m->offset + m->piece.len;
+
+	if (whole->type == JSON_MEMBER_ARRAY) {
+		pass_to(m, whole->end - 1);
+		m->shut |= state == JSON_SCAN_FAILED || end - m->passed > HELD_BLANKS;
+		if (!m->shut)
+			hold_rest(m);
+	} else {
+		pass_to(m, end);
+	}
+}
+
+/* ---- the meter --------------------------------------------------------------------------------------------------- */
+
+static const struct dialect_table *table_of(const struct dialect_call *call, enum mode mode)
+{
+	switch (call->dialect) {
+	case DIALECT_gemini:
+		return mode == ARRAY ? &dialect_gemini_array : &dialect_gemini_answer;
+	case DIALECT_openai:
+		if (call->operation == OPERATION_embed)
+			return &dialect_openai_embeddings;
+		return call->responses ? &dialect_openai_responses : &dialect_openai_chat;
+	case DIALECT_anthropic:
+		return &dialect_anthropic_answer;
+	case DIALECT_http:
+	case DIALECT_COUNT:
+		break;
+	}
+	return NULL;
+}
+
+static enum mode mode_of(const struct dialect_call *call, int status, struct slice content_type)
+{
+	struct slice type = slice_trim(slice_first(content_type, slice_find(content_type, ';')));
+
+	if (status >= 300 || call->dialect == DIALECT_http)
+		return UNREAD;
+	if (slice_equal_nocase(type, SLICE("text/event-stream")))
+		return EVENTS;
+	if (type.len == 0 && call->framing == DIALECT_EVENTS)
+		return EVENTS;
+	return call->framing == DIALECT_ARRAY ? ARRAY : PLAIN;
+}
+
+struct meter *meter_new(const struct dialect_call *call, int status, struct slice content_type, bool hide_usage)
+{
+	const struct json_scan_options options = { .max_bytes = SIZE_MAX,
+						   .max_nodes = SIZE_MAX,
+						   .max_depth = JSON_SCAN_DEPTH };
+	struct meter *m = mem_new(sizeof(*m));
+
+	m->mode = mode_of(call, status, content_type);
+	m->dialect = call->dialect;
+	m->operation = call->operation;
+	m->responses = call->responses;
+	m->hide = hide_usage && m->mode == EVENTS && m->dialect == DIALECT_openai;
+	m->table = table_of(call, m->mode);
+	for (size_t i = 0; i < DIALECT_ROLE_COUNTS; i++)
+		m->counts[i] = -1;
+	buf_init(&m->held, m->mode == ARRAY ? HELD_BLANKS : HELD);
+	if (m->mode != UNREAD)
+		m->scan = json_scan_new(dialect_plan(m->table), &options);
+	if (m->mode == EVENTS)
+		m->sse = sse_new(on_data, on_event, m);
+	return m;
+}
+
+void meter_free(struct meter **meter)
+{
+	struct meter *m = *meter;
+
+	if (m == NULL)
+		return;
+	if (m->sse != NULL)
+		sse_free(&m->sse);
+	if (m->scan != NULL)
+		json_scan_free(&m->scan);
+	buf_free(&m->held);
+	mem_free(m);
+	*meter = NULL;
+}
+
+void meter_write(struct meter *m, struct slice bytes, meter_out *out, void *arg)
+{
+	if (bytes.len == 0)
+		return;
+	m->piece = bytes;
+	m->out = out;
+	m->arg = arg;
+	switch (m->mode) {
+	case UNREAD:
+		pass_to(m, m->offset + bytes.len);
+		break;
+	case PLAIN:
+		(void)json_scan_feed(m->scan, bytes); /* meter_finish asks whether it was well */
+		pass_to(m, m->offset + bytes.len);
+		break;
+	case EVENTS:
+		write_events(m);
+		break;
+	case ARRAY:
+		write_array(m);
+		break;
+	}
+	m->offset += bytes.len;
+	m->piece = SLICE_NONE;
+}
+
+/* A body that is read as one text. What a cut one had said already is taken, too: Gemini counts as it goes. */
+static void finish_text(struct meter *m, bool whole)
+{
+	bool valid = json_scan_finish(m->scan) == JSON_SCAN_WHOLE && whole;
+	struct facts f;
+
+	if (!valid && m->mode == PLAIN)
+		return;
+	take(m, &f);
+	if (m->mode == ARRAY)
+		judge_gemini(m, &f);
+	m->ended = valid && !m->shut && (m->mode == PLAIN || m->finished);
+}
+
+void meter_finish(struct meter *m, bool whole, meter_out *out, void *arg)
+{
+	m->out = out;
+	m->arg = arg;
+	if (m->mode == UNREAD)
+		m->ended = whole;
+	else if (m->mode != EVENTS)
+		finish_text(m, whole);
+	if (m->mode != ARRAY || m->ended || (m->error && whole && !m->shut))
+		pass_to(m, m->offset);
+}
+
+static int64_t sum(const struct meter *m, const enum dialect_role *roles, size_t count)
+{
+	int64_t total = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (m->counts[roles[i]] > 0)
+			total += m->counts[roles[i]];
+	return total;
+}
+
+/* Whether the output is known to its end. Google leaves zeros out; embeddings and counts say nothing. */
+static bool output_known(const struct meter *m)
+{
+	if (!m->ended && !m->usage_final)
+		return false;
+	if (m->operation == OPERATION_count_tokens || m->counts[DIALECT_ROLE_OUTPUT] >= 0)
+		return true;
+	return m->counts[DIALECT_ROLE_INPUT] >= 0 && (m->dialect == DIALECT_gemini || m->operation == OPERATION_embed);
+}
+
+void meter_result(const struct meter *m, struct meter_result *result)
+{
+	static const enum dialect_role input[] = { DIALECT_ROLE_INPUT, DIALECT_ROLE_CACHE_READ,
+						   DIALECT_ROLE_CACHE_WRITE, DIALECT_ROLE_TOOL_INPUT };
+	static const enum dialect_role cached[] = { DIALECT_ROLE_CACHED, DIALECT_ROLE_CACHE_READ };
+	static const enum dialect_role output[] = { DIALECT_ROLE_OUTPUT, DIALECT_ROLE_THOUGHTS };
+	bool counted = m->operation == OPERATION_count_tokens; /* a count is told, not used */
+
+	*result =
+		(struct meter_result){ .output_bytes = m->output_bytes, .ended = m->ended, .error_in_band = m->error };
+	result->usage.input_known = counted ? m->ended : m->counts[DIALECT_ROLE_INPUT] >= 0;
+	result->usage.output_known = output_known(m);
+	if (counted)
+		return;
+	result->usage.input = sum(m, input, ARRAY_LENGTH(input));
+	result->usage.cached = sum(m, cached, ARRAY_LENGTH(cached));
+	result->usage.output = sum(m, output, ARRAY_LENGTH(output));
+}
+
+bool meter_between_events(const struct meter *m)
+{
+	if (m->mode != EVENTS)
+		return false;
+	size_t start = sse_block_start(m->sse);
+	/* Of CR LF at a block's end the LF stands in front of the next block. */
+	return m->passed <= start || (m->passed == start + 1 && m->last == '\n');
+}
