@@ -212,10 +212,11 @@ static void hides_the_usage_chunk_alone(void **state)
 			meter_free(&m);
 		}
 	}
+}
 
-	static void an_array_stays_open_until_it_is_complete(void **state)
-	{
-		/* clang-format off */
+static void an_array_stays_open_until_it_is_complete(void **state)
+{
+	/* clang-format off */
 	static const struct { const char *stream, *expected; bool whole; } arrays[] = {
 		{ "[" GOOGLE_1 "]", "[" GOOGLE_1, true },
 		{ "[" GOOGLE_2 "]\n", "[" GOOGLE_2, false },
@@ -225,109 +226,108 @@ static void hides_the_usage_chunk_alone(void **state)
 		{ "[]", "[", true },
 		{ "{\"a\":1}", "{\"a\":1}", true },
 	};
-		/* clang-format on */
-		(void)state;
-		for (size_t i = 0; i < ARRAY_LENGTH(arrays); i++) {
-			struct slice stream = slice_of(arrays[i].stream);
-			for (size_t cut = 0; cut <= stream.len; cut++) {
-				struct seen seen;
-				struct meter *m = run(&calls[GEMINI_ARRAY], "application/json", stream, cut, cut == 0,
-						      false, arrays[i].whole, &seen);
-				if (!slice_equal(buf_slice(&seen.bytes), slice_of(arrays[i].expected)))
-					fail_msg("%zu, cut at %zu: %.*s", i, cut, SLICE_ARGS(buf_slice(&seen.bytes)));
-				assert_false(meter_between_events(m));
-				buf_free(&seen.bytes);
-				meter_free(&m);
-			}
-		}
-	}
-
-	static void knows_where_an_event_may_follow(void **state)
-	{
-		static const struct {
-			const char *stream;
-			bool between, between_hidden;
-		} places[] = {
-			{ "", true, true },
-			{ "data: {}\n\n", true, true },
-			{ "data: {}\r\n\r\n", true, true },
-			{ "data: {}\r\n\r", true, true },
-			{ "data: {}\n", false, true },
-			{ "data: {}\n\nd", false, true },
-		};
-
-		(void)state;
-		for (size_t i = 0; i < ARRAY_LENGTH(places); i++)
-			for (int hide = 0; hide < 2; hide++) {
-				struct seen seen;
-				struct meter *m = meter_new(&calls[CHAT], 200, SLICE("text/event-stream"), hide);
-				buf_init(&seen.bytes, 100);
-				meter_write(m, slice_of(places[i].stream), see, &seen);
-				assert_int_equal(meter_between_events(m),
-						 hide ? places[i].between_hidden : places[i].between);
-				buf_free(&seen.bytes);
-				meter_free(&m);
-			}
-	}
-
-	static void errors_pass_unread(void **state)
-	{
-		struct seen seen;
-		struct meter *m = meter_new(&calls[CHAT], 429, SLICE("text/event-stream"), true);
-		struct meter_result r;
-
-		(void)state;
-		buf_init(&seen.bytes, 1000);
-		meter_write(m, SLICE(USAGE_CHUNK), see, &seen);
-		assert_true(slice_equal(buf_slice(&seen.bytes), SLICE(USAGE_CHUNK)));
-		meter_finish(m, false, see, &seen);
-		meter_result(m, &r);
-		assert_false(r.ended || r.usage.input_known);
-		buf_free(&seen.bytes);
-		meter_free(&m);
-	}
-
-	static void a_long_event_takes_no_room(void **state)
-	{
-		static char filling[64 << 10];
-		struct seen seen;
-		struct meter_result r;
-
-		(void)state;
-		memset(filling, 'x', sizeof(filling));
-		for (int hide = 0; hide < 2; hide++) {
-			size_t before = mallinfo2().uordblks;
-			struct meter *m = meter_new(&calls[CHAT], 200, SLICE("text/event-stream"), hide);
-			buf_init(&seen.bytes, 2 << 20);
-			assert_true(buf_reserve(&seen.bytes, 2 << 20));
-			size_t room = mallinfo2().uordblks;
-			meter_write(m, SLICE("data: {\"choices\":[{\"delta\":{\"content\":\""), see, &seen);
-			for (int i = 0; i < 16; i++)
-				meter_write(m, slice_make(filling, sizeof(filling)), see, &seen);
-			assert_true(seen.bytes.len >= 16 * sizeof(filling));
-			assert_true(mallinfo2().uordblks <= room + 4096);
-			meter_write(m, SLICE("\"}}]}\n\n" DONE), see, &seen);
-			meter_finish(m, true, see, &seen);
-			meter_result(m, &r);
-			assert_true(r.ended);
-			assert_int_equal(r.output_bytes, 16 * sizeof(filling));
+	/* clang-format on */
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(arrays); i++) {
+		struct slice stream = slice_of(arrays[i].stream);
+		for (size_t cut = 0; cut <= stream.len; cut++) {
+			struct seen seen;
+			struct meter *m = run(&calls[GEMINI_ARRAY], "application/json", stream, cut, cut == 0, false,
+					      arrays[i].whole, &seen);
+			if (!slice_equal(buf_slice(&seen.bytes), slice_of(arrays[i].expected)))
+				fail_msg("%zu, cut at %zu: %.*s", i, cut, SLICE_ARGS(buf_slice(&seen.bytes)));
+			assert_false(meter_between_events(m));
 			buf_free(&seen.bytes);
-			if (mallinfo2().uordblks > 0) /* a sanitizer's allocator tells nothing */
-				assert_in_range(mallinfo2().uordblks - before, 1, 8192);
 			meter_free(&m);
 		}
 	}
+}
 
-	int main(void)
-	{
-		const struct CMUnitTest tests[] = {
-			cmocka_unit_test(reads_what_providers_send),
-			cmocka_unit_test(hides_the_usage_chunk_alone),
-			cmocka_unit_test(an_array_stays_open_until_it_is_complete),
-			cmocka_unit_test(knows_where_an_event_may_follow),
-			cmocka_unit_test(errors_pass_unread),
-			cmocka_unit_test(a_long_event_takes_no_room),
-		};
+static void knows_where_an_event_may_follow(void **state)
+{
+	static const struct {
+		const char *stream;
+		bool between, between_hidden;
+	} places[] = {
+		{ "", true, true },
+		{ "data: {}\n\n", true, true },
+		{ "data: {}\r\n\r\n", true, true },
+		{ "data: {}\r\n\r", true, true },
+		{ "data: {}\n", false, true },
+		{ "data: {}\n\nd", false, true },
+	};
 
-		return cmocka_run_group_tests_name("meter", tests, NULL, NULL);
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(places); i++)
+		for (int hide = 0; hide < 2; hide++) {
+			struct seen seen;
+			struct meter *m = meter_new(&calls[CHAT], 200, SLICE("text/event-stream"), hide);
+			buf_init(&seen.bytes, 100);
+			meter_write(m, slice_of(places[i].stream), see, &seen);
+			assert_int_equal(meter_between_events(m), hide ? places[i].between_hidden : places[i].between);
+			buf_free(&seen.bytes);
+			meter_free(&m);
+		}
+}
+
+static void errors_pass_unread(void **state)
+{
+	struct seen seen;
+	struct meter *m = meter_new(&calls[CHAT], 429, SLICE("text/event-stream"), true);
+	struct meter_result r;
+
+	(void)state;
+	buf_init(&seen.bytes, 1000);
+	meter_write(m, SLICE(USAGE_CHUNK), see, &seen);
+	assert_true(slice_equal(buf_slice(&seen.bytes), SLICE(USAGE_CHUNK)));
+	meter_finish(m, false, see, &seen);
+	meter_result(m, &r);
+	assert_false(r.ended || r.usage.input_known);
+	buf_free(&seen.bytes);
+	meter_free(&m);
+}
+
+static void a_long_event_takes_no_room(void **state)
+{
+	static char filling[64 << 10];
+	struct seen seen;
+	struct meter_result r;
+
+	(void)state;
+	memset(filling, 'x', sizeof(filling));
+	for (int hide = 0; hide < 2; hide++) {
+		size_t before = mallinfo2().uordblks;
+		struct meter *m = meter_new(&calls[CHAT], 200, SLICE("text/event-stream"), hide);
+		buf_init(&seen.bytes, 2 << 20);
+		assert_true(buf_reserve(&seen.bytes, 2 << 20));
+		size_t room = mallinfo2().uordblks;
+		meter_write(m, SLICE("data: {\"choices\":[{\"delta\":{\"content\":\""), see, &seen);
+		for (int i = 0; i < 16; i++)
+			meter_write(m, slice_make(filling, sizeof(filling)), see, &seen);
+		assert_true(seen.bytes.len >= 16 * sizeof(filling));
+		assert_true(mallinfo2().uordblks <= room + 4096);
+		meter_write(m, SLICE("\"}}]}\n\n" DONE), see, &seen);
+		meter_finish(m, true, see, &seen);
+		meter_result(m, &r);
+		assert_true(r.ended);
+		assert_int_equal(r.output_bytes, 16 * sizeof(filling));
+		buf_free(&seen.bytes);
+		if (mallinfo2().uordblks > 0) /* a sanitizer's allocator tells nothing */
+			assert_in_range(mallinfo2().uordblks - before, 1, 8192);
+		meter_free(&m);
 	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(reads_what_providers_send),
+		cmocka_unit_test(hides_the_usage_chunk_alone),
+		cmocka_unit_test(an_array_stays_open_until_it_is_complete),
+		cmocka_unit_test(knows_where_an_event_may_follow),
+		cmocka_unit_test(errors_pass_unread),
+		cmocka_unit_test(a_long_event_takes_no_room),
+	};
+
+	return cmocka_run_group_tests_name("meter", tests, NULL, NULL);
+}
