@@ -124,9 +124,10 @@ static bool judge_fields(const struct rules *r, size_t next)
 	return next + 2 == p->fed || refuse(r, HTTP_FAULT_malformed);
 }
 
+/* RFC 3986 section 3.2.2, without the comma: it is what two Host fields look like that somebody joined. */
 static bool is_host_byte(unsigned char byte)
 {
-	static const char others[] = "-._~!$&'()*+,;=";
+	static const char others[] = "-._~!$&'()*+;=";
 	bool letter = (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z');
 	return letter || (byte >= '0' && byte <= '9') || (byte != '\0' && strchr(others, byte) != NULL);
 }

@@ -87,7 +87,7 @@ bool http_is_tchar(unsigned char byte)
 }
 
 /* A line has ended just before `next`. True: it was the empty one behind the fields. */
-static bool end_line(struct http_parse *p, size_t next, bool *too_many, bool *malformed)
+static bool end_line(struct http_parse *p, size_t next, bool *malformed)
 {
 	bool blank = next - p->line_start == 2;
 	p->line_start = next;
@@ -97,18 +97,18 @@ static bool end_line(struct http_parse *p, size_t next, bool *too_many, bool *ma
 		return false;
 	}
 	p->lines++;
-	*too_many = !blank && p->lines > 1 + HTTP_FIELDS_MAX;
 	return blank;
 }
 
-static bool limit_passed(const struct http_parse *p, size_t at, enum http_fault *fault)
+static bool limit_passed(const struct http_parse *p, size_t at, char byte, enum http_fault *fault)
 {
 	if (p->lines == 0 && at - p->start >= FIRST_LINE_MAX) {
 		*fault = HTTP_FAULT_target_too_long;
 		return true;
 	}
 	*fault = HTTP_FAULT_head_too_large;
-	return at >= HTTP_HEAD_MAX;
+	bool another = p->lines > HTTP_FIELDS_MAX && at == p->line_start && byte != '\r';
+	return another || at >= HTTP_HEAD_MAX;
 }
 
 /* Walks on from p->fed. Leaves in *stop how far the bytes are good. */
@@ -117,19 +117,17 @@ static enum http_parse_result scan(struct http_parse *p, struct slice bytes, siz
 	for (size_t at = p->fed; at < bytes.len; at++) {
 		unsigned char byte = (unsigned char)bytes.data[at];
 		*stop = at;
-		if (limit_passed(p, at, fault))
+		if (limit_passed(p, at, bytes.data[at], fault))
 			return HTTP_PARSE_FAULT;
 		*fault = HTTP_FAULT_malformed;
 		if (p->after_return) {
-			bool too_many = false, malformed = byte != '\n';
+			bool malformed = byte != '\n';
 			p->after_return = false;
-			if (!malformed && end_line(p, at + 1, &too_many, &malformed)) {
+			if (!malformed && end_line(p, at + 1, &malformed)) {
 				*stop = at + 1;
 				return HTTP_PARSE_DONE;
 			}
-			if (too_many)
-				*fault = HTTP_FAULT_head_too_large;
-			if (too_many || malformed)
+			if (malformed)
 				return HTTP_PARSE_FAULT;
 		} else if (byte == '\r') {
 			p->after_return = true;
