@@ -61,8 +61,8 @@ static bool take_extension(struct http_chunk *c, unsigned char byte)
 	case CHUNK_EXTENSION_VALUE_FIRST:
 		c->stage = byte == '"' ? CHUNK_EXTENSION_QUOTED : CHUNK_EXTENSION_VALUE;
 		return token || byte == '"';
-	case CHUNK_EXTENSION_VALUE:
-		return token || take_size_end(c, byte);
+	case CHUNK_EXTENSION_VALUE: /* nothing behind a plain value: llhttp 8 takes nothing there either */
+		return token || (byte == '\r' && take_size_end(c, byte));
 	case CHUNK_EXTENSION_QUOTED: /* without escapes: parsers disagree about where an escaped quote ends */
 		if (byte == '"')
 			c->stage = CHUNK_EXTENSION_QUOTED_END;
@@ -72,6 +72,20 @@ static bool take_extension(struct http_chunk *c, unsigned char byte)
 	}
 }
 
+static bool name_is_allowed(const struct http_chunk *c)
+{
+	struct slice name = slice_make(c->name, c->name_len < sizeof(c->name) ? c->name_len : 0);
+	return !slice_equal_nocase(name, SLICE("content-length")) && !slice_equal_nocase(name, SLICE("host")) &&
+	       !slice_equal_nocase(name, SLICE("transfer-encoding"));
+}
+
+static bool take_name(struct http_chunk *c, unsigned char byte)
+{
+	if (c->name_len < sizeof(c->name))
+		c->name[c->name_len++] = (char)byte;
+	return http_is_tchar(byte);
+}
+
 static bool take_trailer(struct http_chunk *c, unsigned char byte)
 {
 	if (++c->trailers > HTTP_CHUNK_TRAILERS_MAX)
@@ -79,11 +93,13 @@ static bool take_trailer(struct http_chunk *c, unsigned char byte)
 	switch (c->stage) {
 	case CHUNK_TRAILER_FIRST:
 		c->stage = byte == '\r' ? CHUNK_END_LF : CHUNK_TRAILER_NAME;
-		return byte == '\r' || http_is_tchar(byte);
+		c->name_len = 0;
+		return byte == '\r' || take_name(c, byte);
 	case CHUNK_TRAILER_NAME:
-		if (byte == ':')
-			c->stage = CHUNK_TRAILER_VALUE;
-		return byte == ':' || http_is_tchar(byte);
+		if (byte != ':')
+			return take_name(c, byte);
+		c->stage = CHUNK_TRAILER_VALUE;
+		return name_is_allowed(c);
 	case CHUNK_TRAILER_VALUE:
 		if (byte == '\r')
 			c->stage = CHUNK_TRAILER_LF;

@@ -3,7 +3,8 @@
  *   "5;ext=1" CRLF "hello" CRLF … "0" CRLF trailer fields CRLF
  *
  * Stricter than the RFC where leniency has let requests be smuggled: CRLF only, no blanks around the size, at most 16 digits.
- * Extensions and trailers are checked, bounded over the whole body, and dropped. */
+ * Extensions and trailers are checked, bounded over the whole body, and dropped; a trailer that would frame or route the
+ * message is refused (RFC 9110 section 6.5.1). */
 #ifndef SLUICE_HTTP_CHUNK_H
 #define SLUICE_HTTP_CHUNK_H
 
@@ -40,6 +41,8 @@ struct http_chunk {
 	int64_t left; /* of this chunk's data; before CHUNK_DATA: its size as far as read */
 	unsigned digits;
 	size_t extensions, trailers; /* bytes so far */
+	char name[20];               /* of the trailer field, as far as it may be a name that is refused */
+	size_t name_len;
 };
 
 enum http_chunk_result { HTTP_CHUNK_MORE, HTTP_CHUNK_PIECE, HTTP_CHUNK_END, HTTP_CHUNK_BAD };

@@ -127,9 +127,9 @@ static void test_extensions_and_trailers_are_bounded(void **state)
 	(void)state;
 	struct buf b;
 	buf_init(&b, 1 << 20);
-	chunked(&b, 10, ";a=b", 90, 100);
+	chunked(&b, 10, ";ab", 90, 100);
 	expect(&b, true, HTTP_FAULT_malformed);
-	chunked(&b, 1, ";a=b", 2000, 0);
+	chunked(&b, 1, ";ab", 2000, 0);
 	expect(&b, false, HTTP_FAULT_bad_body);
 	chunked(&b, 3000, ";a", 1, 0); /* little in each chunk, too much in all */
 	expect(&b, false, HTTP_FAULT_bad_body);
