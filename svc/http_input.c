@@ -154,6 +154,16 @@ static bool hungry(const struct connection *c)
 	}
 }
 
+/* A Content-Length above the ceiling is refused before a byte of the body is here. */
+static bool refuse_announced(struct connection *c)
+{
+	struct exchange *e = c->exchange;
+	bool above = c->input == INPUT_BODY && e->owned && e->wanted && e->request.head.content_length > e->ceiling;
+	if (above)
+		http_refuse(e, HTTP_FAULT_body_too_large);
+	return above;
+}
+
 static void use(struct connection *c)
 {
 	struct exchange *e = c->exchange;
@@ -162,6 +172,8 @@ static void use(struct connection *c)
 		c->heard = true;
 	} else if (c->input != INPUT_BODY) {
 		read_head(c);
+	} else if (refuse_announced(c)) {
+		return;
 	} else if (e->request.head.content_length > 0) {
 		read_plain_body(c, e);
 	} else {
@@ -186,9 +198,7 @@ void http_advance(struct connection *c)
 {
 	int reads = 0;
 	bool from_pending = true;
-	struct exchange *e = c->exchange;
-	if (c->input == INPUT_BODY && e->owned && e->wanted && e->request.head.content_length > e->ceiling)
-		http_refuse(e, HTTP_FAULT_body_too_large);
+	refuse_announced(c);
 	c->advancing = true;
 	c->at_hand = buf_slice(&c->pending);
 	while (hungry(c)) {
