@@ -1,11 +1,12 @@
-/* The server over real sockets. What a request asks for is in its target: see on_head. The loop is turned by hand; each step
- * waits for what it needs, with a generous limit on turns so that a test that cannot pass ends. */
+/* The server over real sockets. Each step waits for what it needs, with a generous limit on turns so that a test that
+ * cannot pass ends. */
 #include "lib/buf.h"
 #include "lib/clock.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "svc/http.h"
 #include "tests/support/http_corpus.h"
+#include "tests/support/http_rig.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,246 +22,27 @@
 
 #include <cmocka.h>
 
-enum { BIG = 8 << 20, TURNS = 20000 };
-
-struct rig {
-	struct loop *loop;
-	struct http_server *server;
-	struct http_listener *listener;
-	char folder[64], address[96];
-	/* what happened */
-	unsigned heads, ends, gones, writables, malformed, pauses;
-	enum http_gone why;
-	enum http_fault fault;
-	size_t body_len, fields;
-	struct buf body;
-	char method[16], target[256];
-	struct exchange *held; /* a request that is not answered by itself */
-	size_t written;
-	bool inside; /* a handler is on the stack */
-};
-
-static void answer(struct exchange *e, int status, int64_t length)
-{
-	const struct http_field type = { SLICE("Content-Type"), SLICE("text/plain") };
-	http_answer(e, &(struct http_answer){ status, &type, 1, length });
-}
-
-static void answer_text(struct exchange *e, struct slice text)
-{
-	answer(e, 200, (int64_t)text.len);
-	assert_true(http_write(e, text));
-	http_end(e, true);
-}
-
-/* Writes until the server says "pause"; ends after BIG bytes. */
-static void pump(struct rig *rig)
-{
-	static const char block[32768];
-	bool go_on = true;
-	while (go_on && rig->written < BIG) {
-		go_on = http_write(rig->held, slice_make(block, sizeof(block)));
-		rig->written += sizeof(block);
-	}
-	rig->pauses += !go_on;
-	if (rig->written < BIG)
-		return;
-	http_end(rig->held, true);
-	rig->held = NULL;
-}
-
-static void *on_head(struct exchange *e, void *arg)
-{
-	struct rig *rig = arg;
-	const struct http_head *head = http_head_of(e);
-	assert_false(rig->inside);
-	rig->heads++;
-	rig->fields = head->fields_count;
-	rig->body_len = 0;
-	buf_clear(&rig->body);
-	snprintf(rig->method, sizeof(rig->method), "%.*s", SLICE_ARGS(head->method_name));
-	snprintf(rig->target, sizeof(rig->target), "%.*s", SLICE_ARGS(head->target));
-	rig->inside = true;
-	if (slice_equal(head->target, SLICE("/hold"))) {
-		rig->held = e;
-	} else if (slice_equal(head->target, SLICE("/take"))) {
-		rig->held = e;
-		http_take_body(e, 1 << 20);
-	} else if (slice_equal(head->target, SLICE("/refuse"))) {
-		answer_text(e, SLICE("no"));
-	} else if (slice_equal(head->target, SLICE("/big"))) {
-		rig->held = e;
-		answer(e, 200, BIG);
-		pump(rig);
-	} else if (slice_equal(head->target, SLICE("/cut"))) {
-		answer(e, 200, -1);
-		http_write(e, SLICE("half"));
-		http_end(e, false);
-	} else if (slice_equal(head->target, SLICE("/none"))) {
-		answer(e, 204, -1);
-		http_end(e, true);
-	} else if (head->content_length == 0) {
-		answer_text(e, SLICE("done"));
-	} else {
-		http_take_body(e, INT64_C(32) << 20);
-	}
-	rig->inside = false;
-	return rig;
-}
-
-static void on_body(struct exchange *e, void *owner, struct slice piece)
-{
-	struct rig *rig = owner;
-	(void)e;
-	assert_false(rig->inside);
-	rig->body_len += piece.len;
-	if (rig->body.len < 4096)
-		buf_append(&rig->body, slice_first(piece, 4096));
-}
-
-static void on_body_end(struct exchange *e, void *owner)
-{
-	struct rig *rig = owner;
-	rig->ends++;
-	if (e != rig->held)
-		answer_text(e, SLICE("done"));
-}
-
-static void on_writable(struct exchange *e, void *owner)
-{
-	struct rig *rig = owner;
-	assert_ptr_equal(e, rig->held);
-	rig->writables++;
-	pump(rig);
-}
-
-static void on_gone(struct exchange *e, void *owner, enum http_gone why, enum http_fault fault)
-{
-	struct rig *rig = owner;
-	assert_false(rig->inside);
-	if (e == rig->held)
-		rig->held = NULL;
-	rig->gones++;
-	rig->why = why;
-	rig->fault = fault;
-}
-
-static void on_malformed(void *arg, enum http_fault fault, struct slice target, struct buf *body,
-			 struct slice *content_type)
-{
-	struct rig *rig = arg;
-	(void)target;
-	rig->malformed++;
-	rig->fault = fault;
-	buf_format(body, "fault %s", http_fault_code(fault));
-	*content_type = SLICE("text/plain");
-}
-
-static const struct http_handler handler = { on_head, on_body, on_body_end, on_writable, on_gone, on_malformed };
-
-static const struct http_options patient = { .head_timeout = 60 * CLOCK_SECOND,
-					     .body_timeout = 60 * CLOCK_SECOND,
-					     .idle_timeout = 60 * CLOCK_SECOND,
-					     .write_stall = 60 * CLOCK_SECOND,
-					     .server_name = "test" };
-
-static struct rig *rig_new(const struct http_options *options)
-{
-	struct rig *rig = mem_new(sizeof(*rig));
-	char error[256];
-	strcpy(rig->folder, "/tmp/sluice-http-XXXXXX");
-	assert_non_null(mkdtemp(rig->folder));
-	snprintf(rig->address, sizeof(rig->address), "unix:%s/s", rig->folder);
-	buf_init(&rig->body, 1 << 20);
-	rig->loop = loop_new();
-	rig->listener = http_listen(slice_of(rig->address), error, sizeof(error));
-	assert_non_null(rig->listener);
-	rig->server = http_server_new(rig->loop, options, &handler, rig, NULL);
-	http_server_accept(rig->server, rig->listener);
-	return rig;
-}
-
-static void rig_free(struct rig *rig)
-{
-	http_server_free(&rig->server);
-	loop_free(&rig->loop);
-	http_listener_free(&rig->listener);
-	assert_int_equal(rmdir(rig->folder), 0); /* the socket's path is gone */
-	buf_free(&rig->body);
-	mem_free(rig);
-}
-
-static void turn(struct rig *rig, int count)
-{
-	for (int i = 0; i < count; i++)
-		loop_turn(rig->loop, false);
-}
-
-static int client(const struct rig *rig)
-{
-	struct sockaddr_un name = { .sun_family = AF_UNIX };
-	strcpy(name.sun_path, rig->address + 5);
-	int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(connect(s, (struct sockaddr *)&name, sizeof(name)), 0);
-	assert_int_equal(fcntl(s, F_SETFL, O_NONBLOCK), 0);
-	return s;
-}
-
-static void say(int s, struct slice bytes)
-{
-	assert_int_equal(send(s, bytes.data, bytes.len, MSG_NOSIGNAL), (ssize_t)bytes.len);
-}
-
-/* Turns until `wanted` has come, or the server has closed. The text is NUL-terminated. */
-static const char *hear(struct rig *rig, int s, const char *wanted, bool *closed)
-{
-	static char text[65536];
-	size_t len = 0;
-	*closed = false;
-	for (int i = 0; i < TURNS && !*closed; i++) {
-		turn(rig, 1);
-		ssize_t got = recv(s, text + len, sizeof(text) - 1 - len, 0);
-		*closed = got == 0 || (got < 0 && errno != EAGAIN);
-		len += got > 0 ? (size_t)got : 0;
-		text[len] = '\0';
-		if (wanted != NULL && strstr(text, wanted) != NULL)
-			break;
-		if (got < 0)
-			usleep(50); /* gives deadlines the time they measure */
-	}
-	return text;
-}
-
-#define WAIT_FOR(rig, condition)                                                                                       \
-	do {                                                                                                           \
-		for (int turns_ = 0; turns_ < TURNS && !(condition); turns_++) {                                       \
-			turn(rig, 1);                                                                                  \
-			usleep(50);                                                                                    \
-		}                                                                                                      \
-		assert_true(condition);                                                                                \
-	} while (0)
-
-static void check_case(struct rig *rig, const struct http_case *c, size_t cut)
+static void check_case(struct http_rig *rig, const struct http_case *c, size_t cut)
 {
 	bool closed;
 	char fault[64];
 	unsigned heads = rig->heads, ends = rig->ends;
-	int s = client(rig);
-	say(s, slice_make(c->bytes, cut));
-	turn(rig, cut == c->len ? 0 : 2);
+	int s = http_rig_client(rig);
+	http_rig_say(s, slice_make(c->bytes, cut));
+	http_rig_turn(rig, cut == c->len ? 0 : 2);
 	if (cut < c->len)
 		(void)!send(s, c->bytes + cut, c->len - cut, MSG_NOSIGNAL); /* it may have been refused already */
 	if (c->method != NULL) {
 		bool nothing = strcmp(c->method, "HEAD") == 0;
-		assert_non_null(
-			strstr(hear(rig, s, nothing ? "\r\n\r\n" : "\r\n\r\ndone", &closed), "HTTP/1.1 200 OK\r\n"));
+		assert_non_null(strstr(http_rig_hear(rig, s, nothing ? "\r\n\r\n" : "\r\n\r\ndone", &closed),
+				       "HTTP/1.1 200 OK\r\n"));
 		assert_string_equal(rig->method, c->method);
 		assert_string_equal(rig->target, c->target);
 		assert_int_equal(rig->fields, c->fields);
 		assert_int_equal(rig->body_len, c->body_len);
 		assert_memory_equal(c->body_len > 0 ? rig->body.data : "", c->body, c->body_len);
 	} else {
-		const char *text = hear(rig, s, NULL, &closed);
+		const char *text = http_rig_hear(rig, s, NULL, &closed);
 		snprintf(fault, sizeof(fault), "fault %s", http_fault_code(rig->fault));
 		if (!closed || strstr(text, fault) == NULL || rig->ends != ends || strstr(text, "200 OK") != NULL)
 			fail_msg("\"%s\" cut at %zu: closed %d, answer: %s", c->name, cut, (int)closed, text);
@@ -273,59 +55,59 @@ static void check_case(struct rig *rig, const struct http_case *c, size_t cut)
 static void test_corpus_over_sockets(void **state)
 {
 	(void)state;
-	struct rig *rig = rig_new(&patient);
+	struct http_rig *rig = http_rig_new(&http_rig_patient);
 	for (size_t i = 0; i < http_corpus_count; i++) {
 		for (size_t cut = 1; cut <= http_corpus[i].len; cut++)
 			check_case(rig, &http_corpus[i], cut);
 	}
-	turn(rig, 4);
+	http_rig_turn(rig, 4);
 	struct http_stats stats;
 	http_server_stats(rig->server, &stats);
 	assert_int_equal(stats.connections, 0);
 	assert_int_equal(stats.exchanges, 0);
 	assert_int_equal(stats.buffered, 0);
-	rig_free(rig);
+	http_rig_free(rig);
 }
 
 static void test_pipelined_requests_are_answered_in_order(void **state)
 {
 	(void)state;
-	struct rig *rig = rig_new(&patient);
+	struct http_rig *rig = http_rig_new(&http_rig_patient);
 	bool closed;
-	int s = client(rig);
+	int s = http_rig_client(rig);
 	for (int i = 0; i < 50; i++)
-		say(s, SLICE("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"));
-	say(s, SLICE("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
-	hear(rig, s, NULL, &closed);
+		http_rig_say(s, SLICE("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"));
+	http_rig_say(s, SLICE("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+	http_rig_hear(rig, s, NULL, &closed);
 	assert_true(closed);
 	assert_int_equal(rig->heads, 51);
 	assert_int_equal(rig->ends, 50);
 	close(s);
-	rig_free(rig);
+	http_rig_free(rig);
 }
 
 /* Leaves after having sent so much; the owner, if there is one, must hear of it. */
 static void leave_after(struct slice sent, struct slice pipelined, bool reset, unsigned gones)
 {
-	struct rig *rig = rig_new(&patient);
+	struct http_rig *rig = http_rig_new(&http_rig_patient);
 	struct http_stats stats;
-	int s = client(rig);
-	say(s, sent);
-	turn(rig, 4);
+	int s = http_rig_client(rig);
+	http_rig_say(s, sent);
+	http_rig_turn(rig, 4);
 	if (pipelined.len > 0)
-		say(s, pipelined);
-	turn(rig, 4);
+		http_rig_say(s, pipelined);
+	http_rig_turn(rig, 4);
 	if (reset)
 		shutdown(s, SHUT_WR); /* half a close counts as leaving */
 	else
 		close(s);
-	WAIT_FOR(rig, (http_server_stats(rig->server, &stats), stats.connections == 0));
+	HTTP_RIG_WAIT(rig, (http_server_stats(rig->server, &stats), stats.connections == 0));
 	assert_int_equal(rig->gones, gones);
 	if (gones > 0)
 		assert_int_equal(rig->why, HTTP_GONE_LEFT);
 	if (reset)
 		close(s);
-	rig_free(rig);
+	http_rig_free(rig);
 }
 
 static void test_leaving_is_seen_in_every_stage(void **state)
@@ -350,118 +132,118 @@ static void test_leaving_is_seen_in_every_stage(void **state)
 static void test_slow_reader_pauses_the_writer(void **state)
 {
 	(void)state;
-	struct rig *rig = rig_new(&patient);
+	struct http_rig *rig = http_rig_new(&http_rig_patient);
 	struct http_stats stats;
-	int s = client(rig);
-	say(s, SLICE("GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
-	turn(rig, 20);
+	int s = http_rig_client(rig);
+	http_rig_say(s, SLICE("GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+	http_rig_turn(rig, 20);
 	http_server_stats(rig->server, &stats);
 	assert_in_range(rig->pauses, 1, 3); /* what the kernel takes at first makes room once or twice */
 	assert_in_range(stats.buffered, 1, HTTP_BUFFERED_MAX + 32768);
 	size_t total = 0;
 	char block[65536];
-	for (int i = 0; i < TURNS * 10; i++) {
-		turn(rig, 1);
+	for (int i = 0; i < HTTP_RIG_TURNS * 10; i++) {
+		http_rig_turn(rig, 1);
 		ssize_t got = recv(s, block, sizeof(block), 0);
 		if (got == 0)
 			break;
 		assert_true(got > 0 || errno == EAGAIN);
 		total += got > 0 ? (size_t)got : 0;
 	}
-	assert_in_range(total, BIG + 100, BIG + 400);
+	assert_in_range(total, HTTP_RIG_BIG + 100, HTTP_RIG_BIG + 400);
 	assert_true(rig->writables > 2);
 	assert_int_equal(rig->gones, 0);
 	close(s);
-	rig_free(rig);
+	http_rig_free(rig);
 }
 
 static void test_deadlines(void **state)
 {
 	(void)state;
-	struct http_options hasty = patient;
+	struct http_options hasty = http_rig_patient;
 	bool closed;
 	hasty.head_timeout = hasty.body_timeout = hasty.idle_timeout = hasty.write_stall = 30 * CLOCK_MILLISECOND;
-	struct rig *rig = rig_new(&hasty);
-	int s = client(rig);
-	assert_string_equal(hear(rig, s, NULL, &closed), ""); /* nothing sent, nothing said */
+	struct http_rig *rig = http_rig_new(&hasty);
+	int s = http_rig_client(rig);
+	assert_string_equal(http_rig_hear(rig, s, NULL, &closed), ""); /* nothing sent, nothing said */
 	assert_true(closed);
 	close(s);
-	s = client(rig);
-	say(s, SLICE("GET / HT"));
-	assert_non_null(strstr(hear(rig, s, NULL, &closed), "fault head_timeout"));
+	s = http_rig_client(rig);
+	http_rig_say(s, SLICE("GET / HT"));
+	assert_non_null(strstr(http_rig_hear(rig, s, NULL, &closed), "fault head_timeout"));
 	assert_true(closed);
 	close(s);
-	s = client(rig);
-	say(s, SLICE("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
-	assert_non_null(strstr(hear(rig, s, NULL, &closed), "done")); /* then idle, then closed */
+	s = http_rig_client(rig);
+	http_rig_say(s, SLICE("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+	assert_non_null(strstr(http_rig_hear(rig, s, NULL, &closed), "done")); /* then idle, then closed */
 	assert_true(closed);
 	close(s);
-	s = client(rig);
-	say(s, SLICE("POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc"));
-	assert_non_null(strstr(hear(rig, s, NULL, &closed), "fault body_timeout"));
+	s = http_rig_client(rig);
+	http_rig_say(s, SLICE("POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc"));
+	assert_non_null(strstr(http_rig_hear(rig, s, NULL, &closed), "fault body_timeout"));
 	assert_true(closed);
 	assert_int_equal(rig->why, HTTP_GONE_FAULT);
 	close(s);
-	s = client(rig);
-	say(s, SLICE("GET /big HTTP/1.1\r\nHost: x\r\n\r\n"));
-	WAIT_FOR(rig, rig->gones == 2);
+	s = http_rig_client(rig);
+	http_rig_say(s, SLICE("GET /big HTTP/1.1\r\nHost: x\r\n\r\n"));
+	HTTP_RIG_WAIT(rig, rig->gones == 2);
 	assert_int_equal(rig->why, HTTP_GONE_STALLED);
 	close(s);
-	rig_free(rig);
+	http_rig_free(rig);
 }
 
 static void test_body_below_the_rate_is_cut_and_a_paused_one_is_not(void **state)
 {
 	(void)state;
-	struct http_options hasty = patient;
+	struct http_options hasty = http_rig_patient;
 	bool closed;
 	hasty.body_timeout = 40 * CLOCK_MILLISECOND;
 	hasty.body_rate = 100000;
-	struct rig *rig = rig_new(&hasty);
-	int s = client(rig);
-	say(s, SLICE("POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n"));
-	WAIT_FOR(rig, rig->held != NULL);
+	struct http_rig *rig = http_rig_new(&hasty);
+	int s = http_rig_client(rig);
+	http_rig_say(s, SLICE("POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n"));
+	HTTP_RIG_WAIT(rig, rig->held != NULL);
 	http_pause_body(rig->held);
-	say(s, SLICE("abc"));
+	http_rig_say(s, SLICE("abc"));
 	int64_t until = clock_now() + 150 * CLOCK_MILLISECOND;
-	WAIT_FOR(rig, clock_now() > until);
+	HTTP_RIG_WAIT(rig, clock_now() > until);
 	assert_int_equal(rig->gones, 0);
 	assert_int_equal(rig->body_len, 0);
 	http_resume_body(rig->held);
-	WAIT_FOR(rig, rig->body_len == 3);
-	assert_non_null(strstr(hear(rig, s, NULL, &closed), "fault body_timeout"));
+	HTTP_RIG_WAIT(rig, rig->body_len == 3);
+	assert_non_null(strstr(http_rig_hear(rig, s, NULL, &closed), "fault body_timeout"));
 	assert_int_equal(rig->gones, 1);
 	close(s);
-	rig_free(rig);
+	http_rig_free(rig);
 }
 
 static void test_continue_is_said_when_the_body_is_wanted(void **state)
 {
 	(void)state;
-	struct rig *rig = rig_new(&patient);
+	struct http_rig *rig = http_rig_new(&http_rig_patient);
 	bool closed;
-	int s = client(rig);
-	say(s, SLICE("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"));
-	assert_string_equal(hear(rig, s, "\r\n\r\n", &closed), "HTTP/1.1 100 Continue\r\n\r\n");
-	say(s, SLICE("abc"));
-	assert_non_null(strstr(hear(rig, s, "done", &closed), "HTTP/1.1 200 OK"));
-	say(s, SLICE("POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"));
-	const char *text = hear(rig, s, NULL, &closed);
+	int s = http_rig_client(rig);
+	http_rig_say(s, SLICE("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"));
+	assert_string_equal(http_rig_hear(rig, s, "\r\n\r\n", &closed), "HTTP/1.1 100 Continue\r\n\r\n");
+	http_rig_say(s, SLICE("abc"));
+	assert_non_null(strstr(http_rig_hear(rig, s, "done", &closed), "HTTP/1.1 200 OK"));
+	http_rig_say(s, SLICE("POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"));
+	const char *text = http_rig_hear(rig, s, NULL, &closed);
 	assert_true(closed && strstr(text, "100 Continue") == NULL && strstr(text, "Connection: close\r\n") != NULL);
 	close(s);
-	rig_free(rig);
+	http_rig_free(rig);
 }
 
 /* Sends as the socket takes it; true when all is sent before the server closed. */
-static bool push(struct rig *rig, int s, const char *bytes, size_t len)
+static bool push(struct http_rig *rig, int s, const char *bytes, size_t len)
 {
 	size_t at = 0;
-	for (int i = 0; i < TURNS * 10 && at < len; i++) {
+	for (int i = 0; i < HTTP_RIG_TURNS * 10 && at < len; i++) {
 		ssize_t took = send(s, bytes + at, len - at, MSG_NOSIGNAL);
 		if (took < 0 && errno != EAGAIN)
 			return false;
 		at += took > 0 ? (size_t)took : 0;
-		turn(rig, 1);
+		http_rig_turn(rig, 1);
 	}
 	return at == len;
 }
@@ -469,113 +251,115 @@ static bool push(struct rig *rig, int s, const char *bytes, size_t len)
 static void test_large_chunked_body(void **state)
 {
 	(void)state;
-	struct rig *rig = rig_new(&patient);
+	struct http_rig *rig = http_rig_new(&http_rig_patient);
 	bool closed;
 	char *chunk = mem_new(65536 + 9);
-	int s = client(rig);
+	int s = http_rig_client(rig);
 	memcpy(chunk, "10000\r\n", 7);
 	memcpy(chunk + 7 + 65536, "\r\n", 2);
-	say(s, SLICE("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"));
+	http_rig_say(s, SLICE("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"));
 	for (int i = 0; i < 320; i++)
 		assert_true(push(rig, s, chunk, 65536 + 9));
-	say(s, SLICE("0\r\n\r\n"));
-	assert_non_null(strstr(hear(rig, s, "done", &closed), "HTTP/1.1 200 OK"));
+	http_rig_say(s, SLICE("0\r\n\r\n"));
+	assert_non_null(strstr(http_rig_hear(rig, s, "done", &closed), "HTTP/1.1 200 OK"));
 	assert_int_equal(rig->body_len, 20 << 20);
 	mem_free(chunk);
 	close(s);
-	rig_free(rig);
+	http_rig_free(rig);
 }
 
 /* The client goes on sending; its answer arrives all the same, and no reset. */
 static void test_refused_body_is_answered_while_it_comes(void **state)
 {
 	(void)state;
-	struct rig *rig = rig_new(&patient);
+	struct http_rig *rig = http_rig_new(&http_rig_patient);
 	bool closed;
 	char *bytes = mem_new(2 << 20);
-	int s = client(rig);
-	say(s, SLICE("POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 2097152\r\n\r\n"));
+	int s = http_rig_client(rig);
+	http_rig_say(s, SLICE("POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 2097152\r\n\r\n"));
 	assert_true(push(rig, s, bytes, 2 << 20));
-	assert_non_null(strstr(hear(rig, s, NULL, &closed), "\r\n\r\nno"));
+	assert_non_null(strstr(http_rig_hear(rig, s, NULL, &closed), "\r\n\r\nno"));
 	close(s);
-	s = client(rig);
-	say(s, SLICE("POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 2097152\r\n\r\n"));
+	s = http_rig_client(rig);
+	http_rig_say(s, SLICE("POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 2097152\r\n\r\n"));
 	assert_true(push(rig, s, bytes, 2 << 20));
-	assert_non_null(strstr(hear(rig, s, NULL, &closed), "413 Content Too Large"));
+	assert_non_null(strstr(http_rig_hear(rig, s, NULL, &closed), "413 Content Too Large"));
 	assert_int_equal(rig->fault, HTTP_FAULT_body_too_large);
 	assert_int_equal(rig->body_len, 0);
 	close(s);
 	mem_free(bytes);
-	rig_free(rig);
+	http_rig_free(rig);
 }
 
 static void test_small_refused_body_keeps_the_connection(void **state)
 {
 	(void)state;
-	struct rig *rig = rig_new(&patient);
+	struct http_rig *rig = http_rig_new(&http_rig_patient);
 	bool closed;
-	int s = client(rig);
+	int s = http_rig_client(rig);
 	for (int i = 0; i < 3; i++) {
-		say(s, SLICE("POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 28\r\n\r\nGET /b HTTP/1.1\r\nHost: "
-			     "x\r\n\r\n"));
-		assert_non_null(strstr(hear(rig, s, "\r\n\r\nno", &closed), "200 OK"));
+		http_rig_say(
+			s,
+			SLICE("POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 28\r\n\r\nGET /b HTTP/1.1\r\nHost: "
+			      "x\r\n\r\n"));
+		assert_non_null(strstr(http_rig_hear(rig, s, "\r\n\r\nno", &closed), "200 OK"));
 		assert_false(closed);
 	}
 	assert_int_equal(rig->heads, 3); /* no body was taken for a request */
 	close(s);
-	rig_free(rig);
+	http_rig_free(rig);
 }
 
 static void test_answers_without_body_and_cut_ones(void **state)
 {
 	(void)state;
-	struct rig *rig = rig_new(&patient);
+	struct http_rig *rig = http_rig_new(&http_rig_patient);
 	bool closed;
-	int s = client(rig);
-	say(s, SLICE("GET /none HTTP/1.1\r\nHost: x\r\n\r\n"));
-	const char *text = hear(rig, s, "\r\n\r\n", &closed);
+	int s = http_rig_client(rig);
+	http_rig_say(s, SLICE("GET /none HTTP/1.1\r\nHost: x\r\n\r\n"));
+	const char *text = http_rig_hear(rig, s, "\r\n\r\n", &closed);
 	assert_true(strstr(text, "204 No Content") != NULL && strstr(text, "Content-Length") == NULL);
-	say(s, SLICE("GET /cut HTTP/1.1\r\nHost: x\r\n\r\n"));
-	text = hear(rig, s, NULL, &closed);
+	http_rig_say(s, SLICE("GET /cut HTTP/1.1\r\nHost: x\r\n\r\n"));
+	text = http_rig_hear(rig, s, NULL, &closed);
 	assert_true(closed && strstr(text, "4\r\nhalf\r\n") != NULL && strstr(text, "0\r\n\r\n") == NULL);
 	close(s);
-	s = client(rig);
-	say(s, SLICE("GET /cut HTTP/1.0\r\nHost: x\r\n\r\n"));
-	text = hear(rig, s, NULL, &closed);
+	s = http_rig_client(rig);
+	http_rig_say(s, SLICE("GET /cut HTTP/1.0\r\nHost: x\r\n\r\n"));
+	text = http_rig_hear(rig, s, NULL, &closed);
 	assert_true(closed && strstr(text, "chunked") == NULL);
 	close(s);
-	rig_free(rig);
+	http_rig_free(rig);
 }
 
 static void test_drain_and_free(void **state)
 {
 	(void)state;
-	struct rig *rig = rig_new(&patient);
+	struct http_rig *rig = http_rig_new(&http_rig_patient);
 	struct http_stats stats;
 	bool closed;
-	int idle = client(rig), busy = client(rig), held = client(rig);
-	say(idle, SLICE("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
-	hear(rig, idle, "done", &closed);
-	say(busy, SLICE("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
-	hear(rig, busy, "done", &closed);
+	int idle = http_rig_client(rig), busy = http_rig_client(rig), held = http_rig_client(rig);
+	http_rig_say(idle, SLICE("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+	http_rig_hear(rig, idle, "done", &closed);
+	http_rig_say(busy, SLICE("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+	http_rig_hear(rig, busy, "done", &closed);
 	http_server_drain(rig->server);
-	say(busy, SLICE("GET / HTTP/1.1\r\nHost: x\r\n\r\n")); /* it did not know yet: answered, and told */
-	assert_non_null(strstr(hear(rig, busy, NULL, &closed), "Connection: close\r\n"));
+	http_rig_say(busy, SLICE("GET / HTTP/1.1\r\nHost: x\r\n\r\n")); /* it did not know yet: answered, and told */
+	assert_non_null(strstr(http_rig_hear(rig, busy, NULL, &closed), "Connection: close\r\n"));
 	assert_true(closed);
-	hear(rig, idle, NULL, &closed);
+	http_rig_hear(rig, idle, NULL, &closed);
 	assert_true(closed);
-	say(held, SLICE("GET /hold HTTP/1.1\r\nHost: x\r\n\r\n"));
-	WAIT_FOR(rig, rig->held != NULL);
+	http_rig_say(held, SLICE("GET /hold HTTP/1.1\r\nHost: x\r\n\r\n"));
+	HTTP_RIG_WAIT(rig, rig->held != NULL);
 	http_server_stats(rig->server, &stats);
 	assert_int_equal(stats.exchanges, 1);
 	http_server_free(&rig->server);
-	turn(rig, 3);
+	http_rig_turn(rig, 3);
 	assert_int_equal(rig->gones, 1);
 	assert_int_equal(rig->why, HTTP_GONE_CLOSED);
 	close(idle);
 	close(busy);
 	close(held);
-	rig_free(rig);
+	http_rig_free(rig);
 }
 
 static void test_listening(void **state)
@@ -594,15 +378,15 @@ static void test_listening(void **state)
 	for (size_t i = 0; i < ARRAY_LENGTH(wrong); i++)
 		assert_null(http_listen(slice_of(wrong[i]), error, sizeof(error)));
 	http_listener_free(&a);
-	struct rig *rig = rig_new(&patient);
+	struct http_rig *rig = http_rig_new(&http_rig_patient);
 	assert_null(http_listen(slice_of(rig->address), error, sizeof(error))); /* somebody answers there */
-	rig_free(rig);
+	http_rig_free(rig);
 }
 
 static void test_a_left_over_unix_path_is_taken_over(void **state)
 {
 	(void)state;
-	struct rig *rig = rig_new(&patient);
+	struct http_rig *rig = http_rig_new(&http_rig_patient);
 	struct sockaddr_un name = { .sun_family = AF_UNIX };
 	char error[256], address[160];
 	struct stat status;
@@ -615,49 +399,49 @@ static void test_a_left_over_unix_path_is_taken_over(void **state)
 	assert_non_null(l);
 	http_listener_free(&l);
 	assert_int_not_equal(stat(name.sun_path, &status), 0);
-	rig_free(rig);
+	http_rig_free(rig);
 }
 
 static void test_connections_are_limited_and_idle_ones_make_room(void **state)
 {
 	(void)state;
-	struct http_options few = patient;
+	struct http_options few = http_rig_patient;
 	bool closed;
 	few.connections = 2;
-	struct rig *rig = rig_new(&few);
-	int a = client(rig), b = client(rig), c;
-	say(a, SLICE("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
-	hear(rig, a, "done", &closed);
-	say(b, SLICE("GET /hold HTTP/1.1\r\nHost: x\r\n\r\n"));
-	WAIT_FOR(rig, rig->held != NULL);
-	c = client(rig);
-	hear(rig, a, NULL, &closed); /* idle: it makes room */
+	struct http_rig *rig = http_rig_new(&few);
+	int a = http_rig_client(rig), b = http_rig_client(rig), c;
+	http_rig_say(a, SLICE("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+	http_rig_hear(rig, a, "done", &closed);
+	http_rig_say(b, SLICE("GET /hold HTTP/1.1\r\nHost: x\r\n\r\n"));
+	HTTP_RIG_WAIT(rig, rig->held != NULL);
+	c = http_rig_client(rig);
+	http_rig_hear(rig, a, NULL, &closed); /* idle: it makes room */
 	assert_true(closed);
-	say(c, SLICE("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
-	assert_non_null(strstr(hear(rig, c, "done", &closed), "200 OK"));
+	http_rig_say(c, SLICE("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+	assert_non_null(strstr(http_rig_hear(rig, c, "done", &closed), "200 OK"));
 	close(a);
 	close(b);
 	close(c);
-	rig_free(rig);
+	http_rig_free(rig);
 }
 
 static void test_no_descriptors_left(void **state)
 {
 	(void)state;
-	struct rig *rig = rig_new(&patient);
+	struct http_rig *rig = http_rig_new(&http_rig_patient);
 	struct rlimit before, none;
 	bool closed;
-	int s = client(rig);
+	int s = http_rig_client(rig);
 	getrlimit(RLIMIT_NOFILE, &before);
 	none = before;
 	none.rlim_cur = (rlim_t)s + 1; /* the next descriptor would be one too many */
 	setrlimit(RLIMIT_NOFILE, &none);
-	turn(rig, 20);
+	http_rig_turn(rig, 20);
 	setrlimit(RLIMIT_NOFILE, &before);
-	say(s, SLICE("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
-	assert_non_null(strstr(hear(rig, s, "done", &closed), "200 OK"));
+	http_rig_say(s, SLICE("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+	assert_non_null(strstr(http_rig_hear(rig, s, "done", &closed), "200 OK"));
 	close(s);
-	rig_free(rig);
+	http_rig_free(rig);
 }
 
 int main(void)
