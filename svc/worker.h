@@ -1,0 +1,74 @@
+/* One worker: an event loop on a thread of its own, and everything that its requests use: a Redis connection, the limiter, the pools, the counters.
+ * Workers share nothing but the read-only configuration; to another worker one posts a message (loop_post).
+ *
+ * All functions but worker_new and worker_free belong to the worker's own thread. */
+#ifndef SLUICE_WORKER_H
+#define SLUICE_WORKER_H
+
+#include <stdatomic.h>
+
+#include "lib/base.h"
+#include "lib/limiter.h"
+#include "lib/list.h"
+#include "lib/loop.h"
+#include "svc/config.h"
+#include "svc/metrics.h"
+
+struct estimate;
+struct http_server;
+struct log;
+struct redis;
+
+/* The pools of one upstream in one worker. Counted: requests keep the one they began with when a reload replaces it; the last to let go frees it. */
+struct worker_upstream {
+	struct worker *worker;
+	const struct config *config; /* held: `upstream` points into it */
+	const struct config_upstream *upstream;
+	struct pool *calls, *streams;
+	unsigned references;
+};
+
+/* What all workers of a process share: written by the main thread, read by all. */
+struct worker_shared {
+	_Atomic int64_t body_bytes; /* request bodies held, of the whole process */
+	_Atomic bool draining;
+	char instance[24]; /* names this process in the ids of leases: unique for ever */
+	struct redis_options *redis;
+	struct log *log, *access_log;
+};
+
+struct worker {
+	struct worker_shared *shared;
+	int index;
+	struct loop *loop;
+	struct log *log;
+	const struct config *config; /* what new requests begin under */
+	struct redis *redis;
+	struct limiter *limiter;
+	struct estimate *estimate;
+	struct metrics *metrics;
+	struct worker_upstream **upstreams; /* as many as config->upstreams_count, in its order */
+	struct http_server *http;           /* set by the door that serves it */
+	struct list requests;               /* struct request, in order of birth */
+	unsigned requests_count;
+	uint64_t next_id;
+};
+
+struct worker *worker_new(struct worker_shared *, int index, const struct config *);
+void worker_free(struct worker **); /* no request may be left */
+
+/* Opens the pools' warm connections; `warmed` runs once, when all have ended or 10 s have passed. */
+void worker_warm(struct worker *, void (*warmed)(void *arg), void *arg);
+/* From now on new requests begin under `next`; upstreams that did not change keep their pools. */
+void worker_reload(struct worker *, const struct config *next);
+
+struct worker_upstream *worker_hold_upstream(struct worker *, const struct config_upstream *);
+void worker_release_upstream(struct worker_upstream **);
+
+/* Writes the gauges that are read rather than counted (pools, leases, stages), just before a merge. */
+void worker_gauge(struct worker *);
+
+/* "INSTANCE.WORKER.NUMBER": never used twice. */
+void worker_make_id(struct worker *, char *id, size_t size);
+
+#endif
