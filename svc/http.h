@@ -88,7 +88,8 @@ struct http_server *http_server_new(struct loop *, const struct http_options *, 
 void http_server_accept(struct http_server *,
 			struct http_listener *); /* from now on; the listener must outlive the server */
 void http_server_stop_accepting(struct http_server *);
-/* "Connection: close" on every answer from now on, idle connections closed. */
+/* "Connection: close" on every answer from now on; connections are closed once they have been idle for a second (a client may be
+ * sending its next request just now, and would lose it). */
 void http_server_drain(struct http_server *);
 /* Closes what is open (owners hear HTTP_GONE_CLOSED, from the end of the turn on, before it is dead). */
 void http_server_free(struct http_server **);
@@ -104,7 +105,8 @@ const struct http_head *http_head_of(const struct exchange *);
 struct slice http_peer_address(const struct exchange *); /* "192.0.2.1", "unix"; lives as long as the exchange */
 
 /* Begins to take the body (answers Expect: 100-continue), at most `ceiling` bytes: more is HTTP_FAULT_body_too_large, at once when
- * Content-Length says so. Without this call nothing is read, and an answer closes the connection if there was a body. */
+ * Content-Length says so. Without this call nothing is read, and an answer closes the connection unless
+ * the whole body had come already (it is dropped then, so that a small refused request keeps its connection). */
 void http_take_body(struct exchange *, int64_t ceiling);
 void http_pause_body(struct exchange *); /* back-pressure towards the client; its timers stand still */
 void http_resume_body(struct exchange *);
