@@ -1,0 +1,96 @@
+/* svc/dialect/gemini: Google's paths and Vertex', both kinds of streams, ProtoJSON's spellings. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/buf.h"
+#include "lib/mem.h"
+#include "svc/dialect.h"
+#include "tests/support/dialect_rig.h"
+
+#define MODEL "/v1beta/models/gemini-2.5-pro"
+#define NEW   " -> /v1beta/models/new"
+
+/* clang-format off */
+static const struct {
+	struct dialect_rig_request request;
+	const char *expected;
+} cases[] = {
+	{ { "POST " MODEL ":generateContent", "{}", 0, "" }, "gemini generate gemini-2.5-pro max -1" NEW ":generateContent" },
+	{ { "POST " MODEL ":streamGenerateContent?alt=sse", "{}", 0, "" }, "gemini generate gemini-2.5-pro events max -1" NEW ":streamGenerateContent?alt=sse" },
+	{ { "POST " MODEL ":streamGenerateContent", "{}", 0, "" }, "gemini generate gemini-2.5-pro array max -1" NEW ":streamGenerateContent" },
+	{ { "POST " MODEL ":streamGenerateContent?$alt=json;enum-encoding=int&x=1", "{}", 0, "" }, "gemini generate gemini-2.5-pro array max -1" NEW ":streamGenerateContent?$alt=json;enum-encoding=int&x=1" },
+	{ { "POST " MODEL ":countTokens", "{}", 0, "" }, "gemini count_tokens gemini-2.5-pro" NEW ":countTokens" },
+	{ { "POST " MODEL ":embedContent", "{}", 0, "" }, "gemini embed gemini-2.5-pro" NEW ":embedContent" },
+	{ { "POST " MODEL ":batchEmbedContents", "{}", 0, "" }, "gemini embed gemini-2.5-pro" NEW ":batchEmbedContents" },
+	{ { "POST /v1/models/g:generateContent", "{}", 0, "" }, "gemini generate g max -1 -> /v1/models/new:generateContent" },
+	{ { "POST /models/g:generateContent", "{}", 0, "" }, "gemini generate g max -1 -> /v1beta/models/new:generateContent" },
+	{ { "POST /v1alpha/tunedModels/t:generateContent", "{}", 0, "" }, "gemini generate tunedModels/t max -1 -> /v1alpha/models/new:generateContent" },
+	{ { "POST /v1/projects/p/locations/l/publishers/google/models/g:streamGenerateContent?alt=sse", "{}", 0, "" },
+	  "gemini generate g events max -1 -> /v1/projects/p/locations/l/publishers/google/models/new:streamGenerateContent?alt=sse" },
+	{ { "POST /v1beta1/publishers/google/models/g:countTokens", "{}", 0, "" }, "gemini count_tokens g -> /v1beta1/publishers/google/models/new:countTokens" },
+	{ { "POST /v1beta/models/a%2Fb%20c:generateContent", "{}", 0, "" }, "gemini generate a/b c max -1 -> /v1beta/models/new:generateContent" },
+	{ { "POST " MODEL ":generateContent", "{\"generationConfig\":{\"maxOutputTokens\":100,\"candidateCount\":2}}", 0, "" }, "gemini generate gemini-2.5-pro max 200" NEW ":generateContent" },
+	{ { "POST " MODEL ":generateContent", "{\"generation_config\":{\"max_output_tokens\":\"100\",\"candidate_count\":null}}", 0, "" }, "gemini generate gemini-2.5-pro max 100" NEW ":generateContent" },
+	{ { "POST " MODEL ":generateContent", "{\"generationConfig\":{\"maxOutputTokens\":7,\"thinkingConfig\":{\"thinkingBudget\":900}}}", 0, "" }, "gemini generate gemini-2.5-pro max 7" NEW ":generateContent" },
+	{ { "POST " MODEL ":generateContent", "{\"contents\":[{\"parts\":[{\"inlineData\":{\"data\":\"AAAA\"}},{\"inline_data\":{\"data\":\"BB\"}}]}]}", 0, "" }, "gemini generate gemini-2.5-pro max -1 media 10" NEW ":generateContent" },
+	{ { "GET /v1beta/models", NULL, 0, "" }, "gemini list_models -> /v1beta/models" },
+	{ { "GET /v1/models", NULL, 'g', "" }, "gemini list_models -> /v1/models" },
+	{ { "GET /v1beta/models/x", NULL, 0, "" }, "gemini get_model x -> /v1beta/models/new" },
+	{ { "GET /v1/models/x", NULL, 'g', "" }, "gemini get_model x -> /v1/models/new" },
+	/* What must not pass. */
+	{ { "GET " MODEL ":generateContent", NULL, 0, "" }, "gemini method_not_allowed Allowed: POST." },
+	{ { "POST /v1beta/models", "{}", 0, "" }, "gemini method_not_allowed Allowed: GET, HEAD." },
+	{ { "POST /v1beta/files", "{}", 0, "" }, "gemini unknown_path" },
+	{ { "POST " MODEL ":predict", "{}", 0, "" }, "gemini unknown_path Behind the model stands one of :generateContent, :streamGenerateContent, :countTokens, :embedContent, :batchEmbedContents." },
+	{ { "POST " MODEL ":streamGenerateContent?alt=proto", "{}", 0, "" }, "gemini invalid_request `alt` must be sse or json." },
+	{ { "POST /v1beta/models/:generateContent", "{}", 0, "" }, "gemini invalid_request The model's name is empty." },
+	{ { "POST /v1beta/models/../x:generateContent", "{}", 0, "" }, "gemini invalid_request The path has a wrong escape or a dot segment." },
+	{ { "POST /v1/projects/%2e%2E/x/models/g:generateContent", "{}", 0, "" }, "gemini invalid_request The path has a wrong escape or a dot segment." },
+	{ { "POST /v1beta/models/a%ZZ:generateContent", "{}", 0, "" }, "gemini invalid_request The path has a wrong escape or a dot segment." },
+	{ { "POST /v1beta/models/a//b:generateContent", "{}", 0, "" }, "gemini invalid_request A model's name has no empty or dot segments and no control bytes." },
+	{ { "POST " MODEL ":generateContent", "{\"generationConfig\":{\"maxOutputTokens\":true}}", 0, "" }, "gemini invalid_request `generationConfig.maxOutputTokens` must be a whole number, 0 or more, not true." },
+	{ { "POST " MODEL ":generateContent", "{\"generationConfig\":{\"maxOutputTokens\":\"1x\"}}", 0, "" }, "gemini invalid_request `generationConfig.maxOutputTokens` must be a whole number, 0 or more, not a string." },
+	{ { "POST " MODEL ":generateContent", "{\"generationConfig\":{},\"generationConfig\":{}}", 0, "" }, "gemini invalid_json Byte 23: a name stands twice in one object." },
+	{ { "POST " MODEL ":generateContent", "null", 0, "" }, "gemini invalid_request `body` must be a JSON object, not null." },
+	{ { "POST " MODEL ":generateContent", "{}", 0, "application/x-www-form-urlencoded" }, "gemini unsupported_media Content-Type must be application/json." },
+};
+/* clang-format on */
+
+static void judges_requests(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++)
+		dialect_rig_assert(&cases[i].request, cases[i].expected);
+}
+
+static void lists_models(void **state)
+{
+	const struct slice names[] = { SLICE("g"), SLICE("tunedModels/t") };
+	const struct dialect_call call = { .dialect = DIALECT_gemini };
+	char memory[1000];
+	struct buf out;
+
+	(void)state;
+	buf_wrap(&out, memory, sizeof(memory), 0);
+	dialect_write_models(&call, names, 2, &out);
+	assert_true(slice_starts(buf_slice(&out), SLICE("{\"models\":[{\"name\":\"models/g\",\"version\":\"\",")));
+	assert_non_null(memmem(out.data, out.len, "{\"name\":\"tunedModels/t\"", 23));
+	assert_true(slice_ends(buf_slice(&out), SLICE("]}]}")));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(judges_requests),
+		cmocka_unit_test(lists_models),
+	};
+
+	return cmocka_run_group_tests_name("dialect gemini", tests, NULL, NULL);
+}
