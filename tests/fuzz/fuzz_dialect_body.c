@@ -1,9 +1,8 @@
 /* Requests of any kind: a target that is routed, and a body that is read under any cuts. An input is one byte for the
  * head's flags and the cuts, the target up to a line's end, and the body.
+ * - No target leaves the upstream's prefix.
  * - The cuts change neither the verdict nor what was found.
- * - A body that was taken is JSON with the model where the offsets say, and stays JSON when it is spliced; a second
- *   reading then finds the other model, and usage asked for. */
-
+ * - A body that was taken is taken again when it is spliced, and has the other model then, and usage asked for. */
 #include "lib/buf.h"
 #include "svc/dialect.h"
 
@@ -103,9 +102,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (size_t i = 0; i < line.len; i++)
 		possible &= line.data[i] > ' ' && line.data[i] < 0x7F;
 	if (possible && dialect_route(&head, mem, &call, &detail) == REFUSAL_none) {
-		if (dialect_target(&call, SLICE("https://host/prefix/"), SLICE("x/y"), &out))
-			CHECK(memmem(out.data, out.len, "/../", 4) == NULL &&
-			      memmem(out.data, out.len, "//h", 3) != NULL);
+		if (dialect_target(&call, SLICE("https://host/prefix/"), SLICE("x/y"), &out)) {
+			struct slice path = slice_first(buf_slice(&out), slice_find(buf_slice(&out), '?'));
+			CHECK(slice_starts(path, SLICE("https://host/prefix/")));
+			CHECK(memmem(path.data, path.len, "/../", 4) == NULL && !slice_ends(path, SLICE("/..")));
+		}
 		if (call.takes_body)
 			judge_body(&call, body, data[0] | 1U, mem);
 	}
