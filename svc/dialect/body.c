@@ -195,9 +195,11 @@ static void set_usage_splice(const struct wishes *w, struct dialect_call *call)
 	else if (w->include_usage != NULL)
 		call->usage_splice = splice_of(w->include_usage->start, w->include_usage->end - w->include_usage->start,
 					       SLICE("true"));
-	else if (w->options == NULL)
+	else if (w->whole != NULL && w->options == NULL)
 		call->usage_splice =
 			splice_of(w->whole->start + 1, 0, SLICE("\"stream_options\":{\"include_usage\":true},"));
+	else if (w->options == NULL)
+		return;
 	else if (w->options->type == JSON_MEMBER_NULL)
 		call->usage_splice = splice_of(w->options->start, w->options->end - w->options->start,
 					       SLICE("{\"include_usage\":true}"));

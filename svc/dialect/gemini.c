@@ -137,7 +137,7 @@ static enum refusal set_verb(struct dialect_call *call, struct slice verb, struc
 static enum refusal route_model(const struct dialect_head *head, size_t at, struct mem *mem, struct dialect_call *call,
 				struct buf *detail)
 {
-	struct slice named = slice_skip(call->path, at), name, verb = SLICE_NONE;
+	struct slice named = slice_skip(call->path, at), name, verb;
 	size_t colon = named.len;
 
 	for (size_t i = 0; i < named.len; i++)

@@ -96,9 +96,8 @@ bool dialect_put_segment(struct slice text, struct buf *out)
 
 	for (size_t i = 0; i < text.len; i++) {
 		unsigned char byte = (unsigned char)text.data[i];
-		if ((byte | 32) >= 'a' && (byte | 32) <= 'z')
-			good &= buf_append_byte(out, (char)byte);
-		else if ((byte >= '0' && byte <= '9') || byte == '-' || byte == '.' || byte == '_' || byte == '~')
+		bool letter = (byte | 32) >= 'a' && (byte | 32) <= 'z';
+		if (letter || (byte >= '0' && byte <= '9') || byte == '-' || byte == '.' || byte == '_' || byte == '~')
 			good &= buf_append_byte(out, (char)byte);
 		else
 			good &= buf_format(out, "%%%02X", byte);
