@@ -19,7 +19,8 @@ struct http_server;
 struct log;
 struct redis;
 
-/* The pools of one upstream in one worker. Counted: requests keep the one they began with when a reload replaces it; the last to let go frees it. */
+/* The pools of one upstream in one worker. Counted: requests keep the one they began with when a reload replaces it; the last to let go frees it.
+ * `upstream` says how the pools were opened; all other settings a request reads from the configuration that it began under. */
 struct worker_upstream {
 	struct worker *worker;
 	const struct config *config; /* held: `upstream` points into it */
@@ -31,10 +32,12 @@ struct worker_upstream {
 /* What all workers of a process share: written by the main thread, read by all. */
 struct worker_shared {
 	_Atomic int64_t body_bytes; /* request bodies held, of the whole process */
+	_Atomic bool ready;         /* pools are warm and nobody drains: what /readyz says */
 	_Atomic bool draining;
 	char instance[24]; /* names this process in the ids of leases: unique for ever */
-	struct redis_options *redis;
-	struct log *log, *access_log;
+	const struct redis_options *redis;
+	struct log *log;
+	void (*lease_lost)(struct lease *, void *request); /* the flow's: this instance slept past a lease */
 };
 
 struct worker {

@@ -19,11 +19,14 @@ ROWS = [
     ("tables", "svc/refusal svc/metrics"),
     ("tables", "svc/dialect svc/config"),
     ("tables", "svc/route"),
-    ("wire", "svc/http svc/body"),
+    ("wire", "svc/http svc/upload"),
+    ("wire", "svc/caller svc/fields"),
     ("request", "svc/worker"),
     ("request", "svc/request"),
+    ("request", "svc/reply"),
     ("flow", "svc/flow"),
-    ("doors", "svc/server svc/admin"),
+    ("doors", "svc/server"),
+    ("doors", "svc/admin"),
     ("top", "svc/main"),
 ]
 

@@ -1,0 +1,31 @@
+/* Which header fields pass, in both directions. Towards an upstream only those of a list; towards the client all but those of another.
+ *
+ * Why two rules: what a client sends may hold secrets that the provider must not see; what the provider answers belongs to the client, but for its
+ * own account's limits, cookies and the fields that speak of one connection. */
+#ifndef SLUICE_FIELDS_H
+#define SLUICE_FIELDS_H
+
+#include "lib/base.h"
+#include "lib/mem.h"
+#include "lib/pool.h"
+#include "lib/slice.h"
+#include "svc/config.h"
+#include "svc/http.h"
+
+/* The fields of the request to `upstream`: those of the list and of its forward_headers, its credential, Via, and Accept-Encoding: identity. Values with a
+ * control character are left out. NULL: the arena is full. */
+const struct pool_field *fields_to_upstream(const struct http_head *, const struct config_upstream *, struct mem *,
+					    size_t *count) MUST_CHECK;
+
+/* What passes of the upstream's answer, copied into the arena with `room` empty places behind it for the gateway's own. */
+struct fields_answer {
+	struct http_field *fields;
+	size_t count, capacity;
+	int64_t content_length; /* as the upstream says; -1: it does not, or not as a number */
+	struct slice content_type;
+	int64_t retry_after; /* microseconds, from Retry-After (seconds or a date) or retry-after-ms; -1: absent */
+};
+/* False: the arena is full. */
+bool fields_to_client(const struct pool_head *, struct mem *, size_t room, struct fields_answer *) MUST_CHECK;
+
+#endif

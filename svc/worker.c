@@ -1,0 +1,259 @@
+/* A worker's belongings: made before its thread starts, used by that thread alone, freed after it has ended.
+ *
+ * The one complication is a reload: new requests begin under the next configuration at once, while those in flight keep the
+ * pools, limits and names that they began with. So the pools of an upstream are counted, and an upstream whose settings did not
+ * change is carried over with its warm connections. */
+#include "svc/worker.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/clock.h"
+#include "lib/estimate.h"
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "lib/pool.h"
+#include "lib/redis.h"
+
+enum { WORKER_ESTIMATES = 4096 };
+#define WORKER_LEASE        (10 * CLOCK_SECOND)
+#define WORKER_WARM_TIMEOUT (10 * CLOCK_SECOND)
+
+/* A worker's share of what an instance may have: as even as can be, the first workers take the rest, and never none. */
+static unsigned share(const struct worker *w, int64_t all)
+{
+	int64_t workers = w->config->workers, part = all / workers + (w->index < all % workers ? 1 : 0);
+
+	return all > 0 && part < 1 ? 1 : (unsigned)part;
+}
+
+static struct pool *open_pool(struct worker *w, const struct config_upstream *u, int64_t connections, int64_t warm)
+{
+	struct pool_options options = {
+		.origin = u->endpoints[0].origin,
+		.connections = share(w, connections),
+		.streams_per_connection = (unsigned)u->pool.streams_per_connection,
+		.http = u->pool.http,
+		.connect_timeout = u->timeout.connect,
+		.idle_timeout = u->pool.idle_timeout,
+		.max_age = u->pool.max_age,
+		.ca_file = u->ca_file,
+		.verify = true,
+		.allow_private = true, /* the operator named this host */
+	};
+
+	options.warm = warm > 0 ? share(w, warm) : 0;
+	if (options.warm > options.connections)
+		options.warm = options.connections;
+	return pool_new(w->loop, &options, w->log);
+}
+
+static struct worker_upstream *open_upstream(struct worker *w, const struct config_upstream *u)
+{
+	struct worker_upstream *opened = mem_new(sizeof(*opened));
+
+	*opened = (struct worker_upstream){
+		.worker = w,
+		.config = config_hold(w->config),
+		.upstream = u,
+		.calls = open_pool(w, u, u->pool.max, u->pool.min),
+		.streams = open_pool(w, u, u->pool.streams, 0),
+		.references = 1,
+	};
+	return opened;
+}
+
+struct worker_upstream *worker_hold_upstream(struct worker *w, const struct config_upstream *u)
+{
+	size_t index = (size_t)(u - w->config->upstreams);
+
+	CHECK(index < w->config->upstreams_count);
+	w->upstreams[index]->references++;
+	return w->upstreams[index];
+}
+
+void worker_release_upstream(struct worker_upstream **held)
+{
+	struct worker_upstream *u = *held;
+
+	*held = NULL;
+	if (u == NULL || --u->references > 0)
+		return;
+	pool_free(&u->calls);
+	pool_free(&u->streams);
+	config_release(&u->config);
+	mem_free(u);
+}
+
+struct worker *worker_new(struct worker_shared *shared, int index, const struct config *config)
+{
+	struct worker *w = mem_new(sizeof(*w));
+
+	w->shared = shared;
+	w->index = index;
+	w->loop = loop_new();
+	w->log = shared->log;
+	w->config = config_hold(config);
+	list_init(&w->requests);
+	w->redis = redis_new(w->loop, shared->redis, w->log);
+	w->limiter = limiter_new(w->loop, w->redis,
+				 &(struct limiter_options){ .timeout = config->redis.timeout,
+							    .lease = WORKER_LEASE,
+							    .lost = shared->lease_lost },
+				 w->log);
+	w->estimate = estimate_new(WORKER_ESTIMATES);
+	w->metrics = metrics_new();
+	w->upstreams = mem_new_array(config->upstreams_count, sizeof(struct worker_upstream *));
+	for (size_t i = 0; i < config->upstreams_count; i++)
+		w->upstreams[i] = open_upstream(w, &config->upstreams[i]);
+	return w;
+}
+
+void worker_free(struct worker **worker)
+{
+	struct worker *w = *worker;
+
+	*worker = NULL;
+	if (w == NULL)
+		return;
+	CHECK(w->requests_count == 0 && w->http == NULL);
+	for (size_t i = 0; i < w->config->upstreams_count; i++)
+		worker_release_upstream(&w->upstreams[i]);
+	mem_free(w->upstreams);
+	limiter_free(&w->limiter);
+	redis_free(&w->redis);
+	loop_free(&w->loop);
+	estimate_free(&w->estimate);
+	metrics_free(&w->metrics);
+	config_release(&w->config);
+	mem_free(w);
+}
+
+/* ---- warm-up ---------------------------------------------------------------------------------------------------- */
+
+struct warming {
+	struct worker *worker;
+	size_t left;
+	void (*warmed)(void *arg);
+	void *arg;
+};
+
+struct warming_pool {
+	struct warming *all;
+	const struct config_upstream *upstream;
+	unsigned wanted;
+};
+
+static void pool_warmed(void *arg, unsigned opened)
+{
+	struct warming_pool *one = arg;
+	struct warming *all = one->all;
+
+	if (opened < one->wanted)
+		log_say(all->worker->log, LOG_WARNING, "warm_up",
+			"upstream %s: %u of %u connections could be opened in time", one->upstream->name, opened,
+			one->wanted);
+	mem_free(one);
+	if (--all->left > 0)
+		return;
+	all->warmed(all->arg);
+	mem_free(all);
+}
+
+void worker_warm(struct worker *w, void (*warmed)(void *arg), void *arg)
+{
+	struct warming *all = mem_new(sizeof(*all));
+	const struct config *config = w->config;
+
+	*all = (struct warming){ .worker = w, .left = config->upstreams_count, .warmed = warmed, .arg = arg };
+	CHECK(config->upstreams_count > 0);
+	for (size_t i = 0; i < config->upstreams_count; i++) {
+		struct warming_pool *one = mem_new(sizeof(*one));
+		*one = (struct warming_pool){ .all = all, .upstream = &config->upstreams[i] };
+		one->wanted = one->upstream->pool.min > 0 ? share(w, one->upstream->pool.min) : 0;
+		pool_warm(w->upstreams[i]->calls, WORKER_WARM_TIMEOUT, pool_warmed, one);
+	}
+}
+
+/* ---- reload ----------------------------------------------------------------------------------------------------- */
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+/* Whether the pools of `a` can serve `b`: all else is read per request. */
+static bool same_pools(const struct config_upstream *a, const struct config_upstream *b)
+{
+	return strcmp(a->name, b->name) == 0 && strcmp(a->endpoints[0].origin, b->endpoints[0].origin) == 0 &&
+	       same_text(a->ca_file, b->ca_file) && memcmp(&a->pool, &b->pool, sizeof(a->pool)) == 0 &&
+	       a->timeout.connect == b->timeout.connect;
+}
+
+static struct worker_upstream *carry_over(struct worker *w, const struct config_upstream *next,
+					  struct worker_upstream **old, size_t old_count)
+{
+	for (size_t i = 0; i < old_count; i++)
+		if (same_pools(old[i]->upstream, next)) {
+			old[i]->references++;
+			return old[i];
+		}
+	return open_upstream(w, next);
+}
+
+void worker_reload(struct worker *w, const struct config *next)
+{
+	const struct config *before = w->config;
+	struct worker_upstream **old = w->upstreams;
+
+	w->config = config_hold(next);
+	w->upstreams = mem_new_array(next->upstreams_count, sizeof(struct worker_upstream *));
+	for (size_t i = 0; i < next->upstreams_count; i++)
+		w->upstreams[i] = carry_over(w, &next->upstreams[i], old, before->upstreams_count);
+	for (size_t i = 0; i < before->upstreams_count; i++)
+		worker_release_upstream(&old[i]);
+	mem_free(old);
+	config_release(&before);
+}
+
+/* ---- what is read rather than counted --------------------------------------------------------------------------- */
+
+static void gauge_pool(struct worker *w, const struct config_upstream *u, const char *name, const struct pool *pool,
+		       unsigned limit)
+{
+	struct slice labels[3] = { slice_of(u->name), slice_of(name), SLICE("active") };
+	struct pool_stats stats;
+
+	pool_stats(pool, &stats);
+	metrics_set(w->metrics, METRIC_pool_connections, labels, stats.active);
+	labels[2] = SLICE("idle");
+	metrics_set(w->metrics, METRIC_pool_connections, labels, stats.idle);
+	labels[2] = SLICE("waiting");
+	metrics_set(w->metrics, METRIC_pool_connections, labels, stats.waiting);
+	metrics_set(w->metrics, METRIC_pool_limit, labels, limit);
+	metrics_set(w->metrics, METRIC_pool_opened_total, labels, (double)stats.opened);
+	metrics_set(w->metrics, METRIC_pool_reused_total, labels, (double)stats.reused);
+}
+
+void worker_gauge(struct worker *w)
+{
+	struct slice index, state = SLICE("held");
+	char text[12];
+
+	for (size_t i = 0; i < w->config->upstreams_count; i++) {
+		const struct config_upstream *u = &w->config->upstreams[i];
+		gauge_pool(w, u, "calls", w->upstreams[i]->calls, share(w, u->pool.max));
+		gauge_pool(w, u, "streams", w->upstreams[i]->streams, share(w, u->pool.streams));
+	}
+	index = slice_make(text, (size_t)snprintf(text, sizeof(text), "%d", w->index));
+	metrics_set(w->metrics, METRIC_redis_up, &index, redis_is_up(w->redis) ? 1 : 0);
+	metrics_set(w->metrics, METRIC_leases, &state, limiter_held(w->limiter));
+	state = SLICE("unsettled");
+	metrics_set(w->metrics, METRIC_leases, &state, limiter_unsettled(w->limiter));
+}
+
+void worker_make_id(struct worker *w, char *id, size_t size)
+{
+	snprintf(id, size, "%s.%d.%" PRIu64, w->shared->instance, w->index, ++w->next_id);
+}
