@@ -21,18 +21,19 @@ enum { WORKER_ESTIMATES = 4096 };
 #define WORKER_WARM_TIMEOUT (10 * CLOCK_SECOND)
 
 /* A worker's share of what an instance may have: as even as can be, the first workers take the rest, and never none. */
-static unsigned share(const struct worker *w, int64_t all)
+static unsigned share(const struct worker *w, const struct config *config, int64_t all)
 {
-	int64_t workers = w->config->workers, part = all / workers + (w->index < all % workers ? 1 : 0);
+	int64_t part = all / config->workers + (w->index < all % config->workers ? 1 : 0);
 
 	return all > 0 && part < 1 ? 1 : (unsigned)part;
 }
 
-static struct pool *open_pool(struct worker *w, const struct config_upstream *u, int64_t connections, int64_t warm)
+static struct pool *open_pool(struct worker *w, const struct config *config, const struct config_upstream *u,
+			      int64_t connections, int64_t warm)
 {
 	struct pool_options options = {
 		.origin = u->endpoints[0].origin,
-		.connections = share(w, connections),
+		.connections = share(w, config, connections),
 		.streams_per_connection = (unsigned)u->pool.streams_per_connection,
 		.http = u->pool.http,
 		.connect_timeout = u->timeout.connect,
@@ -43,47 +44,92 @@ static struct pool *open_pool(struct worker *w, const struct config_upstream *u,
 		.allow_private = true, /* the operator named this host */
 	};
 
-	options.warm = warm > 0 ? share(w, warm) : 0;
+	options.warm = warm > 0 ? share(w, config, warm) : 0;
 	if (options.warm > options.connections)
 		options.warm = options.connections;
 	return pool_new(w->loop, &options, w->log);
 }
 
-static struct worker_upstream *open_upstream(struct worker *w, const struct config_upstream *u)
+static struct worker_upstream *open_upstream(struct worker *w, const struct config *config,
+					     const struct config_upstream *u)
 {
 	struct worker_upstream *opened = mem_new(sizeof(*opened));
 
 	*opened = (struct worker_upstream){
-		.worker = w,
-		.config = config_hold(w->config),
+		.config = config_hold(config),
 		.upstream = u,
-		.calls = open_pool(w, u, u->pool.max, u->pool.min),
-		.streams = open_pool(w, u, u->pool.streams, 0),
+		.calls = open_pool(w, config, u, u->pool.max, u->pool.min),
+		.streams = open_pool(w, config, u, u->pool.streams, 0),
 		.references = 1,
 	};
 	return opened;
 }
 
-struct worker_upstream *worker_hold_upstream(struct worker *w, const struct config_upstream *u)
+static bool same_text(const char *a, const char *b)
 {
-	size_t index = (size_t)(u - w->config->upstreams);
-
-	CHECK(index < w->config->upstreams_count);
-	w->upstreams[index]->references++;
-	return w->upstreams[index];
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
-void worker_release_upstream(struct worker_upstream **held)
+/* Whether the pools of `a` can serve `b`: all else is read per request. */
+static bool same_pools(const struct config_upstream *a, const struct config_upstream *b)
 {
-	struct worker_upstream *u = *held;
+	return strcmp(a->name, b->name) == 0 && strcmp(a->endpoints[0].origin, b->endpoints[0].origin) == 0 &&
+	       same_text(a->ca_file, b->ca_file) && memcmp(&a->pool, &b->pool, sizeof(a->pool)) == 0 &&
+	       a->timeout.connect == b->timeout.connect;
+}
 
-	*held = NULL;
-	if (u == NULL || --u->references > 0)
+static struct worker_upstream *carry_over(struct worker *w, const struct config *config, size_t index,
+					  struct worker_generation *before)
+{
+	for (size_t i = 0; before != NULL && i < before->config->upstreams_count; i++)
+		if (same_pools(before->upstreams[i]->upstream, &config->upstreams[index])) {
+			before->upstreams[i]->references++;
+			return before->upstreams[i];
+		}
+	return open_upstream(w, config, &config->upstreams[index]);
+}
+
+static void release_upstream(struct worker_upstream *u)
+{
+	if (--u->references > 0)
 		return;
 	pool_free(&u->calls);
 	pool_free(&u->streams);
 	config_release(&u->config);
 	mem_free(u);
+}
+
+struct worker_generation *worker_hold(struct worker *w)
+{
+	w->now->references++;
+	return w->now;
+}
+
+void worker_release(struct worker_generation **held)
+{
+	struct worker_generation *g = *held;
+
+	*held = NULL;
+	if (g == NULL || --g->references > 0)
+		return;
+	for (size_t i = 0; i < g->config->upstreams_count; i++)
+		release_upstream(g->upstreams[i]);
+	mem_free(g->upstreams);
+	config_release(&g->config);
+	mem_free(g);
+}
+
+static struct worker_generation *open_generation(struct worker *w, const struct config *config,
+						 struct worker_generation *before)
+{
+	struct worker_generation *g = mem_new(sizeof(*g));
+
+	g->config = config_hold(config);
+	g->references = 1;
+	g->upstreams = mem_new_array(config->upstreams_count, sizeof(struct worker_upstream *));
+	for (size_t i = 0; i < config->upstreams_count; i++)
+		g->upstreams[i] = carry_over(w, config, i, before);
+	return g;
 }
 
 struct worker *worker_new(struct worker_shared *shared, int index, const struct config *config)
@@ -94,7 +140,6 @@ struct worker *worker_new(struct worker_shared *shared, int index, const struct 
 	w->index = index;
 	w->loop = loop_new();
 	w->log = shared->log;
-	w->config = config_hold(config);
 	list_init(&w->requests);
 	w->redis = redis_new(w->loop, shared->redis, w->log);
 	w->limiter = limiter_new(w->loop, w->redis,
@@ -104,9 +149,7 @@ struct worker *worker_new(struct worker_shared *shared, int index, const struct 
 				 w->log);
 	w->estimate = estimate_new(WORKER_ESTIMATES);
 	w->metrics = metrics_new();
-	w->upstreams = mem_new_array(config->upstreams_count, sizeof(struct worker_upstream *));
-	for (size_t i = 0; i < config->upstreams_count; i++)
-		w->upstreams[i] = open_upstream(w, &config->upstreams[i]);
+	w->now = open_generation(w, config, NULL);
 	return w;
 }
 
@@ -118,15 +161,12 @@ void worker_free(struct worker **worker)
 	if (w == NULL)
 		return;
 	CHECK(w->requests_count == 0 && w->http == NULL);
-	for (size_t i = 0; i < w->config->upstreams_count; i++)
-		worker_release_upstream(&w->upstreams[i]);
-	mem_free(w->upstreams);
+	worker_release(&w->now);
 	limiter_free(&w->limiter);
 	redis_free(&w->redis);
 	loop_free(&w->loop);
 	estimate_free(&w->estimate);
 	metrics_free(&w->metrics);
-	config_release(&w->config);
 	mem_free(w);
 }
 
@@ -164,57 +204,24 @@ static void pool_warmed(void *arg, unsigned opened)
 void worker_warm(struct worker *w, void (*warmed)(void *arg), void *arg)
 {
 	struct warming *all = mem_new(sizeof(*all));
-	const struct config *config = w->config;
+	const struct config *config = w->now->config;
 
 	*all = (struct warming){ .worker = w, .left = config->upstreams_count, .warmed = warmed, .arg = arg };
 	CHECK(config->upstreams_count > 0);
 	for (size_t i = 0; i < config->upstreams_count; i++) {
 		struct warming_pool *one = mem_new(sizeof(*one));
 		*one = (struct warming_pool){ .all = all, .upstream = &config->upstreams[i] };
-		one->wanted = one->upstream->pool.min > 0 ? share(w, one->upstream->pool.min) : 0;
-		pool_warm(w->upstreams[i]->calls, WORKER_WARM_TIMEOUT, pool_warmed, one);
+		one->wanted = one->upstream->pool.min > 0 ? share(w, config, one->upstream->pool.min) : 0;
+		pool_warm(w->now->upstreams[i]->calls, WORKER_WARM_TIMEOUT, pool_warmed, one);
 	}
-}
-
-/* ---- reload ----------------------------------------------------------------------------------------------------- */
-
-static bool same_text(const char *a, const char *b)
-{
-	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
-
-/* Whether the pools of `a` can serve `b`: all else is read per request. */
-static bool same_pools(const struct config_upstream *a, const struct config_upstream *b)
-{
-	return strcmp(a->name, b->name) == 0 && strcmp(a->endpoints[0].origin, b->endpoints[0].origin) == 0 &&
-	       same_text(a->ca_file, b->ca_file) && memcmp(&a->pool, &b->pool, sizeof(a->pool)) == 0 &&
-	       a->timeout.connect == b->timeout.connect;
-}
-
-static struct worker_upstream *carry_over(struct worker *w, const struct config_upstream *next,
-					  struct worker_upstream **old, size_t old_count)
-{
-	for (size_t i = 0; i < old_count; i++)
-		if (same_pools(old[i]->upstream, next)) {
-			old[i]->references++;
-			return old[i];
-		}
-	return open_upstream(w, next);
 }
 
 void worker_reload(struct worker *w, const struct config *next)
 {
-	const struct config *before = w->config;
-	struct worker_upstream **old = w->upstreams;
+	struct worker_generation *before = w->now;
 
-	w->config = config_hold(next);
-	w->upstreams = mem_new_array(next->upstreams_count, sizeof(struct worker_upstream *));
-	for (size_t i = 0; i < next->upstreams_count; i++)
-		w->upstreams[i] = carry_over(w, &next->upstreams[i], old, before->upstreams_count);
-	for (size_t i = 0; i < before->upstreams_count; i++)
-		worker_release_upstream(&old[i]);
-	mem_free(old);
-	config_release(&before);
+	w->now = open_generation(w, next, before);
+	worker_release(&before);
 }
 
 /* ---- what is read rather than counted --------------------------------------------------------------------------- */
@@ -241,10 +248,12 @@ void worker_gauge(struct worker *w)
 	struct slice index, state = SLICE("held");
 	char text[12];
 
-	for (size_t i = 0; i < w->config->upstreams_count; i++) {
-		const struct config_upstream *u = &w->config->upstreams[i];
-		gauge_pool(w, u, "calls", w->upstreams[i]->calls, share(w, u->pool.max));
-		gauge_pool(w, u, "streams", w->upstreams[i]->streams, share(w, u->pool.streams));
+	const struct config *config = w->now->config;
+
+	for (size_t i = 0; i < config->upstreams_count; i++) {
+		const struct config_upstream *u = &config->upstreams[i];
+		gauge_pool(w, u, "calls", w->now->upstreams[i]->calls, share(w, config, u->pool.max));
+		gauge_pool(w, u, "streams", w->now->upstreams[i]->streams, share(w, config, u->pool.streams));
 	}
 	index = slice_make(text, (size_t)snprintf(text, sizeof(text), "%d", w->index));
 	metrics_set(w->metrics, METRIC_redis_up, &index, redis_is_up(w->redis) ? 1 : 0);

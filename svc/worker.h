@@ -19,13 +19,20 @@ struct http_server;
 struct log;
 struct redis;
 
-/* The pools of one upstream in one worker. Counted: requests keep the one they began with when a reload replaces it; the last to let go frees it.
- * `upstream` says how the pools were opened; all other settings a request reads from the configuration that it began under. */
+/* The pools of one upstream in one worker. Counted by the generations that use it: a reload that did not change it carries it over. `upstream` says how
+ * the pools were opened; all else of an upstream a request reads from the configuration that it began under. */
 struct worker_upstream {
-	struct worker *worker;
 	const struct config *config; /* held: `upstream` points into it */
 	const struct config_upstream *upstream;
 	struct pool *calls, *streams;
+	unsigned references;
+};
+
+/* One configuration and its pools, as requests begin under it. Counted: a request holds the one that it began under until it ends; the last to let go
+ * frees what no newer one uses. */
+struct worker_generation {
+	const struct config *config;        /* held */
+	struct worker_upstream **upstreams; /* as many as config->upstreams_count, in its order */
 	unsigned references;
 };
 
@@ -45,14 +52,13 @@ struct worker {
 	int index;
 	struct loop *loop;
 	struct log *log;
-	const struct config *config; /* what new requests begin under */
+	struct worker_generation *now; /* what new requests begin under */
 	struct redis *redis;
 	struct limiter *limiter;
 	struct estimate *estimate;
 	struct metrics *metrics;
-	struct worker_upstream **upstreams; /* as many as config->upstreams_count, in its order */
-	struct http_server *http;           /* set by the door that serves it */
-	struct list requests;               /* struct request, in order of birth */
+	struct http_server *http; /* set by the door that serves it */
+	struct list requests;     /* struct request, in order of birth */
 	unsigned requests_count;
 	uint64_t next_id;
 };
@@ -65,8 +71,8 @@ void worker_warm(struct worker *, void (*warmed)(void *arg), void *arg);
 /* From now on new requests begin under `next`; upstreams that did not change keep their pools. */
 void worker_reload(struct worker *, const struct config *next);
 
-struct worker_upstream *worker_hold_upstream(struct worker *, const struct config_upstream *);
-void worker_release_upstream(struct worker_upstream **);
+struct worker_generation *worker_hold(struct worker *); /* the newest */
+void worker_release(struct worker_generation **);
 
 /* Writes the gauges that are read rather than counted (pools, leases, stages), just before a merge. */
 void worker_gauge(struct worker *);
