@@ -25,7 +25,7 @@ struct spread {
 /* A model, or a pair of tenant and model (of which only `output` is used). Owner: the estimate; dies when it is the least recently used. */
 struct entry {
 	struct list node;
-	struct ratio text, media;
+	struct ratio text, media, said;
 	struct spread output;
 	size_t key_len;
 	char key[];
@@ -212,4 +212,18 @@ void estimate_learn(struct estimate *e, const struct estimate_call *call, const 
 	struct entry *pair = call->tenant.len > 0 ? find_or_add(e, call->model, call->tenant) : NULL;
 	if (pair != NULL)
 		learn_spread(&pair->output, (double)used->output);
+}
+
+int64_t estimate_said(struct estimate *e, struct slice model, int64_t bytes)
+{
+	const struct entry *entry = find(e, model, SLICE_NONE);
+	return count_of((double)bytes * ratio_or(entry == NULL ? NULL : &entry->said, TEXT_RATIO, RATIO_LEAST));
+}
+
+void estimate_learn_said(struct estimate *e, struct slice model, int64_t bytes, int64_t tokens)
+{
+	struct entry *entry =
+		bytes > 0 && tokens > 0 && tokens <= COUNT_MOST ? find_or_add(e, model, SLICE_NONE) : NULL;
+	if (entry != NULL)
+		learn_ratio(&entry->said, (double)tokens, (double)bytes);
 }

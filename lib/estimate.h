@@ -40,4 +40,9 @@ bool estimate_tokens(struct estimate *, const struct estimate_call *, int64_t ma
  * one says too little. */
 void estimate_learn(struct estimate *, const struct estimate_call *, const struct estimate_tokens *used);
 
+/* What an answer used of which only `bytes` of text were seen, because it was cut or its provider tells no usage; learnt from answers that say
+ * both. */
+int64_t estimate_said(struct estimate *, struct slice model, int64_t bytes);
+void estimate_learn_said(struct estimate *, struct slice model, int64_t bytes, int64_t tokens);
+
 #endif
