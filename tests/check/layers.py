@@ -23,7 +23,7 @@ ROWS = [
     ("wire", "svc/caller svc/fields"),
     ("request", "svc/worker"),
     ("request", "svc/request"),
-    ("request", "svc/reply"),
+    ("request", "svc/reply svc/charge svc/attempt"),
     ("flow", "svc/flow"),
     ("doors", "svc/server"),
     ("doors", "svc/admin"),

@@ -1,0 +1,346 @@
+/* Answers are made of lines on the stack: http_answer copies what it is given, so nothing here outlives its function.
+ *
+ * RateLimit fields (draft-ietf-httpapi-ratelimit-headers-10) tell the tenant's own limits; x-ratelimit-* tell the scarcest of each unit in the way of
+ * OpenAI, whose clients read them. */
+#include "svc/reply.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "lib/clock.h"
+
+enum { LINES_TEXT = 2048, ERROR_BODY = 8 * 1024, MODELS_BODY = 1024 * 1024, MODELS_MOST = 2000 };
+
+struct lines {
+	struct http_field fields[REPLY_FIELDS];
+	size_t count, used;
+	char text[LINES_TEXT];
+};
+
+/* A field that finds no room is left out: all of them are hints. */
+static void add(struct lines *l, struct slice name, const char *format, ...) PRINTF_LIKE(3, 4);
+static void add(struct lines *l, struct slice name, const char *format, ...)
+{
+	size_t room = sizeof(l->text) - l->used;
+	va_list values;
+	int length;
+
+	va_start(values, format);
+	length = vsnprintf(l->text + l->used, room, format, values);
+	va_end(values);
+	if (length < 0 || (size_t)length >= room || l->count == REPLY_FIELDS)
+		return;
+	l->fields[l->count++] = (struct http_field){ name, slice_make(l->text + l->used, (size_t)length) };
+	l->used += (size_t)length;
+}
+
+/* ---- limits ---------------------------------------------------------------------------------------------------------- */
+
+static int64_t whole_seconds(int64_t microseconds)
+{
+	return (microseconds + CLOCK_SECOND - 1) / CLOCK_SECOND;
+}
+
+/* RateLimit-Policy: "rpm";q=600;w=60, "tpm";q=200000;qu="sluice-tokens";w=60, and RateLimit: "rpm";r=412;t=19, for what is known. */
+static void add_rate_limit(struct lines *l, const struct request *r, const struct limits *limits)
+{
+	char policies[512], states[512];
+	struct buf policy, state;
+
+	buf_wrap(&policy, policies, sizeof(policies), 0);
+	buf_wrap(&state, states, sizeof(states), 0);
+	for (int i = 0; i < LIMIT_COUNT; i++) {
+		enum limit_kind kind = (enum limit_kind)i;
+		const struct limiter_left *left = &r->quota.left[i];
+		const char *comma = policy.len > 0 ? ", " : "";
+		if (limits->of[i].count == 0 || !left->known || limit_period(kind) == 0)
+			continue;
+		buf_format(&policy, "%s\"%s\";q=%lld%s;w=%lld", comma, limit_name(kind), (long long)limits->of[i].count,
+			   limit_unit_of(kind) == LIMIT_TOKENS ? ";qu=\"sluice-tokens\"" : "",
+			   (long long)(limit_period(kind) / CLOCK_SECOND));
+		buf_format(&state, "%s\"%s\";r=%lld;t=%lld", comma, limit_name(kind), (long long)left->remaining,
+			   (long long)whole_seconds(left->reset));
+	}
+	if (policy.len == 0)
+		return;
+	add(l, SLICE("RateLimit-Policy"), "%.*s", SLICE_ARGS(buf_slice(&policy)));
+	add(l, SLICE("RateLimit"), "%.*s", SLICE_ARGS(buf_slice(&state)));
+}
+
+/* As OpenAI writes a time: 17ms, 1.5s, 6m0s. */
+static void put_reset(char out[32], int64_t microseconds)
+{
+	long long ms = (microseconds + CLOCK_MILLISECOND - 1) / CLOCK_MILLISECOND,
+		  seconds = whole_seconds(microseconds);
+
+	if (ms < 1000)
+		snprintf(out, 32, "%lldms", ms);
+	else if (seconds < 60)
+		snprintf(out, 32, "%lld.%03llds", ms / 1000, ms % 1000);
+	else if (seconds < 3600)
+		snprintf(out, 32, "%lldm%llds", seconds / 60, seconds % 60);
+	else
+		snprintf(out, 32, "%lldh%lldm%llds", seconds / 3600, seconds / 60 % 60, seconds % 60);
+}
+
+static void add_openai_limit(struct lines *l, const struct request *r, const struct limits *limits,
+			     enum limit_unit unit, const struct slice names[3])
+{
+	int scarcest = -1;
+	char reset[32];
+
+	for (int i = 0; i < LIMIT_COUNT; i++)
+		if (limits->of[i].count > 0 && r->quota.left[i].known && limit_unit_of((enum limit_kind)i) == unit &&
+		    (scarcest < 0 || r->quota.left[i].remaining < r->quota.left[scarcest].remaining))
+			scarcest = i;
+	if (scarcest < 0)
+		return;
+	put_reset(reset, r->quota.left[scarcest].reset);
+	add(l, names[0], "%lld", (long long)limits->of[scarcest].count);
+	add(l, names[1], "%lld", (long long)r->quota.left[scarcest].remaining);
+	add(l, names[2], "%s", reset);
+}
+
+static void add_limits(struct lines *l, const struct request *r)
+{
+	static const struct slice requests[] = { { "x-ratelimit-limit-requests", 26 },
+						 { "x-ratelimit-remaining-requests", 30 },
+						 { "x-ratelimit-reset-requests", 26 } };
+	static const struct slice tokens[] = { { "x-ratelimit-limit-tokens", 24 },
+					       { "x-ratelimit-remaining-tokens", 28 },
+					       { "x-ratelimit-reset-tokens", 24 } };
+
+	if (r->caller.tenant == NULL)
+		return;
+	add_rate_limit(l, r, &r->caller.tenant->limits);
+	add_openai_limit(l, r, &r->caller.tenant->limits, LIMIT_REQUESTS, requests);
+	add_openai_limit(l, r, &r->caller.tenant->limits, LIMIT_TOKENS, tokens);
+}
+
+/* ---- the fields of every answer ----------------------------------------------------------------------------------------- */
+
+static double milliseconds(int64_t microseconds)
+{
+	return (double)microseconds / CLOCK_MILLISECOND;
+}
+
+/* Server-Timing (W3C): where the time went until now. */
+static void add_common(struct lines *l, const struct request *r)
+{
+	add(l, SLICE("X-Request-Id"), "%.*s", SLICE_ARGS(r->public_id));
+	if (r->attempts > 0 && r->took.upstream > 0)
+		add(l, SLICE("Server-Timing"), "auth;dur=%.2f, quota;dur=%.2f, upstream;dur=%.2f",
+		    milliseconds(r->took.auth), milliseconds(r->took.quota), milliseconds(r->took.upstream));
+	else if (r->attempts > 0)
+		add(l, SLICE("Server-Timing"), "auth;dur=%.2f, quota;dur=%.2f", milliseconds(r->took.auth),
+		    milliseconds(r->took.quota));
+	else
+		add(l, SLICE("Server-Timing"), "auth;dur=%.2f", milliseconds(r->took.auth));
+	add_limits(l, r);
+}
+
+/* The error types of RFC 9209 section 2.3; NULL: no other server was in play. */
+static const char *proxy_error(const struct request *r)
+{
+	switch (r->refusal) {
+	case REFUSAL_upstream_unreachable:
+		return r->result.outcome == POOL_TLS_FAILED ? "tls_protocol_error" : "destination_unavailable";
+	case REFUSAL_upstream_busy:
+		return "connection_limit_reached";
+	case REFUSAL_upstream_broken:
+		return "http_response_incomplete";
+	case REFUSAL_upstream_invalid:
+		return "http_protocol_error";
+	case REFUSAL_upstream_timeout:
+		return "http_response_timeout";
+	default:
+		return NULL;
+	}
+}
+
+/* When the same request may come again: the limiter knows exactly; where Redis, the provider or this instance fails, soon. */
+static int64_t retry_after(const struct request *r)
+{
+	switch (r->refusal) {
+	case REFUSAL_rate_limited:
+	case REFUSAL_too_many_at_once:
+		return r->quota.wait;
+	case REFUSAL_quota_unavailable:
+	case REFUSAL_overloaded:
+	case REFUSAL_upstream_busy:
+	case REFUSAL_draining:
+		return CLOCK_SECOND;
+	default:
+		return 0;
+	}
+}
+
+static void add_refusal(struct lines *l, const struct request *r)
+{
+	const char *error = proxy_error(r);
+	int64_t wait = retry_after(r);
+
+	add(l, SLICE("x-should-retry"), "%s", refusal_may_retry(r->refusal) ? "true" : "false");
+	if (wait > 0) {
+		add(l, SLICE("Retry-After"), "%lld", (long long)whole_seconds(wait));
+		add(l, SLICE("retry-after-ms"), "%lld",
+		    (long long)((wait + CLOCK_MILLISECOND - 1) / CLOCK_MILLISECOND));
+	}
+	if (error != NULL)
+		add(l, SLICE("Proxy-Status"), "sluice; error=%s", error);
+	if (r->refusal == REFUSAL_invalid_api_key)
+		add(l, SLICE("WWW-Authenticate"), "Bearer realm=\"sluice\"");
+}
+
+/* ---- answers --------------------------------------------------------------------------------------------------------- */
+
+static void send_whole(struct request *r, struct lines *l, int status, struct slice content_type, struct slice body)
+{
+	struct http_answer answer = { .status = status, .fields = l->fields, .content_length = (int64_t)body.len };
+
+	add(l, SLICE("Content-Type"), "%.*s", SLICE_ARGS(content_type));
+	answer.fields_count = l->count;
+	r->status = status;
+	r->answered = true;
+	http_answer(r->exchange, &answer);
+	(void)reply_write(r, body);
+}
+
+/* What a 405 must name (RFC 9110 section 15.5.6). */
+static const char *allowed_methods(const struct request *r)
+{
+	if (r->call.dialect == DIALECT_http)
+		return "GET, HEAD, POST, PUT, PATCH, DELETE";
+	return r->call.operation == OPERATION_list_models || r->call.operation == OPERATION_get_model ? "GET, HEAD"
+												      : "POST";
+}
+
+void reply_refusal(struct request *r)
+{
+	struct lines l = { .count = 0 };
+	struct buf body;
+	const char *type;
+
+	buf_init(&body, ERROR_BODY);
+	type = refusal_write(r->refusal, r->call.dialect, buf_slice(&r->detail), r->public_id, &body);
+	add_common(&l, r);
+	add_refusal(&l, r);
+	if (r->refusal == REFUSAL_method_not_allowed)
+		add(&l, SLICE("Allow"), "%s", allowed_methods(r));
+	send_whole(r, &l, refusal_status(r->refusal), slice_of(type), buf_slice(&body));
+	buf_free(&body);
+	http_end(r->exchange, true);
+	r->exchange = NULL;
+}
+
+static bool write_models(struct request *r, struct buf *body)
+{
+	struct slice *names = mem_new_array(MODELS_MOST, sizeof(*names));
+	size_t count = route_models(r->config, r->caller.tenant, r->call.dialect, names, MODELS_MOST);
+	bool found = true;
+
+	if (r->call.operation == OPERATION_list_models) {
+		dialect_write_models(&r->call, names, count, body);
+	} else {
+		size_t i = 0;
+		while (i < count && !slice_equal(names[i], r->call.model))
+			i++;
+		found = i < count;
+		if (found)
+			dialect_write_model(&r->call, names[i], body);
+	}
+	mem_free(names);
+	return found;
+}
+
+void reply_models(struct request *r)
+{
+	struct lines l = { .count = 0 };
+	struct buf body;
+
+	buf_init(&body, MODELS_BODY);
+	if (!write_models(r, &body)) {
+		buf_format(&r->detail, "The model \"%.*s\" is not among those that this key may use.",
+			   SLICE_ARGS(r->call.model));
+		r->refusal = REFUSAL_model_not_found;
+		reply_refusal(r);
+	} else {
+		add_common(&l, r);
+		send_whole(r, &l, 200, SLICE("application/json"), buf_slice(&body));
+	}
+	buf_free(&body);
+}
+
+/* The length that the client is promised; -1: none. What the meter takes out again shortens the answer. */
+static int64_t promised_length(const struct request *r)
+{
+	return r->asks_usage ? -1 : r->answer.content_length;
+}
+
+void reply_head(struct request *r)
+{
+	struct fields_answer *a = &r->answer;
+	struct http_answer answer = { .status = r->status, .fields = a->fields };
+	struct lines l = { .count = 0 };
+
+	add_common(&l, r);
+	for (size_t i = 0; i < l.count && a->count < a->capacity; i++)
+		a->fields[a->count++] = l.fields[i];
+	answer.fields_count = a->count;
+	answer.content_length = promised_length(r);
+	r->answered = true;
+	http_answer(r->exchange, &answer);
+}
+
+bool reply_write(struct request *r, struct slice bytes)
+{
+	r->sent += bytes.len;
+	return http_write(r->exchange, bytes);
+}
+
+/* Only between two events can one more be read as what it is. */
+static void write_error_event(struct request *r)
+{
+	struct buf event;
+
+	if (r->meter == NULL || r->call.framing != DIALECT_EVENTS || promised_length(r) >= 0 ||
+	    !meter_between_events(r->meter))
+		return;
+	buf_init(&event, ERROR_BODY);
+	refusal_write_event(r->refusal, r->call.dialect, r->call.responses, buf_slice(&r->detail), r->public_id,
+			    &event);
+	(void)reply_write(r, buf_slice(&event));
+	buf_free(&event);
+}
+
+void reply_end(struct request *r)
+{
+	if (r->refusal != REFUSAL_none)
+		write_error_event(r);
+	http_end(r->exchange, r->refusal == REFUSAL_none);
+	r->exchange = NULL;
+}
+
+/* Whose dialect a broken request would have been in, as far as its target tells. */
+static enum dialect dialect_of(struct slice target)
+{
+	struct mem *mem = mem_arena(4 * (HTTP_TARGET_MAX + 1024));
+	struct dialect_head head = { .method = SLICE("POST") };
+	struct dialect_call call = { .dialect = DIALECT_http };
+	struct buf detail;
+
+	head.path = slice_cut(target, '?', &head.query);
+	buf_init(&detail, REQUEST_DETAIL);
+	if (head.path.len > 0 && head.path.data[0] == '/' &&
+	    dialect_route(&head, mem, &call, &detail) == REFUSAL_internal)
+		call.dialect = DIALECT_http;
+	buf_free(&detail);
+	mem_arena_free(&mem);
+	return call.dialect;
+}
+
+struct slice reply_malformed(enum http_fault fault, struct slice target, struct buf *body)
+{
+	return slice_of(refusal_write_fault(http_fault_status(fault), http_fault_code(fault), http_fault_text(fault),
+					    dialect_of(target), body));
+}

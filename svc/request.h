@@ -1,0 +1,105 @@
+/* One client's request: what it is, what it holds, what came of it; its birth, its death, the line it logs.
+ *
+ *   request_new ──► stages of svc/flow.c ──► request_report (counted and logged, once) ──► request_free
+ *
+ * It outlives its exchange: a client that left is gone at once, while what it held is given back. So no slice here but those of `head`, `caller` and
+ * `call` may point into the exchange, and these are dead when `exchange` is NULL. */
+#ifndef SLUICE_REQUEST_H
+#define SLUICE_REQUEST_H
+
+#include "lib/base.h"
+#include "lib/buf.h"
+#include "lib/limiter.h"
+#include "lib/list.h"
+#include "lib/loop.h"
+#include "lib/pool.h"
+#include "svc/caller.h"
+#include "svc/dialect.h"
+#include "svc/fields.h"
+#include "svc/http.h"
+#include "svc/refusal.h"
+#include "svc/route.h"
+#include "svc/upload.h"
+#include "svc/worker.h"
+
+enum { REQUEST_ID = 80, REQUEST_DETAIL = 512 };
+
+/* Owner: the flow, from request_new to request_free. Between the calls of the flow: `waiting` is what is awaited, and nothing else resumes it. */
+struct request {
+	unsigned magic;
+	struct worker *worker;
+	struct list node; /* in worker->requests */
+	struct worker_generation *generation;
+	const struct config *config; /* the generation's */
+	struct mem *mem;
+	struct loop_deferred burial;
+	struct loop_timer deadline; /* the client's own; silent once the answer has begun */
+
+	/* Where it is. */
+	unsigned stage;
+	const char *stage_name;
+	bool running; /* a stage is on the stack */
+	const void *waiting;
+	int64_t born, entered; /* its life, this stage */
+
+	/* What it is. */
+	struct exchange *exchange;          /* NULL: the client is gone, or has its whole answer */
+	char id[REQUEST_ID];                /* ours, unique for ever */
+	struct slice public_id;             /* X-Request-Id: the client's own, or ours */
+	struct slice method, path, address; /* copies, for the log */
+	struct caller caller;
+	struct dialect_call call;
+	struct route route;
+	struct dialect_reader *reader;
+	struct upload upload;
+	unsigned attempts;
+	struct {
+		int64_t input, output; /* tokens, as estimated */
+	} reserved;
+	bool asks_usage; /* its stream's usage was our wish: the meter takes it out again */
+
+	/* What it holds; settle gives each back. */
+	struct lease *lease;
+	struct transfer *transfer;
+
+	/* What came of it. */
+	enum refusal refusal;
+	struct buf detail;           /* what was wrong this time, for the caller */
+	struct limiter_answer quota; /* of the last attempt */
+	struct pool_result result;   /* of the last attempt */
+	struct fields_answer answer; /* the upstream's head, copied */
+	int status;                  /* sent to the client; 0: none */
+	bool answered;               /* http_answer was called */
+	bool has_result;
+	struct meter *meter;
+	struct meter_result metered;
+	int64_t used;  /* tokens settled */
+	bool blocked;  /* the client takes no more for now */
+	uint64_t sent; /* bytes of the answer's body */
+	struct {       /* microseconds */
+		int64_t auth, quota, upstream, first_byte;
+		int64_t ours; /* neither waiting for the client nor for the upstream */
+	} took;
+};
+
+struct request *request_new(struct worker *, struct exchange *);
+void request_free(struct request **); /* everything must have been given back */
+
+/* A callback's argument: the request, its magic checked. */
+struct request *request_of(void *arg);
+
+const struct limits *request_limits(const struct request *, enum limiter_scope); /* NULL: that scope has none */
+/* True with a token limit in one of its scopes; *burst is then the smallest that one of them can ever grant at once. */
+bool request_token_burst(const struct request *, int64_t *burst);
+struct slice request_tenant(const struct request *); /* "anonymous" when there is none */
+
+bool request_never_sent(const struct request *); /* nothing of it reached the upstream */
+/* The refusal's code; "ok", or "upstream_error" for a status of 400 or more that was passed on. */
+const char *request_outcome(const struct request *);
+
+/* Counts it and writes its line; once, at its end. */
+void request_report(const struct request *);
+/* As a member of the list on /requests. */
+void request_write(const struct request *, struct buf *);
+
+#endif
