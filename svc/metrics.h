@@ -51,8 +51,8 @@ void metrics_free(struct metrics **);
 
 /* `labels` has as many values as the metric has labels; NULL when it has none. */
 void metrics_add(struct metrics *, enum metric, const struct slice *labels, double by); /* COUNTER */
-void metrics_set(struct metrics *, enum metric, const struct slice *labels,
-		 double value); /* GAUGE; merging adds gauges up */
+/* GAUGE, or a COUNTER that another module counts; merging adds both up. */
+void metrics_set(struct metrics *, enum metric, const struct slice *labels, double value);
 void metrics_observe(struct metrics *, enum metric, const struct slice *labels, int64_t microseconds); /* HISTOGRAM */
 
 void metrics_merge(struct metrics *into, const struct metrics *from);

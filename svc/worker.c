@@ -226,6 +226,7 @@ void worker_reload(struct worker *w, const struct config *next)
 
 /* ---- what is read rather than counted --------------------------------------------------------------------------- */
 
+/* Merging adds gauges up: each worker brings its part of the instance's mean utilisation. */
 static void gauge_pool(struct worker *w, const struct config_upstream *u, const char *name, const struct pool *pool,
 		       unsigned limit)
 {
@@ -239,6 +240,8 @@ static void gauge_pool(struct worker *w, const struct config_upstream *u, const 
 	labels[2] = SLICE("waiting");
 	metrics_set(w->metrics, METRIC_pool_connections, labels, stats.waiting);
 	metrics_set(w->metrics, METRIC_pool_limit, labels, limit);
+	metrics_set(w->metrics, METRIC_pool_utilization, labels,
+		    (double)stats.active / limit / (double)w->now->config->workers);
 	metrics_set(w->metrics, METRIC_pool_opened_total, labels, (double)stats.opened);
 	metrics_set(w->metrics, METRIC_pool_reused_total, labels, (double)stats.reused);
 }
@@ -247,7 +250,6 @@ void worker_gauge(struct worker *w)
 {
 	struct slice index, state = SLICE("held");
 	char text[12];
-
 	const struct config *config = w->now->config;
 
 	for (size_t i = 0; i < config->upstreams_count; i++) {
