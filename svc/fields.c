@@ -1,0 +1,211 @@
+/* Two lists, sorted by what they are for. A connection's own fields (RFC 9110 section 7.6.1) stop here in both directions, with those that
+ * Connection names. */
+#include "svc/fields.h"
+
+#include <stdio.h>
+#include <time.h>
+
+#include "lib/clock.h"
+#include "lib/text.h"
+
+/* clang-format off */
+static const struct slice connection_fields[] = {
+	{ "connection", 10 }, { "keep-alive", 10 }, { "proxy-connection", 16 }, { "proxy-authenticate", 18 }, { "proxy-authorization", 19 },
+	{ "te", 2 }, { "trailer", 7 }, { "transfer-encoding", 17 }, { "upgrade", 7 }, { "host", 4 }, { "content-length", 14 }, { "expect", 6 },
+};
+static const struct slice to_upstream[] = {
+	{ "content-type", 12 }, { "accept", 6 }, { "user-agent", 10 },
+	{ "anthropic-version", 17 }, { "anthropic-beta", 14 }, { "anthropic-dangerous-direct-browser-access", 41 }, { "openai-beta", 11 },
+	{ "idempotency-key", 15 }, { "x-idempotency-key", 17 },
+	{ "traceparent", 11 }, { "tracestate", 10 },
+};
+/* A client's key never passes, whatever forward_headers says. */
+static const struct slice secrets[] = {
+	{ "authorization", 13 }, { "x-api-key", 9 }, { "x-goog-api-key", 14 }, { "cookie", 6 }, { "x-goog-user-project", 19 },
+};
+static const struct slice not_to_client[] = {
+	{ "date", 4 }, { "server", 6 }, { "set-cookie", 10 }, { "set-cookie2", 11 }, { "alt-svc", 7 }, { "strict-transport-security", 25 },
+	{ "openai-organization", 19 }, { "openai-project", 14 }, { "ratelimit", 9 }, { "ratelimit-policy", 16 }, { "x-request-id", 12 },
+	{ "server-timing", 13 }, { "report-to", 9 }, { "nel", 3 },
+};
+static const struct slice not_to_client_prefixes[] = {
+	{ "x-ratelimit-", 12 }, { "anthropic-ratelimit-", 20 }, { "access-control-", 15 }, { "x-sluice-", 9 }, { "cf-", 3 },
+};
+/* clang-format on */
+
+static bool is_one_of(struct slice name, const struct slice *list, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (slice_equal_nocase(name, list[i]))
+			return true;
+	return false;
+}
+#define IS_ONE_OF(name, list) is_one_of(name, list, ARRAY_LENGTH(list))
+
+static bool begins_with(struct slice name, struct slice prefix)
+{
+	return slice_equal_nocase(slice_first(name, prefix.len), prefix);
+}
+
+static bool is_clean(struct slice value)
+{
+	for (size_t i = 0; i < value.len; i++)
+		if (((unsigned char)value.data[i] < 0x20 && value.data[i] != '\t') || value.data[i] == 0x7F)
+			return false;
+	return true;
+}
+
+/* Whether `connection`, a list of names, names this one. */
+static bool is_named_by(struct slice connection, struct slice name)
+{
+	while (connection.len > 0)
+		if (slice_equal_nocase(slice_trim(slice_cut(connection, ',', &connection)), name))
+			return true;
+	return false;
+}
+
+/* ---- towards an upstream ---------------------------------------------------------------------------------------------- */
+
+static bool is_forwarded(const struct config_upstream *u, struct slice name)
+{
+	if (IS_ONE_OF(name, secrets) || IS_ONE_OF(name, connection_fields))
+		return false;
+	if (u->credential.header != NULL && slice_equal_nocase(name, slice_of(u->credential.header)))
+		return false;
+	if (IS_ONE_OF(name, to_upstream) || begins_with(name, SLICE("x-goog-")))
+		return true;
+	for (size_t i = 0; i < u->forward_headers_count; i++)
+		if (slice_equal_nocase(name, slice_of(u->forward_headers[i])))
+			return !slice_equal_nocase(name, SLICE("via")) &&
+			       !slice_equal_nocase(name, SLICE("accept-encoding"));
+	return false;
+}
+
+/* Any of several fields of that name may hold the word. */
+static bool connection_names(const struct http_field *fields, size_t count, struct slice name)
+{
+	for (size_t i = 0; i < count; i++)
+		if (slice_equal_nocase(fields[i].name, SLICE("connection")) && is_named_by(fields[i].value, name))
+			return true;
+	return false;
+}
+
+const struct pool_field *fields_to_upstream(const struct http_head *head, const struct config_upstream *u,
+					    struct mem *mem, size_t *count)
+{
+	struct pool_field *fields = mem_take(mem, (head->fields_count + 3) * sizeof(*fields));
+	struct slice via = http_field_of(head, SLICE("Via"));
+
+	*count = 0;
+	if (fields == NULL)
+		return NULL;
+	for (size_t i = 0; i < head->fields_count; i++) {
+		const struct http_field *field = &head->fields[i];
+		if (is_forwarded(u, field->name) && is_clean(field->value) &&
+		    !connection_names(head->fields, head->fields_count, field->name))
+			fields[(*count)++] = (struct pool_field){ field->name, field->value };
+	}
+	if (u->credential.header != NULL)
+		fields[(*count)++] =
+			(struct pool_field){ slice_of(u->credential.header), slice_of(u->credential.value) };
+	fields[(*count)++] = (struct pool_field){ SLICE("Accept-Encoding"), SLICE("identity") };
+	via = via.len > 0 && is_clean(via) ? mem_format(mem, "%.*s, 1.1 sluice", SLICE_ARGS(via)) : SLICE("1.1 sluice");
+	fields[(*count)++] = (struct pool_field){ SLICE("Via"), via };
+	return via.len > 0 ? fields : NULL;
+}
+
+/* ---- towards the client ----------------------------------------------------------------------------------------------- */
+
+static bool passes_to_client(struct slice name)
+{
+	if (IS_ONE_OF(name, connection_fields) || IS_ONE_OF(name, not_to_client))
+		return false;
+	for (size_t i = 0; i < ARRAY_LENGTH(not_to_client_prefixes); i++)
+		if (begins_with(name, not_to_client_prefixes[i]))
+			return false;
+	return true;
+}
+
+static bool dropped_by_connection(const struct pool_head *head, struct slice name)
+{
+	for (size_t i = 0; i < head->fields_count; i++)
+		if (slice_equal_nocase(head->fields[i].name, SLICE("connection")) &&
+		    is_named_by(head->fields[i].value, name))
+			return true;
+	return false;
+}
+
+/* Retry-After (RFC 9110 section 10.2.3) is whole seconds or a date; a date is compared with our clock. */
+static int64_t read_retry_after(struct slice value)
+{
+	char text[40];
+	struct tm date = { 0 };
+	int64_t seconds;
+
+	if (text_int(value, &seconds))
+		return seconds >= 0 && seconds <= INT64_MAX / CLOCK_SECOND ? seconds * CLOCK_SECOND : -1;
+	snprintf(text, sizeof(text), "%.*s", SLICE_ARGS(slice_first(value, sizeof(text) - 1)));
+	if (strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &date) == NULL)
+		return -1;
+	seconds = (int64_t)timegm(&date) - clock_unix() / CLOCK_SECOND;
+	return seconds > 0 ? seconds * CLOCK_SECOND : 0;
+}
+
+static void read_field(const struct pool_field *field, struct fields_answer *answer)
+{
+	int64_t number;
+
+	if (slice_equal_nocase(field->name, SLICE("content-length")) && text_int(field->value, &number) && number >= 0)
+		answer->content_length = number;
+	else if (slice_equal_nocase(field->name, SLICE("retry-after-ms")) && text_int(field->value, &number) &&
+		 number >= 0 && number <= INT64_MAX / CLOCK_MILLISECOND)
+		answer->retry_after = number * CLOCK_MILLISECOND;
+	else if (slice_equal_nocase(field->name, SLICE("retry-after")) && answer->retry_after < 0)
+		answer->retry_after = read_retry_after(field->value);
+}
+
+static bool copy_field(const struct pool_field *field, struct mem *mem, struct fields_answer *answer)
+{
+	struct http_field *copy = &answer->fields[answer->count];
+
+	copy->name = mem_copy(mem, field->name);
+	copy->value = mem_copy(mem, field->value);
+	if (copy->name.data == NULL || copy->value.data == NULL)
+		return false;
+	if (slice_equal_nocase(field->name, SLICE("content-type")))
+		answer->content_type = copy->value;
+	answer->count++;
+	return true;
+}
+
+static bool append_via(const struct pool_head *head, struct mem *mem, struct fields_answer *answer)
+{
+	struct slice via = SLICE_NONE;
+
+	for (size_t i = 0; i < head->fields_count && via.len == 0; i++)
+		if (slice_equal_nocase(head->fields[i].name, SLICE("via")))
+			via = head->fields[i].value;
+	via = via.len > 0 && is_clean(via) ? mem_format(mem, "%.*s, 1.1 sluice", SLICE_ARGS(via)) : SLICE("1.1 sluice");
+	answer->fields[answer->count++] = (struct http_field){ SLICE("Via"), via };
+	return via.len > 0;
+}
+
+bool fields_to_client(const struct pool_head *head, struct mem *mem, size_t room, struct fields_answer *answer)
+{
+	*answer = (struct fields_answer){ .capacity = head->fields_count + 1 + room,
+					  .content_length = -1,
+					  .retry_after = -1 };
+	answer->fields = mem_take(mem, answer->capacity * sizeof(*answer->fields));
+	if (answer->fields == NULL)
+		return false;
+	for (size_t i = 0; i < head->fields_count; i++) {
+		const struct pool_field *field = &head->fields[i];
+		read_field(field, answer);
+		if (!passes_to_client(field->name) || slice_equal_nocase(field->name, SLICE("via")) ||
+		    !is_clean(field->value) || dropped_by_connection(head, field->name))
+			continue;
+		if (!copy_field(field, mem, answer))
+			return false;
+	}
+	return append_via(head, mem, answer);
+}
