@@ -79,6 +79,13 @@ struct config_tenant {
 
 enum config_on_failure { CONFIG_CLOSED, CONFIG_OPEN };
 
+enum config_log_level {
+	CONFIG_LOG_DEBUG,
+	CONFIG_LOG_INFO,
+	CONFIG_LOG_WARNING,
+	CONFIG_LOG_ERROR
+}; /* as enum log_level */
+
 struct config {
 	char **listen;
 	size_t listen_count; /* ≥ 1 */
@@ -90,7 +97,7 @@ struct config {
 	size_t trusted_proxies_count;
 	int64_t max_body;     /* bytes of one request */
 	int64_t memory_limit; /* bytes of the process; a quarter is for request bodies */
-	char *log_level;
+	enum config_log_level log_level;
 	struct {
 		char *url; /* "embedded", redis://…, unix://… */
 		int64_t timeout;

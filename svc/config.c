@@ -1,0 +1,205 @@
+/* Loading, the count of who holds one, and finding in it. */
+#include "svc/config.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+
+#include "lib/buf.h"
+#include "svc/config_internal.h"
+
+enum { FILE_MOST = 4 * 1024 * 1024, TREE_MOST = 256 * 1024 * 1024 };
+
+static struct config_whole *whole_of(const struct config *config)
+{
+	return CONTAINER_OF((struct config *)(uintptr_t)config, struct config_whole, config);
+}
+
+static const struct config *parse(const char *name, const char *folder, struct slice text, struct buf *error)
+{
+	struct config_whole *whole = mem_new(sizeof(*whole));
+	struct config_reader reader = { .errors = { .file = name, .out = error },
+					.config = &whole->config,
+					.folder = folder };
+	struct mem *mem = mem_arena(TREE_MOST);
+	const struct config *config = &whole->config;
+	struct config_node *root = config_yaml_parse(text, mem, &reader.errors);
+
+	atomic_init(&whole->references, 1);
+	if (root != NULL) {
+		config_read_section(&reader, &config_root, root, &whole->config);
+		if (reader.errors.count == 0)
+			config_check(&reader, root);
+	}
+	mem_arena_free(&mem);
+	if (reader.errors.count > 20)
+		buf_format(error, "%s: %d more mistakes\n", name, reader.errors.count - 20);
+	if (reader.errors.count > 0)
+		config_release(&config);
+	return config;
+}
+
+const struct config *config_parse(const char *name, struct slice text, struct buf *error)
+{
+	return parse(name, NULL, text, error);
+}
+
+static bool read_file(const char *path, struct buf *text)
+{
+	FILE *file = fopen(path, "re");
+	char block[16384];
+	size_t got;
+	bool good = file != NULL;
+
+	while (good && (got = fread(block, 1, sizeof(block), file)) > 0)
+		good = buf_append(text, slice_make(block, got));
+	if (good && ferror(file))
+		good = false;
+	else if (!good && file != NULL)
+		errno = EFBIG;
+	if (file != NULL)
+		fclose(file);
+	return good;
+}
+
+const struct config *config_load(const char *path, struct buf *error)
+{
+	const struct config *config = NULL;
+	const char *slash = strrchr(path, '/');
+	char *folder = slash != NULL ? mem_text(slice_make(path, slash == path ? 1 : (size_t)(slash - path))) : NULL;
+	struct buf text;
+
+	buf_init(&text, FILE_MOST);
+	if (read_file(path, &text))
+		config = parse(path, folder, buf_slice(&text), error);
+	else
+		buf_format(error, "%s: cannot be read: %s\n", path, strerror(errno));
+	if (text.data != NULL)
+		mem_wipe(text.data, text.capacity);
+	buf_free(&text);
+	mem_free(folder);
+	return config;
+}
+
+/* ---- death: the table knows what there is to free ------------------------------------------------------------------------ */
+
+static void free_text(char *text, bool secret)
+{
+	if (text != NULL && secret)
+		mem_wipe(text, strlen(text));
+	mem_free(text);
+}
+
+static void free_texts(char **texts, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		mem_free(texts[i]);
+	mem_free(texts);
+}
+
+static void free_array(const struct config_row *row, char *array, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		char *at = array + i * row->section->size;
+		if (row->type == CONFIG_NAMED)
+			mem_free(*(char **)(void *)at);
+		config_free_section(row->section, at);
+	}
+	mem_free(array);
+}
+
+/* What config_check made of an endpoint's url stands in no row. */
+static void free_endpoints(struct config *config)
+{
+	for (size_t i = 0; i < config->upstreams_count; i++)
+		for (size_t e = 0; e < config->upstreams[i].endpoints_count; e++) {
+			mem_free(config->upstreams[i].endpoints[e].origin);
+			mem_free(config->upstreams[i].endpoints[e].prefix);
+		}
+}
+
+void config_free_section(const struct config_section *section, void *base)
+{
+	for (size_t i = 0; i < section->count; i++) {
+		const struct config_row *row = &section->rows[i];
+		void *at = config_at(base, row->offset);
+		size_t count = row->count_offset != 0 ? *(size_t *)config_at(base, row->count_offset) : 0;
+		switch (row->type) {
+		case CONFIG_TEXT:
+			free_text(*(char **)at, (row->flags & CONFIG_SECRET) != 0);
+			break;
+		case CONFIG_TEXTS:
+			free_texts(*(char ***)at, count);
+			break;
+		case CONFIG_KEYS:
+			mem_free(*(void **)at);
+			break;
+		case CONFIG_SECTION:
+			config_free_section(row->section, at);
+			break;
+		case CONFIG_NAMED:
+		case CONFIG_LIST:
+			free_array(row, *(char **)at, count);
+			break;
+		default:
+			break;
+		}
+	}
+}
+
+const struct config *config_hold(const struct config *config)
+{
+	atomic_fetch_add_explicit(&whole_of(config)->references, 1, memory_order_relaxed);
+	return config;
+}
+
+void config_release(const struct config **held)
+{
+	struct config_whole *whole = *held == NULL ? NULL : whole_of(*held);
+
+	*held = NULL;
+	if (whole == NULL || atomic_fetch_sub_explicit(&whole->references, 1, memory_order_acq_rel) > 1)
+		return;
+	free_endpoints(&whole->config);
+	config_free_section(&config_root, &whole->config);
+	mem_free(whole);
+}
+
+/* ---- finding -------------------------------------------------------------------------------------------------------------- */
+
+const struct config_upstream *config_find_upstream(const struct config *config, struct slice name)
+{
+	for (size_t i = 0; i < config->upstreams_count; i++)
+		if (slice_equal(slice_of(config->upstreams[i].name), name))
+			return &config->upstreams[i];
+	return NULL;
+}
+
+const struct config_model *config_find_model(const struct config *config, struct slice name)
+{
+	for (size_t i = 0; i < config->models_count; i++)
+		if (slice_equal(slice_of(config->models[i].name), name))
+			return &config->models[i];
+	return NULL;
+}
+
+/* All keys are looked at, so that the time tells nothing. */
+const struct config_tenant *config_find_tenant(const struct config *config, const unsigned char sha256[32])
+{
+	const struct config_tenant *found = NULL;
+
+	for (size_t i = 0; i < config->tenants_count; i++)
+		for (size_t k = 0; k < config->tenants[i].keys_count; k++)
+			if (CRYPTO_memcmp(config->tenants[i].keys[k].sha256, sha256, 32) == 0)
+				found = &config->tenants[i];
+	return found;
+}
+
+const char *config_dialect_name(enum dialect dialect)
+{
+#define NAME(name) #name,
+	static const char *const names[] = { DIALECTS(NAME) };
+#undef NAME
+	CHECK((unsigned)dialect < DIALECT_COUNT);
+	return names[dialect];
+}

@@ -1,0 +1,48 @@
+/* The example that `sluice config --example` prints. A test reads it with the parser. */
+#include "lib/buf.h"
+#include "svc/config.h"
+
+/* clang-format off */
+static const char example[] =
+"# Sluice: one instance of a fleet. All instances share this file's quotas through the same Redis.\n"
+"listen: 127.0.0.1:8080             # more than loopback needs tenants, or allow_anonymous: true\n"
+"admin: 127.0.0.1:8081              # /healthz /readyz /metrics /status /requests /config\n"
+"redis:\n"
+"  url: embedded                    # a fleet: redis://[user:password@]host:port/db\n"
+"  on_failure: closed               # open: let all pass while Redis is away\n"
+"\n"
+"upstreams:\n"
+"  gemini:\n"
+"    dialect: gemini                # gemini | openai | anthropic | http\n"
+"    default: true                  # takes the models of its dialect that `models` does not name\n"
+"    endpoints: [{url: \"https://generativelanguage.googleapis.com\"}]\n"
+"    credential: {header: x-goog-api-key, value: \"${GEMINI_API_KEY}\"}\n"
+"    limits: {rpm: 1000, tpm: 4M, concurrency: 200}   # what the provider grants: strict\n"
+"    pool: {min: 2, max: 100, streams: 100}\n"
+"  openai:\n"
+"    dialect: openai\n"
+"    default: true\n"
+"    endpoints: [{url: \"https://api.openai.com\"}]\n"
+"    credential: {header: Authorization, value: \"Bearer ${OPENAI_API_KEY}\"}\n"
+"\n"
+"models:\n"
+"  gemini-2.5-pro:\n"
+"    targets: [{upstream: gemini}]\n"
+"    limits: {rpm: 150, tpm: 2M}\n"
+"\n"
+"tenants:\n"
+"  acme:\n"
+"    keys: [\"${ACME_KEY}\"]          # or sha256:… of one\n"
+"    limits: {rpm: {limit: 600, burst: 60}, tpm: 400k, concurrency: 50}\n"
+"  intern:\n"
+"    keys: [\"sha256:5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5\"]\n"
+"    models: [gemini-2.5-pro]\n"
+"    limits: {rpm: 10}\n"
+"\n"
+"drain: {wait: 5s, deadline: 30s}\n";
+/* clang-format on */
+
+void config_write_example(struct buf *out)
+{
+	buf_append(out, slice_make(example, sizeof(example) - 1));
+}

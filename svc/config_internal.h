@@ -1,0 +1,131 @@
+/* What the parts of svc/config share: the tree that was read, the table that judges it, the list of what is wrong with it.
+ *
+ *   file ──► config_yaml (libyaml; lines) ──► config_read (by config_table's rows) ──► config_check (what rows cannot say) ──► struct config */
+#ifndef SLUICE_CONFIG_INTERNAL_H
+#define SLUICE_CONFIG_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "lib/base.h"
+#include "lib/buf.h"
+#include "lib/mem.h"
+#include "lib/slice.h"
+#include "svc/config.h"
+
+/* ---- the tree ----------------------------------------------------------------------------------------------------------- */
+
+enum config_node_kind { CONFIG_SCALAR, CONFIG_MAPPING, CONFIG_SEQUENCE };
+
+/* In an arena that lives as long as the reading. */
+struct config_node {
+	enum config_node_kind kind;
+	int line;          /* of the value */
+	struct slice text; /* of a scalar; NUL-terminated */
+	bool plain;        /* a scalar without quotes */
+	struct slice key;  /* of a mapping's entry */
+	int key_line;
+	struct config_node *first, *next; /* children; siblings */
+};
+
+/* What is wrong, a line each, and where the reading stands. */
+struct config_errors {
+	const char *file;
+	struct buf *out;
+	int count;
+};
+/* "FILE:LINE: path: …"; the first 20 are kept. */
+void config_complain(struct config_errors *, int line, const char *path, const char *format, ...) PRINTF_LIKE(4, 5);
+
+/* NULL when it is no YAML that this program takes; the root is a mapping. */
+struct config_node *config_yaml_parse(struct slice text, struct mem *, struct config_errors *);
+
+/* ---- the table ---------------------------------------------------------------------------------------------------------- */
+
+enum config_type {
+	CONFIG_TEXT,     /* char * */
+	CONFIG_TEXTS,    /* char **, count; a single text will do */
+	CONFIG_INT,      /* int64_t */
+	CONFIG_COUNT,    /* int64_t, with k, M, G; `words[0]` stands for 0 */
+	CONFIG_SIZE,     /* int64_t, bytes */
+	CONFIG_DURATION, /* int64_t, microseconds */
+	CONFIG_BOOL,     /* bool */
+	CONFIG_WORD,     /* enum: the index of one of `words` */
+	CONFIG_LIMITS,   /* struct limits; least: strict unless a burst is given */
+	CONFIG_KEYS,     /* struct config_key *, count */
+	CONFIG_UPSTREAM, /* const struct config_upstream *, by name */
+	CONFIG_SECTION,  /* a struct inside this one */
+	CONFIG_NAMED,    /* an array of structs, count; a mapping; the name is each struct's first member */
+	CONFIG_LIST,     /* an array of structs, count; a sequence */
+	CONFIG_LATER,    /* not built in this version; `words[0]`, if any, is what it may say all the same */
+};
+
+enum config_flags { CONFIG_REQUIRED = 1, CONFIG_SECRET = 2, CONFIG_RESTART = 4 };
+
+struct config_row {
+	const char *name;
+	enum config_type type;
+	size_t offset, count_offset;
+	unsigned flags;
+	const char *standard;     /* as it would be written; NULL: nothing */
+	int64_t least, most;      /* of numbers; of lists, how many */
+	const char *const *words; /* NULL-terminated */
+	const struct config_section *section;
+	const char *help;
+};
+
+struct config_section {
+	size_t size;
+	const struct config_row *rows;
+	size_t count;
+	const char *name_rule; /* of a CONFIG_NAMED entry: what a name may be, for people */
+	size_t name_most;
+};
+
+extern const struct config_section config_root;
+
+/* ---- reading ------------------------------------------------------------------------------------------------------------ */
+
+/* The counted whole; `config` first, so that a pointer to it is one to the whole. */
+struct config_whole {
+	struct config config;
+	_Atomic unsigned references;
+};
+
+struct config_reader {
+	struct config_errors errors;
+	struct config *config;
+	const char *folder; /* ${file:…} is relative to it; NULL: the working directory */
+	char path[512];     /* where the reading stands: upstreams.gemini.pool.min */
+};
+
+/* What is being read: where it stands, how it was written. */
+struct config_value {
+	struct config_reader *reader;
+	const struct config_row *row;
+	const struct config_node *node;
+	struct buf text; /* with its ${…} resolved */
+};
+/* "found …; allowed: …" */
+void config_wrong(const struct config_value *, const char *allowed);
+/* One scalar of the row's type into its place; nothing is written when it is wrong. */
+void config_read_scalar(struct config_value *, void *into);
+
+/* Fills `into` (zeroed) with the rows' defaults, then with what the node says. */
+void config_read_section(struct config_reader *, const struct config_section *, const struct config_node *, void *into);
+/* A row's default, as the rows' own reader reads it. */
+void config_read_defaults(struct config_reader *, const struct config_section *, void *into);
+void config_free_section(const struct config_section *, void *);
+
+/* What no row can say alone: references, sums, what belongs together. Lines come from the tree. */
+void config_check(struct config_reader *, const struct config_node *root);
+/* "http(s)://host[:port][/prefix]" into origin and prefix; false with a reason. */
+bool config_split_url(struct config_endpoint *, const char **reason) MUST_CHECK;
+/* Where "host:port", "[v6]:port" and "unix:path" say: on this machine only. */
+bool config_is_loopback(struct slice address);
+
+static inline void *config_at(void *base, size_t offset)
+{
+	return (char *)base + offset;
+}
+
+#endif

@@ -1,0 +1,189 @@
+/* libyaml's events into a small tree that knows its lines. Only what a configuration needs: no anchors, aliases or tags (they make a file mean what it
+ * does not say), one document, no key twice, capped in size, depth and count. */
+#include <yaml.h>
+
+#include "lib/buf.h"
+#include "svc/config_internal.h"
+
+enum { DEEPEST = 12, NODES_MOST = 200000 };
+
+struct parse {
+	yaml_parser_t parser;
+	struct mem *mem;
+	struct config_errors *errors;
+	int nodes;
+	bool failed;
+};
+
+static void complain(struct parse *p, size_t line, const char *what)
+{
+	if (!p->failed)
+		config_complain(p->errors, (int)line + 1, "", "%s", what);
+	p->failed = true;
+}
+
+/* False at the first event that is not to be had; the parser's own words say why. */
+static bool next_event(struct parse *p, yaml_event_t *event)
+{
+	char what[256];
+
+	if (p->failed)
+		return false;
+	if (yaml_parser_parse(&p->parser, event))
+		return true;
+	snprintf(what, sizeof(what), "not YAML: %s%s%s",
+		 p->parser.problem != NULL ? p->parser.problem : "it cannot be read",
+		 p->parser.context != NULL ? ", " : "", p->parser.context != NULL ? p->parser.context : "");
+	complain(p, p->parser.problem_mark.line, what);
+	return false;
+}
+
+static struct config_node *new_node(struct parse *p, enum config_node_kind kind, const yaml_event_t *event)
+{
+	struct config_node *node = ++p->nodes > NODES_MOST ? NULL : mem_take(p->mem, sizeof(*node));
+
+	if (node == NULL) {
+		complain(p, event->start_mark.line, "the file holds too much");
+		return NULL;
+	}
+	node->kind = kind;
+	node->line = (int)event->start_mark.line + 1;
+	return node;
+}
+
+static struct config_node *read_scalar(struct parse *p, const yaml_event_t *event)
+{
+	struct config_node *node = new_node(p, CONFIG_SCALAR, event);
+
+	if (node == NULL)
+		return NULL;
+	node->plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+	node->text = mem_copy(p->mem, slice_make((const char *)event->data.scalar.value, event->data.scalar.length));
+	if (node->text.data == NULL)
+		complain(p, event->start_mark.line, "the file holds too much");
+	if (slice_find(node->text, '\0') < node->text.len)
+		complain(p, event->start_mark.line, "a NUL byte; allowed: text");
+	return node;
+}
+
+static bool has_extras(const yaml_event_t *event)
+{
+	switch (event->type) {
+	case YAML_SCALAR_EVENT:
+		return event->data.scalar.anchor != NULL || event->data.scalar.tag != NULL;
+	case YAML_MAPPING_START_EVENT:
+		return event->data.mapping_start.anchor != NULL || event->data.mapping_start.tag != NULL;
+	case YAML_SEQUENCE_START_EVENT:
+		return event->data.sequence_start.anchor != NULL || event->data.sequence_start.tag != NULL;
+	default:
+		return event->type == YAML_ALIAS_EVENT;
+	}
+}
+
+static void check_twice(struct parse *p, const struct config_node *mapping, const struct config_node *entry)
+{
+	for (const struct config_node *other = mapping->first; other != entry; other = other->next)
+		if (slice_equal(other->key, entry->key)) {
+			config_complain(p->errors, entry->key_line, entry->key.data,
+					"stands twice, first in line %d; allowed: once", other->key_line);
+			p->failed = true;
+		}
+}
+
+static struct config_node *read_node(struct parse *p, yaml_event_t *event, int depth);
+
+/* The value behind a key, or an element; NULL at the end of its parent. */
+static struct config_node *read_child(struct parse *p, yaml_event_type_t end, int depth)
+{
+	struct config_node *child = NULL;
+	yaml_event_t event;
+
+	if (!next_event(p, &event))
+		return NULL;
+	if (event.type != end)
+		child = read_node(p, &event, depth);
+	yaml_event_delete(&event);
+	return child;
+}
+
+static void read_children(struct parse *p, struct config_node *parent, int depth)
+{
+	bool mapping = parent->kind == CONFIG_MAPPING;
+	yaml_event_type_t end = mapping ? YAML_MAPPING_END_EVENT : YAML_SEQUENCE_END_EVENT;
+	struct config_node **last = &parent->first, *child;
+
+	while ((child = read_child(p, end, depth)) != NULL && !p->failed) {
+		if (mapping) {
+			struct config_node *key = child;
+			if (key->kind != CONFIG_SCALAR) {
+				complain(p, (size_t)key->line - 1, "a list or mapping as a key; allowed: a word");
+				return;
+			}
+			child = read_child(p, YAML_NO_EVENT, depth);
+			if (child == NULL)
+				return;
+			child->key = key->text;
+			child->key_line = key->line;
+		}
+		*last = child;
+		last = &child->next;
+		if (mapping)
+			check_twice(p, parent, child);
+	}
+}
+
+static struct config_node *read_node(struct parse *p, yaml_event_t *event, int depth)
+{
+	struct config_node *node;
+
+	if (depth > DEEPEST || has_extras(event)) {
+		complain(p, event->start_mark.line,
+			 depth > DEEPEST ? "nested too deeply"
+					 : "an anchor, alias or tag; allowed: plain YAML or JSON");
+		return NULL;
+	}
+	if (event->type == YAML_SCALAR_EVENT)
+		return read_scalar(p, event);
+	CHECK(event->type == YAML_MAPPING_START_EVENT || event->type == YAML_SEQUENCE_START_EVENT);
+	node = new_node(p, event->type == YAML_MAPPING_START_EVENT ? CONFIG_MAPPING : CONFIG_SEQUENCE, event);
+	if (node != NULL)
+		read_children(p, node, depth + 1);
+	return node;
+}
+
+/* Goes through the events that frame a document; its root is the one node. */
+static struct config_node *read_document(struct parse *p)
+{
+	struct config_node *root = NULL;
+	bool more = true;
+	int documents = 0;
+
+	while (more && !p->failed) {
+		yaml_event_t event;
+		if (!next_event(p, &event))
+			break;
+		if (event.type == YAML_STREAM_END_EVENT)
+			more = false;
+		else if (event.type == YAML_DOCUMENT_START_EVENT && ++documents > 1)
+			complain(p, event.start_mark.line, "a second document; allowed: one");
+		else if (event.type != YAML_STREAM_START_EVENT && event.type != YAML_DOCUMENT_START_EVENT &&
+			 event.type != YAML_DOCUMENT_END_EVENT)
+			root = read_node(p, &event, 0);
+		yaml_event_delete(&event);
+	}
+	if (!p->failed && (root == NULL || root->kind != CONFIG_MAPPING))
+		complain(p, root == NULL ? 0 : (size_t)root->line - 1, "no mapping; allowed: `key: value` lines");
+	return p->failed ? NULL : root;
+}
+
+struct config_node *config_yaml_parse(struct slice text, struct mem *mem, struct config_errors *errors)
+{
+	struct parse p = { .mem = mem, .errors = errors };
+	struct config_node *root;
+
+	CHECK(yaml_parser_initialize(&p.parser));
+	yaml_parser_set_input_string(&p.parser, (const unsigned char *)text.data, text.len);
+	root = read_document(&p);
+	yaml_parser_delete(&p.parser);
+	return root;
+}
