@@ -89,6 +89,11 @@ $(B)/tests/fault-proxy: $(B)/tests/support/programs/fault_proxy.o $(B)/tests/sup
 $(B)/tests/http-echo: $(B)/tests/support/programs/http_echo.o $(B)/libservice.a $(B)/libsluice.a
 	$(call say,link)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# The flow's tests bring the world around it: their stand-ins are taken instead of the archives' members of the same names.
+WORLD = $(call objects,tests/flow/world/*.c)
+$(B)/tests/flow/%: $(B)/tests/flow/%.o $(WORLD) $(B)/libservice.a $(B)/libsluice.a
+	$(call say,link)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 # A fuzz target is built twice: here with replay.c, to run its corpus as a test, and below with clang, to fuzz.
 $(FUZZ): $(B)/tests/fuzz/replay.o
 $(B)/tests/%: $(B)/tests/%.o $(SUPPORT) $(B)/libservice.a $(B)/libsluice.a
