@@ -12,14 +12,13 @@
 #include "lib/pool.h"
 #include "lib/slice.h"
 
+/* clang-format off */
 /* X(name): what can come instead of what is awaited */
-#define WORLD_FAULTS(X)                                                                                                \
-	X(none)                                                                                                        \
-	X(client_gone)                                                                                                 \
-	X(client_stalled)                                                                                              \
-	X(drain) X(deadline) X(lease_lost) X(body_fault) X(denied) X(never) X(unavailable) X(no_slot)                  \
-		X(connect_failed) X(tls_failed) X(reset_unsent) X(reset) X(truncated) X(garbage) X(first_byte_timeout) \
-			X(idle_timeout) X(total_timeout) X(bad_head)
+#define WORLD_FAULTS(X) \
+	X(none) X(client_gone) X(client_stalled) X(drain) X(deadline) X(lease_lost) X(body_fault) X(denied) X(never) X(unavailable) \
+	X(no_slot) X(connect_failed) X(tls_failed) X(reset_unsent) X(reset) X(truncated) X(garbage) X(first_byte_timeout) \
+	X(idle_timeout) X(total_timeout) X(bad_head)
+/* clang-format on */
 #define WORLD_ENUM(name) WORLD_##name,
 enum world_fault { WORLD_FAULTS(WORLD_ENUM) WORLD_FAULT_COUNT };
 #undef WORLD_ENUM
