@@ -47,7 +47,6 @@ SUPPORT = $(call objects,tests/support/*.c)
 SUPPORT_PROGRAMS = $(B)/tests/fault-proxy $(B)/tests/http-echo
 UNIT = $(call programs,tests/unit/*.c tests/lua/*.c tests/flow/*.c)
 FUZZ = $(call programs,tests/fuzz/fuzz_*.c)
-PROGRAM = $(MAIN:$(B)/svc/main.o=$(B)/sluice)
 LOADER = $(if $(LOAD),$(B)/sluice-load)
 ALL_OBJECTS = $(LIB) $(SVC) $(MAIN) $(SIM) $(LOAD) $(SUPPORT) $(UNIT:=.o) $(FUZZ:=.o) $(call objects,tests/*/*.c tests/support/programs/*.c)
 C_FILES = $(wildcard lib/*.[ch] svc/*.[ch] svc/*/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch])
@@ -58,7 +57,7 @@ say = $(if $(V),,@echo "  $(1)	$(patsubst $(B)/%,%,$@)")
 # Within a recipe: as many jobs as cores, unless the caller chose.
 again = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 
-all: $(PROGRAM) $(B)/sluice-sim $(LOADER) $(B)/libsluice.a ## build the program, the library and the simulator (the default)
+all: $(B)/sluice $(B)/sluice-sim $(LOADER) $(B)/libsluice.a ## build the program, the library and the simulator (the default)
 
 $(B)/sluice: $(MAIN) $(B)/libservice.a $(B)/libsluice.a
 	$(call say,link)
@@ -219,7 +218,7 @@ install: all ## install below DESTDIR and PREFIX: program, library, headers, pkg
 # What is there, without building.
 install-files:
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/sluice
-	$(if $(PROGRAM),install -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/sluice)
+	install -m 755 $(B)/sluice $(DESTDIR)$(PREFIX)/bin/sluice
 	install -m 644 $(B)/libsluice.a $(DESTDIR)$(PREFIX)/lib/libsluice.a
 	for header in $(sort $(PUBLIC)); do \
 		sed 's|#include "lib/|#include "sluice/|' lib/$$header >$(DESTDIR)$(PREFIX)/include/sluice/$$header || exit 1; \

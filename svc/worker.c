@@ -172,9 +172,13 @@ void worker_free(struct worker **worker)
 
 /* ---- warm-up ---------------------------------------------------------------------------------------------------- */
 
+/* What is still to come: each upstream's pool, and Redis. */
 struct warming {
 	struct worker *worker;
 	size_t left;
+	bool redis_awaited;
+	struct loop_timer redis_timeout;
+	struct loop_deferred burial;
 	void (*warmed)(void *arg);
 	void *arg;
 };
@@ -184,6 +188,22 @@ struct warming_pool {
 	const struct config_upstream *upstream;
 	unsigned wanted;
 };
+
+static void warming_free(void *arg)
+{
+	struct warming *all = arg;
+
+	loop_timer_free(&all->redis_timeout);
+	mem_free(all);
+}
+
+static void one_less(struct warming *all)
+{
+	if (--all->left > 0)
+		return;
+	loop_defer(all->worker->loop, &all->burial);
+	all->warmed(all->arg);
+}
 
 static void pool_warmed(void *arg, unsigned opened)
 {
@@ -195,10 +215,40 @@ static void pool_warmed(void *arg, unsigned opened)
 			"upstream %s: %u of %u connections could be opened in time", one->upstream->name, opened,
 			one->wanted);
 	mem_free(one);
-	if (--all->left > 0)
+	one_less(all);
+}
+
+static void redis_is_warm(struct warming *all)
+{
+	if (!all->redis_awaited)
 		return;
-	all->warmed(all->arg);
-	mem_free(all);
+	all->redis_awaited = false;
+	redis_on_change(all->worker->redis, NULL, NULL);
+	loop_timer_clear(&all->redis_timeout);
+	one_less(all);
+}
+
+static void redis_changed(void *arg, bool up)
+{
+	if (up)
+		redis_is_warm(arg);
+}
+
+static void redis_waited_for(void *arg)
+{
+	struct warming *all = arg;
+
+	if (!redis_is_up(all->worker->redis))
+		log_say(all->worker->log, LOG_WARNING, "warm_up", "Redis could not be reached in time");
+	redis_is_warm(all);
+}
+
+static void warm_redis(struct warming *all)
+{
+	all->redis_awaited = true;
+	loop_timer_init(&all->redis_timeout, all->worker->loop, redis_waited_for, all);
+	loop_timer_set(&all->redis_timeout, redis_is_up(all->worker->redis) ? 0 : WORKER_WARM_TIMEOUT);
+	redis_on_change(all->worker->redis, redis_changed, all);
 }
 
 void worker_warm(struct worker *w, void (*warmed)(void *arg), void *arg)
@@ -206,8 +256,9 @@ void worker_warm(struct worker *w, void (*warmed)(void *arg), void *arg)
 	struct warming *all = mem_new(sizeof(*all));
 	const struct config *config = w->now->config;
 
-	*all = (struct warming){ .worker = w, .left = config->upstreams_count, .warmed = warmed, .arg = arg };
-	CHECK(config->upstreams_count > 0);
+	*all = (struct warming){ .worker = w, .left = config->upstreams_count + 1, .warmed = warmed, .arg = arg };
+	loop_deferred_init(&all->burial, warming_free, all);
+	warm_redis(all);
 	for (size_t i = 0; i < config->upstreams_count; i++) {
 		struct warming_pool *one = mem_new(sizeof(*one));
 		*one = (struct warming_pool){ .all = all, .upstream = &config->upstreams[i] };
@@ -215,6 +266,8 @@ void worker_warm(struct worker *w, void (*warmed)(void *arg), void *arg)
 		pool_warm(w->now->upstreams[i]->calls, WORKER_WARM_TIMEOUT, pool_warmed, one);
 	}
 }
+
+/* ---- reload ----------------------------------------------------------------------------------------------------- */
 
 void worker_reload(struct worker *w, const struct config *next)
 {

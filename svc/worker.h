@@ -66,7 +66,7 @@ struct worker {
 struct worker *worker_new(struct worker_shared *, int index, const struct config *);
 void worker_free(struct worker **); /* no request may be left */
 
-/* Opens the pools' warm connections; `warmed` runs once, when all have ended or 10 s have passed. */
+/* Opens the pools' warm connections and waits for Redis; `warmed` runs once, when all is there or 10 s have passed. */
 void worker_warm(struct worker *, void (*warmed)(void *arg), void *arg);
 /* From now on new requests begin under `next`; upstreams that did not change keep their pools. */
 void worker_reload(struct worker *, const struct config *next);

@@ -27,6 +27,7 @@ ROWS = [
     ("flow", "svc/flow"),
     ("doors", "svc/server"),
     ("doors", "svc/admin"),
+    ("commands", "svc/command"),
     ("top", "svc/main"),
 ]
 

@@ -280,6 +280,11 @@ bool redis_is_up(const struct redis *redis)
 	return true;
 }
 
+void redis_on_change(struct redis *redis, void (*changed)(void *arg, bool up), void *arg)
+{
+	(void)redis, (void)changed, (void)arg;
+}
+
 /* ---- the play ------------------------------------------------------------------------------------------------------------ */
 
 const char *world_fault_name(enum world_fault fault)

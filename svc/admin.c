@@ -1,0 +1,445 @@
+/* Each path is a row: what visits the workers for it, and what writes its answer. An answer is a whole text, made when the visit is over; if its reader has left
+ * meanwhile, it is dropped. */
+#include "svc/admin.h"
+
+#include <inttypes.h>
+#include <openssl/crypto.h>
+#include <openssl/sha.h>
+
+#include "lib/buf.h"
+#include "lib/clock.h"
+#include "lib/limiter.h"
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "lib/pool.h"
+#include "lib/redis.h"
+#include "svc/flow.h"
+#include "svc/http.h"
+#include "svc/metrics.h"
+#include "svc/server.h"
+
+enum { ADMIN_MAGIC = 0x41444d49, ANSWER_MOST = 64 * 1024 * 1024 };
+
+struct admin {
+	unsigned magic;
+	struct server *server;
+	struct log *log;
+	struct http_listener *listener;
+	struct http_server *http;
+	void (*drain)(void *arg);
+	void *drain_arg;
+};
+
+/* The pools of one upstream, summed over the workers. */
+struct pools {
+	struct pool_stats calls, streams;
+};
+
+/* One question to the admin plane; lives until its visit is over and its reader has the answer or has left. */
+struct question {
+	struct admin *admin;
+	const struct row *row;
+	struct exchange *exchange; /* NULL: the reader has left */
+	int status;
+	struct buf answer;
+	/* What the visit gathers. */
+	const struct config *config; /* held */
+	struct metrics *metrics;
+	struct pools *pools; /* as many as config->upstreams_count */
+	unsigned workers, redis_up, requests, connections, leases, unsettled;
+	struct limiter_counts limiter;
+};
+
+struct row {
+	struct slice path, method, type;
+	void (*visit)(struct worker *, void *question); /* NULL: nothing to fetch */
+	void (*write)(struct question *);
+	struct slice help;
+};
+
+/* ---- /metrics ------------------------------------------------------------------------------------------------------------ */
+
+static void visit_metrics(struct worker *w, void *question)
+{
+	struct question *q = question;
+	struct http_stats stats;
+
+	worker_gauge(w);
+	flow_gauge(w);
+	http_server_stats(w->http, &stats);
+	metrics_set(w->metrics, METRIC_client_connections, NULL, stats.connections);
+	metrics_merge(q->metrics, w->metrics);
+}
+
+static void write_metrics(struct question *q)
+{
+	const struct worker_shared *shared = server_shared(q->admin->server);
+	struct slice version = SLICE(SLUICE_VERSION);
+
+	metrics_set(q->metrics, METRIC_request_body_bytes, NULL, (double)atomic_load(&shared->body_bytes));
+	metrics_set(q->metrics, METRIC_log_dropped_total, NULL, (double)log_dropped(q->admin->log));
+	metrics_set(q->metrics, METRIC_ready, NULL, atomic_load(&shared->ready) ? 1 : 0);
+	metrics_set(q->metrics, METRIC_build_info, &version, 1);
+	metrics_write(q->metrics, &q->answer);
+}
+
+/* ---- /status ------------------------------------------------------------------------------------------------------------- */
+
+static void add_stats(struct pool_stats *sum, const struct pool *pool)
+{
+	struct pool_stats stats;
+
+	pool_stats(pool, &stats);
+	sum->active += stats.active;
+	sum->idle += stats.idle;
+	sum->waiting += stats.waiting;
+	sum->opened += stats.opened;
+	sum->reused += stats.reused;
+	sum->failed += stats.failed;
+}
+
+static void visit_status(struct worker *w, void *question)
+{
+	struct question *q = question;
+	const struct limiter_counts *counts = limiter_counts(w->limiter);
+	struct http_stats stats;
+
+	http_server_stats(w->http, &stats);
+	q->workers++;
+	q->redis_up += redis_is_up(w->redis);
+	q->requests += w->requests_count;
+	q->connections += stats.connections;
+	q->leases += limiter_held(w->limiter);
+	q->unsettled += limiter_unsettled(w->limiter);
+	q->limiter.admitted += counts->admitted;
+	q->limiter.denied += counts->denied;
+	q->limiter.unavailable += counts->unavailable;
+	/* A reload may be on its way: pools are found by their upstream's name. */
+	for (size_t i = 0; i < w->now->config->upstreams_count; i++) {
+		const struct config_upstream *u =
+			config_find_upstream(q->config, slice_of(w->now->config->upstreams[i].name));
+		if (u == NULL)
+			continue;
+		add_stats(&q->pools[u - q->config->upstreams].calls, w->now->upstreams[i]->calls);
+		add_stats(&q->pools[u - q->config->upstreams].streams, w->now->upstreams[i]->streams);
+	}
+}
+
+static void put_text(struct buf *out, const char *before, const char *text)
+{
+	buf_append(out, slice_of(before));
+	buf_append_json(out, slice_of(text));
+}
+
+static void put_pool(struct buf *out, const char *name, const struct pool_stats *s, int64_t limit)
+{
+	buf_format(out,
+		   "\"%s\":{\"limit\":%" PRId64 ",\"active\":%u,\"idle\":%u,\"waiting\":%u,\"opened\":%" PRIu64
+		   ",\"reused\":%" PRIu64 ",\"failed\":%" PRIu64 "}",
+		   name, limit, s->active, s->idle, s->waiting, s->opened, s->reused, s->failed);
+}
+
+static void put_limits(struct buf *out, const struct limits *limits)
+{
+	const char *comma = "";
+
+	buf_append(out, SLICE("\"limits\":{"));
+	for (int i = 0; i < LIMIT_COUNT; i++)
+		if (limits->of[i].count > 0) {
+			buf_format(out, "%s\"%s\":%" PRId64, comma, limit_name((enum limit_kind)i),
+				   limits->of[i].count);
+			comma = ",";
+		}
+	buf_append_byte(out, '}');
+}
+
+static void put_upstreams(const struct question *q, struct buf *out)
+{
+	buf_append(out, SLICE(",\"upstreams\":{"));
+	for (size_t i = 0; i < q->config->upstreams_count; i++) {
+		const struct config_upstream *u = &q->config->upstreams[i];
+		put_text(out, i > 0 ? "," : "", u->name);
+		put_text(out, ":{\"dialect\":", config_dialect_name(u->dialect));
+		put_text(out, ",\"origin\":", u->endpoints[0].origin);
+		buf_append(out, SLICE(",\"pools\":{"));
+		put_pool(out, "calls", &q->pools[i].calls, u->pool.max);
+		buf_append_byte(out, ',');
+		put_pool(out, "streams", &q->pools[i].streams, u->pool.streams);
+		buf_append(out, SLICE("},"));
+		put_limits(out, &u->limits);
+		buf_append_byte(out, '}');
+	}
+	buf_append(out, SLICE("},\"tenants\":{"));
+	for (size_t i = 0; i < q->config->tenants_count; i++) {
+		put_text(out, i > 0 ? "," : "", q->config->tenants[i].name);
+		buf_append(out, SLICE(":{"));
+		put_limits(out, &q->config->tenants[i].limits);
+		buf_append_byte(out, '}');
+	}
+	buf_append_byte(out, '}');
+}
+
+static void write_status(struct question *q)
+{
+	const struct worker_shared *shared = server_shared(q->admin->server);
+	struct buf *out = &q->answer;
+
+	put_text(out, "{\"version\":", SLUICE_VERSION);
+	put_text(out, ",\"instance\":", shared->instance);
+	buf_format(out, ",\"uptime_seconds\":%" PRId64 ",\"ready\":%s,\"draining\":%s,\"workers\":%u",
+		   (clock_now() - server_born(q->admin->server)) / CLOCK_SECOND,
+		   atomic_load(&shared->ready) ? "true" : "false", atomic_load(&shared->draining) ? "true" : "false",
+		   q->workers);
+	buf_format(out, ",\"redis\":{\"up\":%s,\"on_failure\":\"%s\"}", q->redis_up == q->workers ? "true" : "false",
+		   q->config->redis.on_failure == CONFIG_OPEN ? "open" : "closed");
+	buf_format(out, ",\"requests\":{\"in_flight\":%u,\"body_bytes\":%" PRId64 "},\"clients\":{\"connections\":%u}",
+		   q->requests, atomic_load(&shared->body_bytes), q->connections);
+	buf_format(out,
+		   ",\"quota\":{\"leases\":%u,\"unsettled\":%u,\"admitted\":%" PRIu64 ",\"denied\":%" PRIu64
+		   ",\"unavailable\":%" PRIu64 "}",
+		   q->leases, q->unsettled, q->limiter.admitted, q->limiter.denied, q->limiter.unavailable);
+	put_upstreams(q, out);
+	buf_append(out, SLICE("}\n"));
+}
+
+/* ---- the others ---------------------------------------------------------------------------------------------------------- */
+
+static void visit_requests(struct worker *w, void *question)
+{
+	struct question *q = question;
+
+	if (q->answer.len == 0)
+		buf_append(&q->answer, SLICE("{\"requests\":["));
+	else if (w->requests_count > 0 && q->answer.data[q->answer.len - 1] != '[')
+		buf_append_byte(&q->answer, ',');
+	flow_write_requests(w, &q->answer);
+}
+
+static void write_requests(struct question *q)
+{
+	buf_append(&q->answer, SLICE("]}\n"));
+}
+
+static void write_config(struct question *q)
+{
+	config_write_json(q->config, &q->answer);
+	buf_append_byte(&q->answer, '\n');
+}
+
+static void write_healthz(struct question *q)
+{
+	buf_append(&q->answer, SLICE("ok\n"));
+}
+
+static void write_readyz(struct question *q)
+{
+	const struct worker_shared *shared = server_shared(q->admin->server);
+	bool ready = atomic_load(&shared->ready);
+
+	q->status = ready ? 200 : 503;
+	buf_append(&q->answer, ready                            ? SLICE("ok\n")
+			       : atomic_load(&shared->draining) ? SLICE("draining\n")
+								: SLICE("warming up\n"));
+}
+
+static void write_drain(struct question *q)
+{
+	q->status = 202;
+	buf_append(&q->answer, SLICE("{\"draining\":true}\n"));
+	q->admin->drain(q->admin->drain_arg);
+}
+
+static void write_index(struct question *q);
+
+/* clang-format off */
+static const struct row rows[] = {
+	{ { "/", 1 },         { "GET", 3 },  { "text/plain", 10 },                NULL,              write_index,    { "this list", 9 } },
+	{ { "/healthz", 8 },  { "GET", 3 },  { "text/plain", 10 },                NULL,              write_healthz,  { "the process lives", 17 } },
+	{ { "/readyz", 7 },   { "GET", 3 },  { "text/plain", 10 },                NULL,              write_readyz,   { "it is warm, and takes requests", 30 } },
+	{ { "/metrics", 8 },  { "GET", 3 },  { "text/plain; version=0.0.4", 25 }, visit_metrics,     write_metrics,  { "for Prometheus", 14 } },
+	{ { "/status", 7 },   { "GET", 3 },  { "application/json", 16 },          visit_status,      write_status,   { "pools, limits, Redis", 20 } },
+	{ { "/requests", 9 }, { "GET", 3 },  { "application/json", 16 },          visit_requests,    write_requests, { "what is in flight, by stage and age", 35 } },
+	{ { "/config", 7 },   { "GET", 3 },  { "application/json", 16 },          NULL,              write_config,   { "what it runs with; secrets are left out", 39 } },
+	{ { "/drain", 6 },    { "POST", 4 }, { "application/json", 16 },          NULL,              write_drain,    { "end in order, as at SIGTERM", 27 } },
+};
+/* clang-format on */
+
+static void write_index(struct question *q)
+{
+	buf_append(&q->answer, SLICE("Sluice " SLUICE_VERSION "\n\n"));
+	for (size_t i = 0; i < ARRAY_LENGTH(rows); i++)
+		buf_format(&q->answer, "%-5.*s%-10.*s %.*s\n", SLICE_ARGS(rows[i].method), SLICE_ARGS(rows[i].path),
+			   SLICE_ARGS(rows[i].help));
+}
+
+/* ---- questions and answers ------------------------------------------------------------------------------------------------ */
+
+static void question_free(struct question *q)
+{
+	metrics_free(&q->metrics);
+	mem_free(q->pools);
+	buf_free(&q->answer);
+	config_release(&q->config);
+	mem_free(q);
+}
+
+static void send(struct exchange *e, int status, struct slice type, struct slice allow, struct slice body)
+{
+	struct http_field fields[] = { { SLICE("Content-Type"), type },
+				       { SLICE("Cache-Control"), SLICE("no-store") },
+				       { allow.len > 0 ? SLICE("Allow") : SLICE("X-Content-Type-Options"),
+					 allow.len > 0 ? allow : SLICE("nosniff") } };
+
+	http_answer(e, &(struct http_answer){ .status = status,
+					      .fields = fields,
+					      .fields_count = 3,
+					      .content_length = (int64_t)body.len });
+	(void)http_write(e, body);
+	http_end(e, true);
+}
+
+/* The visit is over. */
+static void answer(void *arg)
+{
+	struct question *q = arg;
+
+	if (q->exchange != NULL) {
+		q->row->write(q);
+		if (q->answer.overflowed)
+			send(q->exchange, 500, SLICE("text/plain"), SLICE_NONE,
+			     SLICE("The answer is larger than 64 MiB.\n"));
+		else
+			send(q->exchange, q->status, q->row->type, SLICE_NONE, buf_slice(&q->answer));
+	}
+	question_free(q);
+}
+
+/* One path takes one method; HEAD is a GET without its body. */
+static const struct row *find_row(struct slice path)
+{
+	for (size_t i = 0; i < ARRAY_LENGTH(rows); i++)
+		if (slice_equal(rows[i].path, path))
+			return &rows[i];
+	return NULL;
+}
+
+static bool may_ask(const struct admin *a, const struct http_head *head)
+{
+	const char *token = server_config(a->server)->admin_token;
+	unsigned char wanted[SHA256_DIGEST_LENGTH], given[SHA256_DIGEST_LENGTH];
+	struct slice rest, value = http_field_of(head, SLICE("Authorization")), scheme = slice_cut(value, ' ', &rest);
+
+	if (token == NULL)
+		return true;
+	if (!slice_equal_nocase(scheme, SLICE("Bearer")))
+		return false;
+	SHA256((const unsigned char *)token, strlen(token), wanted); /* of one length, so that the time tells nothing */
+	SHA256((const unsigned char *)rest.data, rest.len, given);
+	return CRYPTO_memcmp(wanted, given, sizeof(wanted)) == 0;
+}
+
+static struct question *ask(struct admin *a, struct exchange *e, const struct row *row)
+{
+	struct question *q = mem_new(sizeof(*q));
+
+	q->admin = a;
+	q->row = row;
+	q->exchange = e;
+	q->status = 200;
+	q->config = config_hold(server_config(a->server));
+	q->metrics = metrics_new();
+	q->pools = mem_new_array(q->config->upstreams_count, sizeof(*q->pools));
+	buf_init(&q->answer, ANSWER_MOST);
+	if (row->visit == NULL) {
+		answer(q);
+		return NULL;
+	}
+	server_visit(a->server, row->visit, answer, q);
+	return q;
+}
+
+static void *take_head(struct exchange *e, void *arg)
+{
+	struct admin *a = arg;
+	const struct http_head *head = http_head_of(e);
+	struct slice query, path = slice_cut(head->target, '?', &query);
+	const struct row *row = find_row(path);
+	bool open = slice_equal(path, SLICE("/healthz")) || slice_equal(path, SLICE("/readyz"));
+
+	CHECK(a->magic == ADMIN_MAGIC);
+	if (!open && !may_ask(a, head))
+		send(e, 401, SLICE("text/plain"), SLICE_NONE, SLICE("Send the admin_token: Authorization: Bearer …\n"));
+	else if (row == NULL)
+		send(e, 404, SLICE("text/plain"), SLICE_NONE,
+		     SLICE("There is nothing at this path; / lists what there is.\n"));
+	else if (!slice_equal(head->method_name, row->method) &&
+		 !(head->method == HTTP_HEAD && slice_equal(row->method, SLICE("GET"))))
+		send(e, 405, SLICE("text/plain"), row->method, SLICE("This path does not take this method.\n"));
+	else
+		return ask(a, e, row);
+	return NULL;
+}
+
+static void ignore_body(struct exchange *e, void *owner, struct slice piece)
+{
+	(void)e, (void)owner, (void)piece;
+}
+
+static void ignore(struct exchange *e, void *owner)
+{
+	(void)e, (void)owner;
+}
+
+static void reader_gone(struct exchange *e, void *owner, enum http_gone gone, enum http_fault fault)
+{
+	struct question *q = owner;
+
+	(void)gone, (void)fault;
+	if (q != NULL && q->exchange == e)
+		q->exchange = NULL;
+}
+
+static void malformed(void *arg, enum http_fault fault, struct slice target, struct buf *body, struct slice *type)
+{
+	(void)arg, (void)target;
+	buf_format(body, "%s\n", http_fault_text(fault));
+	*type = SLICE("text/plain");
+}
+
+static const struct http_handler handler = { take_head, ignore_body, ignore, ignore, reader_gone, malformed };
+static const struct http_options options = { .head_timeout = 10 * CLOCK_SECOND,
+					     .body_timeout = 10 * CLOCK_SECOND,
+					     .idle_timeout = 60 * CLOCK_SECOND,
+					     .write_stall = 30 * CLOCK_SECOND,
+					     .connections = 256,
+					     .server_name = "sluice" };
+
+struct admin *admin_new(struct loop *loop, struct server *server, void (*drain)(void *arg), void *arg, struct log *log,
+			char *error, size_t error_size)
+{
+	struct admin *a = mem_new(sizeof(*a));
+
+	*a = (struct admin){ .magic = ADMIN_MAGIC, .server = server, .log = log, .drain = drain, .drain_arg = arg };
+	a->listener = http_listen(slice_of(server_config(server)->admin), error, error_size);
+	if (a->listener == NULL) {
+		mem_free(a);
+		return NULL;
+	}
+	a->http = http_server_new(loop, &options, &handler, a, log);
+	http_server_accept(a->http, a->listener);
+	return a;
+}
+
+void admin_free(struct admin **handle)
+{
+	struct admin *a = *handle;
+
+	*handle = NULL;
+	if (a == NULL)
+		return;
+	http_server_free(&a->http);
+	http_listener_free(&a->listener);
+	a->magic = 0;
+	mem_free(a);
+}

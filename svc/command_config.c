@@ -1,0 +1,93 @@
+/* What needs no running instance: check, config, flow, version. */
+#include <curl/curl.h>
+#include <event2/event.h>
+#include <getopt.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+
+#include "lib/buf.h"
+#include "svc/command.h"
+#include "svc/config.h"
+#include "svc/flow.h"
+
+enum { TEXT_MOST = 1024 * 1024 };
+
+/* Prints what `write` writes; a full disk or a closed pipe is a failure, not silence. */
+static int print(void write(struct buf *))
+{
+	struct buf text;
+	bool good;
+
+	buf_init(&text, TEXT_MOST);
+	write(&text);
+	good = !text.overflowed && fwrite(text.data, 1, text.len, stdout) == text.len && fflush(stdout) == 0;
+	buf_free(&text);
+	if (!good)
+		perror("sluice: stdout");
+	return good ? COMMAND_DONE : COMMAND_FAILED;
+}
+
+int command_check(const struct command *c, int argc, char **argv)
+{
+	static const struct option options[] = { { "help", no_argument, NULL, 'h' }, { 0 } };
+	const struct config *config;
+	struct buf error;
+	int code = 0;
+
+	if (command_option(c, argc, argv, options, &code) == -2)
+		return code;
+	if (argc - optind != 1)
+		return command_misused(c, "found %d files; allowed: one", argc - optind);
+	buf_init(&error, TEXT_MOST);
+	config = config_load(argv[optind], &error);
+	if (config == NULL) {
+		fprintf(stderr, "%.*s", SLICE_ARGS(buf_slice(&error)));
+		code = COMMAND_MISUSED;
+	} else {
+		printf("%s: fine: %zu upstreams, %zu models, %zu tenants\n", argv[optind], config->upstreams_count,
+		       config->models_count, config->tenants_count);
+		config_release(&config);
+	}
+	buf_free(&error);
+	return code;
+}
+
+int command_config(const struct command *c, int argc, char **argv)
+{
+	static const struct option options[] = { { "help", no_argument, NULL, 'h' },
+						 { "docs", no_argument, NULL, 'd' },
+						 { "defaults", no_argument, NULL, 'f' },
+						 { "example", no_argument, NULL, 'e' },
+						 { 0 } };
+	int code = 0, option = command_option(c, argc, argv, options, &code);
+
+	if (option == -2)
+		return code;
+	if (option == -1 || optind != argc)
+		return command_misused(c, "allowed: one of --docs, --defaults, --example");
+	return print(option == 'd' ? config_write_docs : option == 'f' ? config_write_defaults : config_write_example);
+}
+
+int command_flow(const struct command *c, int argc, char **argv)
+{
+	static const struct option options[] = { { "help", no_argument, NULL, 'h' }, { 0 } };
+	int code = 0;
+
+	if (command_option(c, argc, argv, options, &code) == -2)
+		return code;
+	return optind != argc ? command_misused(c, "it takes no arguments") : print(flow_write_graph);
+}
+
+int command_version(const struct command *c, int argc, char **argv)
+{
+	static const struct option options[] = { { "help", no_argument, NULL, 'h' }, { 0 } };
+	int code = 0;
+
+	if (command_option(c, argc, argv, options, &code) == -2)
+		return code;
+	if (optind != argc)
+		return command_misused(c, "it takes no arguments");
+	printf("sluice %s\nlibcurl %s\nlibevent %s\n%s\n", SLUICE_VERSION, curl_version_info(CURLVERSION_NOW)->version,
+	       event_get_version(), OpenSSL_version(OPENSSL_VERSION));
+	return COMMAND_DONE;
+}

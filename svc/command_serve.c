@@ -1,0 +1,292 @@
+/* One running instance. The boot, in order:
+ *
+ *   configuration ──► limits of the process ──► control loop, signals ──► Redis (a child of ours, when it is `embedded`; its socket must be there first)
+ *   ──► server (doors, workers) ──► admin plane ──► threads ──► warm: ready ──► … SIGTERM: drain ──► everything freed, in reverse
+ *
+ * The first thread is the control thread: the child Redis dies with it, and signals come to it alone. */
+#include <curl/curl.h>
+#include <errno.h>
+#include <getopt.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "lib/buf.h"
+#include "lib/clock.h"
+#include "lib/embedded.h"
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "lib/redis.h"
+#include "svc/admin.h"
+#include "svc/command.h"
+#include "svc/config.h"
+#include "svc/server.h"
+
+enum { ERRORS_MOST = 64 * 1024, ERROR_MOST = 512, SPARE_DESCRIPTORS = 128 };
+
+/* The whole instance; on the stack of command_serve. */
+struct instance {
+	const char *path;            /* of the configuration */
+	const struct config *config; /* that it was started with */
+	struct log *log;
+	struct loop *loop;
+	struct embedded *embedded;
+	struct redis_options redis;
+	struct server *server;
+	struct admin *admin;
+	int code;
+	bool stopping;
+};
+
+/* ---- the process ---------------------------------------------------------------------------------------------------------- */
+
+/* No secret gets into a core file or another process' hands. */
+static void close_the_process(void)
+{
+	const struct rlimit none = { 0, 0 };
+
+	prctl(PR_SET_DUMPABLE, 0);
+	setrlimit(RLIMIT_CORE, &none);
+}
+
+/* Every client may need a connection of its own, and an upstream's besides. */
+static void raise_descriptors(struct instance *in)
+{
+	struct rlimit limit;
+	int64_t wanted = in->config->client.connections + SPARE_DESCRIPTORS;
+
+	for (size_t i = 0; i < in->config->upstreams_count; i++)
+		wanted += in->config->upstreams[i].pool.max + in->config->upstreams[i].pool.streams;
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) == 0 && (int64_t)limit.rlim_cur < wanted)
+		log_say(in->log, LOG_WARNING, "descriptors",
+			"the process may open %lld files; client.connections and the pools may need %lld",
+			(long long)limit.rlim_cur, (long long)wanted);
+}
+
+static const char *find_config(void)
+{
+	static const char *const places[] = { "sluice.yaml", "/etc/sluice/sluice.yaml" };
+	const char *named = getenv("SLUICE_CONFIG");
+
+	if (named != NULL && named[0] != '\0')
+		return named;
+	for (size_t i = 0; i < ARRAY_LENGTH(places); i++)
+		if (access(places[i], R_OK) == 0)
+			return places[i];
+	return NULL;
+}
+
+/* ---- end ------------------------------------------------------------------------------------------------------------------- */
+
+static void stop(struct instance *in, int code)
+{
+	in->code = code;
+	loop_stop(in->loop);
+}
+
+static void drained(void *arg)
+{
+	stop(arg, COMMAND_DONE);
+}
+
+static void drain(struct instance *in, bool wait)
+{
+	in->stopping = true;
+	if (in->server == NULL)
+		stop(in, COMMAND_DONE);
+	else
+		server_drain(in->server, wait, drained, in);
+}
+
+static void on_terminate(void *arg)
+{
+	drain(arg, true);
+}
+
+static void on_interrupt(void *arg)
+{
+	drain(arg, false);
+}
+
+/* ---- reload ---------------------------------------------------------------------------------------------------------------- */
+
+static void say_lines(struct instance *in, const char *event, struct slice lines)
+{
+	while (lines.len > 0) {
+		struct slice line = slice_cut(lines, '\n', &lines);
+		log_say(in->log, LOG_ERROR, event, "%.*s", SLICE_ARGS(line));
+	}
+}
+
+static void on_reload(void *arg)
+{
+	struct instance *in = arg;
+	const struct config *next;
+	struct buf error;
+
+	if (in->server == NULL || in->stopping)
+		return;
+	buf_init(&error, ERRORS_MOST);
+	next = config_load(in->path, &error);
+	if (next != NULL && config_may_reload(server_config(in->server), next, &error)) {
+		server_reload(in->server, next);
+		log_set_level(in->log, (enum log_level)next->log_level);
+		log_say(in->log, LOG_INFO, "reload", "%s: %zu upstreams, %zu models, %zu tenants", in->path,
+			next->upstreams_count, next->models_count, next->tenants_count);
+	} else {
+		say_lines(in, "reload_refused", buf_slice(&error));
+		log_say(in->log, LOG_ERROR, "reload_refused", "%s: the configuration before it stays", in->path);
+	}
+	config_release(&next);
+	buf_free(&error);
+}
+
+/* ---- boot ------------------------------------------------------------------------------------------------------------------ */
+
+static void fail(struct instance *in, const char *what)
+{
+	fprintf(stderr, "sluice: %s\n", what);
+	stop(in, COMMAND_FAILED);
+}
+
+/* Redis' address is known: the rest can begin. */
+static void start_server(struct instance *in)
+{
+	char error[ERROR_MOST];
+
+	in->server = server_new(in->loop, in->config, &in->redis, in->log, error, sizeof(error));
+	if (in->server == NULL) {
+		fail(in, error);
+		return;
+	}
+	if (in->config->admin != NULL) {
+		in->admin = admin_new(in->loop, in->server, on_terminate, in, in->log, error, sizeof(error));
+		if (in->admin == NULL) {
+			fail(in, error);
+			return;
+		}
+	}
+	server_start(in->server);
+	for (size_t i = 0; i < in->config->listen_count; i++)
+		log_say(in->log, LOG_INFO, "started", "sluice %s on %s, admin on %s, %lld workers, pid %d",
+			SLUICE_VERSION, in->config->listen[i],
+			in->config->admin != NULL ? in->config->admin : "nothing", (long long)in->config->workers,
+			(int)getpid());
+}
+
+static void on_embedded(void *arg, enum embedded_event event, const char *why)
+{
+	struct instance *in = arg;
+
+	if (event == EMBEDDED_READY && in->server == NULL && !in->stopping)
+		start_server(in);
+	else if (event == EMBEDDED_READY)
+		log_say(in->log, LOG_WARNING, "redis", "the embedded Redis was started again; what it held is gone");
+	else if (in->server == NULL)
+		fail(in, why);
+	else
+		log_say(in->log, LOG_ERROR, "redis", "the embedded Redis ended: %s", why);
+}
+
+static void start_embedded(struct instance *in)
+{
+	const struct embedded_options options = { .maxmemory = 0 };
+	const char *ignored;
+	char reason[ERROR_MOST], url[ERROR_MOST + 16];
+
+	in->embedded = embedded_start(in->loop, &options, in->log, on_embedded, in, reason, sizeof(reason));
+	if (in->embedded == NULL) {
+		fail(in, reason);
+		return;
+	}
+	snprintf(url, sizeof(url), "unix://%s", embedded_path(in->embedded));
+	CHECK(redis_options_parse(slice_of(url), &in->redis, &ignored));
+}
+
+/* In the loop's first turn, so that a failure can stop it. */
+static void boot(void *arg)
+{
+	struct instance *in = arg;
+	const char *reason;
+
+	if (strcmp(in->config->redis.url, "embedded") == 0) {
+		start_embedded(in);
+		return;
+	}
+	CHECK(redis_options_parse(slice_of(in->config->redis.url), &in->redis, &reason)); /* `check` has seen it */
+	start_server(in);
+}
+
+/* Only the control thread takes signals: the others inherit the mask that stands when they are made. */
+static void take_signals(struct instance *in)
+{
+	signal(SIGPIPE, SIG_IGN);
+	loop_signal(in->loop, SIGTERM, on_terminate, in);
+	loop_signal(in->loop, SIGINT, on_interrupt, in);
+	loop_signal(in->loop, SIGHUP, on_reload, in);
+}
+
+static int run(struct instance *in)
+{
+	CHECK(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
+	in->log = log_new(STDOUT_FILENO, (enum log_level)in->config->log_level);
+	raise_descriptors(in);
+	in->loop = loop_new();
+	take_signals(in);
+	loop_post(in->loop, boot, in);
+	loop_run(in->loop);
+	admin_free(&in->admin);
+	server_free(&in->server);
+	embedded_stop(&in->embedded);
+	log_say(in->log, LOG_INFO, "stopped", "exit code %d", in->code);
+	loop_free(&in->loop);
+	redis_options_free(&in->redis);
+	log_free(&in->log);
+	curl_global_cleanup();
+	return in->code;
+}
+
+int command_serve(const struct command *c, int argc, char **argv)
+{
+	static const struct option options[] = { { "help", no_argument, NULL, 'h' },
+						 { "config", required_argument, NULL, 'c' },
+						 { 0 } };
+	struct instance in = { .path = NULL };
+	struct buf error;
+	int code = 0, option;
+
+	while ((option = command_option(c, argc, argv, options, &code)) == 'c')
+		in.path = optarg;
+	if (option == -2)
+		return code;
+	if (optind != argc)
+		return command_misused(c, "found \"%s\"; the file is given with -c", argv[optind]);
+	if (in.path == NULL)
+		in.path = find_config();
+	if (in.path == NULL)
+		return command_misused(
+			c, "there is no $SLUICE_CONFIG, ./sluice.yaml or /etc/sluice/sluice.yaml, and no -c FILE");
+	close_the_process();
+	mallopt(M_ARENA_MAX, 2); /* an arena a thread would cost more than it brings: workers allocate little */
+	buf_init(&error, ERRORS_MOST);
+	in.config = config_load(in.path, &error);
+	if (in.config == NULL) {
+		fprintf(stderr, "%.*s", SLICE_ARGS(buf_slice(&error)));
+		code = COMMAND_MISUSED;
+	} else {
+		code = run(&in);
+	}
+	config_release(&in.config);
+	buf_free(&error);
+	return code;
+}

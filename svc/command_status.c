@@ -1,0 +1,203 @@
+/* What a running instance tells of itself on its admin plane, for people. */
+#include <curl/curl.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/buf.h"
+#include "lib/text.h"
+#include "svc/command.h"
+
+enum { STATUS_MOST = 64 * 1024 * 1024 };
+
+struct asked {
+	const char *admin, *token;
+	bool json;
+	int64_t count; /* 0: without end */
+};
+
+static size_t take(char *bytes, size_t size, size_t count, void *arg)
+{
+	return buf_append(arg, slice_make(bytes, size * count)) ? size * count : 0;
+}
+
+static bool set(CURL *easy, const struct asked *asked, const char *url, struct curl_slist *fields, struct buf *into)
+{
+	(void)asked;
+	return curl_easy_setopt(easy, CURLOPT_URL, url) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_WRITEDATA, into) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_HTTPHEADER, fields) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_TIMEOUT, 10L) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
+}
+
+/* GET path; false when it has been complained about. */
+static bool fetch(const struct asked *asked, const char *path, struct buf *into)
+{
+	char url[1024], field[600];
+	struct curl_slist *fields = NULL;
+	CURL *easy = curl_easy_init();
+	CURLcode result = CURLE_FAILED_INIT;
+	long status = 0;
+
+	snprintf(url, sizeof(url), "%s%s", asked->admin, path);
+	snprintf(field, sizeof(field), "Authorization: Bearer %s", asked->token != NULL ? asked->token : "");
+	if (asked->token != NULL)
+		fields = curl_slist_append(fields, field);
+	if (easy != NULL && set(easy, asked, url, fields, into))
+		result = curl_easy_perform(easy);
+	if (result == CURLE_OK)
+		curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+	curl_slist_free_all(fields);
+	curl_easy_cleanup(easy);
+	if (result != CURLE_OK)
+		fprintf(stderr, "sluice: %s does not answer: %s\n", url, curl_easy_strerror(result));
+	else if (status != 200)
+		fprintf(stderr, "sluice: %s answers %ld%s\n", url, status,
+			status == 401 ? ": give --token, or SLUICE_ADMIN_TOKEN" : "");
+	return result == CURLE_OK && status == 200;
+}
+
+/* ---- for people ----------------------------------------------------------------------------------------------------------- */
+
+static long long number(const json_t *object, const char *section, const char *name)
+{
+	return json_integer_value(json_object_get(section != NULL ? json_object_get(object, section) : object, name));
+}
+
+static bool truth(const json_t *object, const char *section, const char *name)
+{
+	return json_is_true(json_object_get(section != NULL ? json_object_get(object, section) : object, name));
+}
+
+static const char *text(const json_t *object, const char *name)
+{
+	const char *found = json_string_value(json_object_get(object, name));
+
+	return found != NULL ? found : "";
+}
+
+static void print_pools(json_t *upstreams)
+{
+	const char *name, *pool;
+	json_t *upstream, *stats;
+
+	printf("\n%-20s %-8s %7s %7s %7s %7s %9s %9s\n", "upstream", "pool", "active", "idle", "waiting", "limit",
+	       "opened", "reused");
+	json_object_foreach(upstreams, name, upstream) json_object_foreach(json_object_get(upstream, "pools"), pool,
+									   stats)
+		printf("%-20s %-8s %7lld %7lld %7lld %7lld %9lld %9lld\n", name, pool, number(stats, NULL, "active"),
+		       number(stats, NULL, "idle"), number(stats, NULL, "waiting"), number(stats, NULL, "limit"),
+		       number(stats, NULL, "opened"), number(stats, NULL, "reused"));
+}
+
+static void print_status(json_t *status)
+{
+	printf("sluice %s, instance %s, up %lld s, %s, %lld workers, Redis %s\n", text(status, "version"),
+	       text(status, "instance"), number(status, NULL, "uptime_seconds"),
+	       truth(status, NULL, "draining") ? "draining"
+	       : truth(status, NULL, "ready")  ? "ready"
+					       : "not ready",
+	       number(status, NULL, "workers"), truth(status, "redis", "up") ? "up" : "DOWN");
+	printf("in flight %lld, clients %lld, leases %lld, admitted %lld, denied %lld, without Redis %lld\n",
+	       number(status, "requests", "in_flight"), number(status, "clients", "connections"),
+	       number(status, "quota", "leases"), number(status, "quota", "admitted"),
+	       number(status, "quota", "denied"), number(status, "quota", "unavailable"));
+	print_pools(json_object_get(status, "upstreams"));
+}
+
+static bool show(const struct asked *asked)
+{
+	struct buf answer;
+	json_error_t error;
+	json_t *status = NULL;
+	bool good;
+
+	buf_init(&answer, STATUS_MOST);
+	good = fetch(asked, "/status", &answer);
+	if (good && asked->json) {
+		fwrite(answer.data, 1, answer.len, stdout);
+	} else if (good) {
+		status = json_loadb(answer.data, answer.len, JSON_REJECT_DUPLICATES, &error);
+		good = status != NULL;
+		if (good)
+			print_status(status);
+		else
+			fprintf(stderr, "sluice: %s/status is not understood: %s\n", asked->admin, error.text);
+	}
+	json_decref(status);
+	buf_free(&answer);
+	return good;
+}
+
+/* ---- options -------------------------------------------------------------------------------------------------------------- */
+
+static const struct option options[] = {
+	{ "help", no_argument, NULL, 'h' },        { "admin", required_argument, NULL, 'a' },
+	{ "token", required_argument, NULL, 't' }, { "json", no_argument, NULL, 'j' },
+	{ "count", required_argument, NULL, 'n' }, { 0 }
+};
+
+/* False: leave with *code. */
+static bool read_options(const struct command *c, int argc, char **argv, struct asked *asked, int *code)
+{
+	const char *admin = getenv("SLUICE_ADMIN");
+	int option;
+
+	*asked = (struct asked){ .admin = admin != NULL && admin[0] != '\0' ? admin : "http://127.0.0.1:8081",
+				 .token = getenv("SLUICE_ADMIN_TOKEN") };
+	while ((option = command_option(c, argc, argv, options, code)) >= 0) {
+		if (option == 'a')
+			asked->admin = optarg;
+		else if (option == 't')
+			asked->token = optarg;
+		else if (option == 'j')
+			asked->json = true;
+		else if (!text_int(slice_of(optarg), &asked->count) || asked->count < 1) {
+			*code = command_misused(c, "--count is \"%s\"; allowed: a number from 1", optarg);
+			return false;
+		}
+	}
+	if (option == -2)
+		return false;
+	if (optind != argc) {
+		*code = command_misused(c, "found \"%s\"; it takes options alone", argv[optind]);
+		return false;
+	}
+	return true;
+}
+
+int command_status(const struct command *c, int argc, char **argv)
+{
+	struct asked asked;
+	int code = 0;
+
+	if (!read_options(c, argc, argv, &asked, &code))
+		return code;
+	return show(&asked) ? COMMAND_DONE : COMMAND_FAILED;
+}
+
+int command_top(const struct command *c, int argc, char **argv)
+{
+	struct asked asked;
+	int code = 0;
+	bool terminal = isatty(STDOUT_FILENO) == 1;
+
+	if (!read_options(c, argc, argv, &asked, &code))
+		return code;
+	for (int64_t i = 0; asked.count == 0 || i < asked.count; i++) {
+		if (i > 0)
+			sleep(1);
+		if (terminal)
+			fputs("\033[H\033[2J", stdout);
+		if (!show(&asked))
+			return COMMAND_FAILED;
+		fflush(stdout);
+	}
+	return COMMAND_DONE;
+}

@@ -1,0 +1,111 @@
+/* The command line: the table of commands, and what they share. */
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "svc/command.h"
+
+/* clang-format off */
+static const struct command commands[] = {
+	{ "serve", "serve requests until SIGTERM",
+	  "usage: sluice serve [-c FILE]\n\n"
+	  "Serves the data plane on `listen` and the admin plane on `admin` until SIGTERM or SIGINT, then drains: SIGTERM is not ready at once, accepts for\n"
+	  "drain.wait and lets requests end until drain.deadline; SIGINT does not wait; a second signal ends at once. SIGHUP reads the file again: all of it\n"
+	  "or nothing. One JSON line a request goes to stdout.\n\n"
+	  "  -c, --config FILE   the configuration; else $SLUICE_CONFIG, ./sluice.yaml, /etc/sluice/sluice.yaml\n\n"
+	  "example: sluice config --example >sluice.yaml && sluice serve -c sluice.yaml\n",
+	  command_serve },
+	{ "check", "say whether a configuration is right",
+	  "usage: sluice check FILE\n\n"
+	  "Reads the file as serve does, environment variables included. Prints nothing wrong (exit 0), or a line a mistake: file:line, key, what was found,\n"
+	  "what is allowed (exit 2).\n\n"
+	  "example: sluice check sluice.yaml\n",
+	  command_check },
+	{ "config", "print the configuration's keys, defaults or an example",
+	  "usage: sluice config --docs|--defaults|--example\n\n"
+	  "  --docs       every key: type, default, bounds, when it takes effect, what it is (Markdown)\n"
+	  "  --defaults   every key at its default (YAML)\n"
+	  "  --example    a file to begin with (YAML)\n\n"
+	  "example: sluice config --example >sluice.yaml\n",
+	  command_config },
+	{ "status", "show what a running instance does",
+	  "usage: sluice status [--admin URL] [--token TOKEN] [--json]\n\n"
+	  "  --admin URL     the admin plane; else $SLUICE_ADMIN, http://127.0.0.1:8081\n"
+	  "  --token TOKEN   its admin_token; better in $SLUICE_ADMIN_TOKEN\n"
+	  "  --json          as /status answers it\n\n"
+	  "example: sluice status --admin http://127.0.0.1:8081\n",
+	  command_status },
+	{ "top", "show it again every second",
+	  "usage: sluice top [--admin URL] [--token TOKEN] [--count N]\n\n"
+	  "  --admin URL     the admin plane; else $SLUICE_ADMIN, http://127.0.0.1:8081\n"
+	  "  --token TOKEN   its admin_token; better in $SLUICE_ADMIN_TOKEN\n"
+	  "  --count N       end after N times; else at Ctrl-C\n\n"
+	  "example: sluice top --count 10\n",
+	  command_top },
+	{ "flow", "print the stages of a request as a graph",
+	  "usage: sluice flow\n\n"
+	  "Prints the table of stages that every request goes through, in the DOT language.\n\n"
+	  "example: sluice flow | dot -Tsvg >flow.svg\n",
+	  command_flow },
+	{ "version", "print the version and those of its libraries",
+	  "usage: sluice version\n\n"
+	  "example: sluice version\n",
+	  command_version },
+};
+/* clang-format on */
+
+int command_misused(const struct command *c, const char *format, ...)
+{
+	va_list values;
+
+	fprintf(stderr, "sluice %s: ", c->name);
+	va_start(values, format);
+	vfprintf(stderr, format, values);
+	va_end(values);
+	fprintf(stderr, "; see sluice %s --help\n", c->name);
+	return COMMAND_MISUSED;
+}
+
+int command_option(const struct command *c, int argc, char **argv, const struct option *options, int *exit_code)
+{
+	int option;
+
+	opterr = 0;
+	option = getopt_long(argc, argv, ":hc:", options, NULL);
+	if (option == 'h') {
+		fputs(c->help, stdout);
+		*exit_code = COMMAND_DONE;
+		return -2;
+	}
+	if (option != '?' && option != ':')
+		return option;
+	*exit_code = command_misused(c, option == '?' ? "unknown option %s" : "%s needs a value", argv[optind - 1]);
+	return -2;
+}
+
+static void print_help(FILE *out)
+{
+	fputs("Sluice: a gateway for slow, paid, quota-bound HTTP APIs\n\nusage: sluice COMMAND …\n\n", out);
+	for (size_t i = 0; i < ARRAY_LENGTH(commands); i++)
+		fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].line);
+	fputs("\nsluice COMMAND --help tells more. Exit codes: 0 done, 1 failed, 2 used wrongly.\n", out);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		print_help(stderr);
+		return COMMAND_MISUSED;
+	}
+	if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+		print_help(stdout);
+		return COMMAND_DONE;
+	}
+	for (size_t i = 0; i < ARRAY_LENGTH(commands); i++)
+		if (strcmp(argv[1], commands[i].name) == 0 ||
+		    (strcmp(argv[1], "--version") == 0 && strcmp(commands[i].name, "version") == 0))
+			return commands[i].run(&commands[i], argc - 1, argv + 1);
+	fprintf(stderr, "sluice: there is no command \"%s\"; see sluice help\n", argv[1]);
+	return COMMAND_MISUSED;
+}
