@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/buf.h"
@@ -192,7 +193,7 @@ int command_top(const struct command *c, int argc, char **argv)
 		return code;
 	for (int64_t i = 0; asked.count == 0 || i < asked.count; i++) {
 		if (i > 0)
-			sleep(1);
+			clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){ .tv_sec = 1 }, NULL);
 		if (terminal)
 			fputs("\033[H\033[2J", stdout);
 		if (!show(&asked))
