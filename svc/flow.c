@@ -122,13 +122,6 @@ static enum stage models(struct request *r)
 
 /* ---- body ------------------------------------------------------------------------------------------------------------ */
 
-static enum stage body(struct request *r)
-{
-	r->reader = dialect_reader_new(&r->call);
-	http_take_body(r->exchange, r->config->max_body);
-	return await(r, r->exchange);
-}
-
 static enum refusal take_piece(struct request *r, struct slice piece)
 {
 	if (!upload_append(&r->upload, piece, http_head_of(r->exchange)->content_length))
@@ -142,6 +135,15 @@ static enum stage body_done(struct request *r)
 		r->refusal = dialect_close_body(r->reader, r->mem, &r->call, &r->detail);
 	dialect_reader_free(&r->reader);
 	return r->refusal == REFUSAL_none ? STAGE_route : STAGE_settle;
+}
+
+static enum stage body(struct request *r)
+{
+	r->reader = dialect_reader_new(&r->call);
+	if (http_head_of(r->exchange)->content_length == 0)
+		return body_done(r);
+	http_take_body(r->exchange, r->config->max_body);
+	return await(r, r->exchange);
 }
 
 /* ---- route ----------------------------------------------------------------------------------------------------------- */

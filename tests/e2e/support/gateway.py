@@ -37,7 +37,7 @@ def configuration(upstream_url, redis_url, listen, admin, changes=None):
                            "credential": credential, "pool": pool} for dialect, credential in CREDENTIALS.items()}
     upstreams["plain"] = {"dialect": "http", "endpoints": [{"url": upstream_url}], "pool": pool}
     base = {"listen": listen, "admin": admin, "workers": 1, "redis": {"url": redis_url}, "upstreams": upstreams,
-            "tenants": {"acme": {"keys": [KEY]}}}
+            "drain": {"wait": "0s", "deadline": "10s"}, "tenants": {"acme": {"keys": [KEY]}}}
     return merge(base, changes or {})
 
 
