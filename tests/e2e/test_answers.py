@@ -82,7 +82,7 @@ def test_embeddings_counts_and_lists(gateway, sim):
                        ("/v1beta/models/gemini-embedding-001:embedContent", {"content": {"parts": [{"text": "x"}]}}),
                        ("/v1beta/models/gemini-2.5-flash:countTokens", {"contents": [{"parts": [{"text": "x y z"}]}]}),
                        ("/v1/messages/count_tokens", {"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "x"}]})):
-        through = request(gateway.url + path, body=body, headers={"x-api-key": KEY})
+        through = request(gateway.url + path, body=body, headers=headers_for("anthropic", KEY))
         assert (through.status, through.body) == (200, request(sim.url + path, body=body, headers={**headers_for("openai"), **headers_for("gemini"), **headers_for("anthropic")}).body), path
 
 
