@@ -122,8 +122,16 @@ static enum stage models(struct request *r)
 
 /* ---- body ------------------------------------------------------------------------------------------------------------ */
 
+static enum refusal refuse_size(struct request *r)
+{
+	buf_format(&r->detail, "Allowed: %lld bytes.", (long long)r->config->max_body);
+	return REFUSAL_body_too_large;
+}
+
 static enum refusal take_piece(struct request *r, struct slice piece)
 {
+	if ((int64_t)(r->upload.length + piece.len) > r->config->max_body)
+		return refuse_size(r);
 	if (!upload_append(&r->upload, piece, http_head_of(r->exchange)->content_length))
 		return REFUSAL_overloaded;
 	return dialect_read(r->reader, piece, &r->detail);
@@ -139,10 +147,14 @@ static enum stage body_done(struct request *r)
 
 static enum stage body(struct request *r)
 {
+	int64_t length = http_head_of(r->exchange)->content_length;
+
+	if (length > r->config->max_body)
+		return refuse(r, refuse_size(r));
 	r->reader = dialect_reader_new(&r->call);
-	if (http_head_of(r->exchange)->content_length == 0)
+	if (length == 0)
 		return body_done(r);
-	http_take_body(r->exchange, r->config->max_body);
+	http_take_body(r->exchange, INT64_MAX); /* the ceiling is ours, to answer with all our fields */
 	return await(r, r->exchange);
 }
 
