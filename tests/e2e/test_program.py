@@ -1,0 +1,184 @@
+"""The program seen from a shell: commands, exit codes, boot errors, health, the admin plane."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from support.client import request
+from support.gateway import KEY, parse_series
+from support.process import binary, free_port, wait_until
+
+COMMANDS = ["serve", "check", "config", "status", "top", "flow", "version"]
+
+
+def sluice(*arguments, env=None, cwd=None):
+    return subprocess.run([binary("sluice"), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60,
+                          env={**os.environ, **(env or {})}, cwd=cwd)
+
+
+def test_help_everywhere():
+    listed = sluice("help")
+    assert listed.returncode == 0 and all(f"  {name} " in listed.stdout for name in COMMANDS)
+    for name in COMMANDS:
+        told = sluice(name, "--help")
+        assert told.returncode == 0 and told.stdout.startswith(f"usage: sluice {name}") and "example: " in told.stdout
+    for wrong in ([], ["nonsense"], ["serve", "--nope"], ["check"], ["config"], ["flow", "x"], ["top", "--count", "0"], ["serve", "-c"], ["status", "x"]):
+        told = sluice(*wrong)
+        assert told.returncode == 2 and (told.stderr + told.stdout).strip(), wrong
+
+
+def test_version_and_flow():
+    assert re.match(r"sluice \d+\.\d+\.\d+\n", sluice("version").stdout)
+    graph = sluice("flow").stdout
+    assert graph.startswith("digraph flow {") and "  quota -> upstream;" in graph and graph.rstrip().endswith("}")
+
+
+def test_check_tells_file_line_key_and_what_is_allowed(folder):
+    path = folder / "wrong.yaml"
+    path.write_text("listen: 127.0.0.1:1\nworkes: 2\nupstreams:\n  a:\n    dialect: gemnii\n    endpoints: [{url: 'ftp://x'}]\n    limits: {rpm: many}\n")
+    told = sluice("check", path)
+    lines = told.stderr.splitlines()
+    assert told.returncode == 2 and all(line.startswith(f"{path}:") for line in lines)
+    assert f"{path}:2: workes: unknown key; did you mean `workers`?" in lines
+    assert f'{path}:5: upstreams.a.dialect: found "gemnii"; allowed: gemini, openai, anthropic, http' in lines
+    assert any(line.startswith(f"{path}:7: upstreams.a.limits.rpm: ") for line in lines)
+    assert sluice("check", folder / "nowhere.yaml").returncode == 2
+
+
+def test_the_example_and_the_defaults_are_right(folder):
+    secrets = {"GEMINI_API_KEY": "g" * 20, "OPENAI_API_KEY": "o" * 20, "ACME_KEY": "a" * 20}
+    example = folder / "example.yaml"
+    example.write_text(sluice("config", "--example").stdout)
+    told = sluice("check", example, env=secrets)
+    assert told.returncode == 0 and "2 upstreams, 1 models, 2 tenants" in told.stdout
+    told = sluice("check", example, env={name: "" for name in secrets})
+    assert told.returncode == 2 and "OPENAI_API_KEY" in told.stderr
+    defaults = folder / "defaults.yaml"
+    defaults.write_text(sluice("config", "--defaults").stdout + "upstreams: {a: {dialect: http, endpoints: [{url: 'http://127.0.0.1:1'}]}}\n")
+    assert sluice("check", defaults).returncode == 0
+    assert sluice("config", "--docs").stdout.startswith("| key |")
+
+
+def test_boot_errors_are_one_clear_line(folder, sim):
+    def serve(text, **env):
+        path = folder / "boot.yaml"
+        path.write_text(text)
+        return sluice("serve", "-c", path, env=env)
+
+    upstream = f"upstreams: {{a: {{dialect: http, endpoints: [{{url: '{sim.url}'}}]}}}}\n"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for key in ("listen", "admin"):
+            other = "admin" if key == "listen" else "listen"
+            told = serve(f"{key}: 127.0.0.1:{port}\n{other}: 127.0.0.1:{free_port()}\n{upstream}")
+            assert told.returncode == 1 and str(port) in told.stderr and len(told.stderr.splitlines()) == 1, told
+    told = serve(f"listen: 127.0.0.1:{free_port()}\nadmin: 'off'\n{upstream}", PATH="/nowhere")
+    assert told.returncode == 1 and "redis-server" in told.stderr
+    assert sluice("serve", cwd=folder, env={"SLUICE_CONFIG": ""}).returncode == 2
+
+
+def test_health_on_both_ports(gateway):
+    for url in (gateway.url, gateway.admin_url):
+        for page in ("/healthz", "/readyz"):
+            assert (request(url + page).status, request(url + page).text) == (200, "ok\n")
+            assert request(url + page, method="HEAD").body == b""
+
+
+def test_the_admin_plane(gateway):
+    gateway.ask("openai", "[[sim tokens=1]]")
+    index = request(gateway.admin_url + "/").text
+    for page, kind in (("/metrics", "text/plain; version=0.0.4"), ("/status", "application/json"), ("/requests", "application/json"),
+                       ("/config", "application/json")):
+        answer = request(gateway.admin_url + page)
+        assert (answer.status, answer.headers["content-type"]) == (200, kind) and page in index
+    assert request(gateway.admin_url + "/nothing").status == 404
+    wrong = request(gateway.admin_url + "/status", method="POST", body=b"")
+    assert (wrong.status, wrong.headers["allow"]) == (405, "GET")
+    with gateway.open_stream("anthropic", "[[sim tokens=1000 rate=20]]") as stream:
+        stream.read_event()
+        live = gateway.requests()["requests"]
+        assert [(r["stage"], r["tenant"], r["upstream"]) for r in live] == [("stream", "acme", "anthropic")]
+    status = gateway.status()
+    assert status["ready"] and status["workers"] == 1 and status["redis"]["up"]
+    assert status["upstreams"]["openai"]["pools"]["calls"]["opened"] >= 1
+    config = request(gateway.admin_url + "/config").json()
+    assert config["upstreams"]["openai"]["credential"]["value"] == "***" and KEY not in json.dumps(config)
+
+
+def test_metrics_are_what_the_page_says(gateway):
+    gateway.ask("openai", "[[sim tokens=7]]")
+    text = request(gateway.admin_url + "/metrics").text
+    types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
+    assert {"sluice_requests_total": "counter", "sluice_request_seconds": "histogram", "sluice_in_flight": "gauge"}.items() <= types.items()
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            name, labels = parse_series(line.rsplit(" ", 1)[0])
+            base = re.sub(r"_(bucket|sum|count)$", "", name) if name not in types else name
+            assert base in types, name
+            float(line.rsplit(" ", 1)[1])
+    assert gateway.metric("sluice_tokens_total", kind="output", tenant="acme") == 7
+    assert gateway.metric("sluice_pool_connections", upstream="openai") >= 1
+    assert gateway.metric("sluice_ready") == 1 and gateway.metric("sluice_build_info") == 1
+
+
+def test_status_and_top(gateway):
+    told = sluice("status", "--admin", gateway.admin_url)
+    assert told.returncode == 0 and "ready" in told.stdout and "openai" in told.stdout
+    assert json.loads(sluice("status", "--admin", gateway.admin_url, "--json").stdout)["ready"]
+    told = sluice("top", "--admin", gateway.admin_url, "--count", "2")
+    assert told.returncode == 0 and told.stdout.count("in flight") == 2
+    told = sluice("status", "--admin", f"http://127.0.0.1:{free_port()}")
+    assert told.returncode == 1 and "does not answer" in told.stderr
+
+
+def test_the_admin_token(start_gateway, sim, redis):
+    gateway = start_gateway(sim.url, redis.url, {"admin_token": "token-of-sixteen-bytes"})
+    assert request(gateway.admin_url + "/readyz").status == 200
+    assert request(gateway.admin_url + "/status").status == 401
+    assert request(gateway.admin_url + "/status", headers={"Authorization": "Bearer token-of-another-sort"}).status == 401
+    assert request(gateway.admin_url + "/status", headers={"Authorization": "Bearer token-of-sixteen-bytes"}).status == 200
+    assert sluice("status", "--admin", gateway.admin_url, env={"SLUICE_ADMIN_TOKEN": "token-of-sixteen-bytes"}).returncode == 0
+    assert "--token" in sluice("status", "--admin", gateway.admin_url).stderr
+
+
+def test_several_doors(start_gateway, sim, redis, folder):
+    path, port = str(folder / "door.sock"), free_port()
+    gateway = start_gateway(sim.url, redis.url, {"listen": [f"127.0.0.1:{port}", f"unix:{path}"]}, wait=False)
+    gateway.wait_ready(gateway.ready)
+    assert request(f"http://127.0.0.1:{port}/healthz").status == 200
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_the_embedded_redis_dies_with_its_gateway(start_gateway, sim, end):
+    gateway = start_gateway(sim.url)
+    started = next(line for line in gateway.log() if line["event"] == "embedded_redis_ready")
+    assert gateway.ask("openai", "[[sim tokens=1]]").status == 200
+    gateway.signal(end)
+    gateway.child.wait(30)
+
+    def is_gone():
+        try:
+            with open(f"/proc/{started['pid']}/stat") as stat:
+                return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
+        except OSError:
+            return True
+
+    wait_until(is_gone, "the child Redis is gone")
+
+
+def test_idle_memory(gateway):
+    with open(f"/proc/{gateway.pid}/status") as status:
+        resident = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+    if "san" not in os.environ.get("SLUICE_BUILD", ""):
+        assert resident <= 16 * 1024
