@@ -25,6 +25,8 @@
 	S(settle,   NULL,          true,  TO(end),                                        "end the answer, give back what is held, count, log")
 /* clang-format on */
 
+#define DEADLINE_GRACE                        (50 * CLOCK_MILLISECOND)
+
 #define TO(name)                              (1u << STAGE_##name)
 #define S_ENUM(name, done, ours, edges, text) STAGE_##name,
 enum stage { STAGES(S_ENUM) STAGE_end, STAGE_wait };
@@ -65,13 +67,14 @@ static void deadline_passed(void *arg)
 	flow_abort(request_of(arg), REFUSAL_deadline);
 }
 
-/* Until the answer begins: an SDK's time-out is for its beginning, and ends no stream. */
+/* Until the answer begins: an SDK's time-out is for its beginning, and ends no stream. The SDK is let go first, so that its caller sees the time-out that
+ * it set; what it left behind ends here all the same. */
 static void watch_deadline(struct request *r)
 {
 	if (r->caller.deadline <= 0)
 		return;
 	loop_timer_init(&r->deadline, r->worker->loop, deadline_passed, r);
-	loop_timer_set(&r->deadline, r->caller.deadline);
+	loop_timer_set(&r->deadline, r->caller.deadline + DEADLINE_GRACE);
 }
 
 static bool has_coding(const struct http_head *head)

@@ -15,7 +15,7 @@ table() {
 	demo|redis-server haproxy curl|
 	bench|redis-server nginx haproxy nghttp2-proxy|
 	check|git python3 python3-pytest clang-format|git python3 python3-pytest
-	ci|git clang clang-tidy llvm libclang-rt-14-dev|git clang clang-tidy llvm libclang-rt-19-dev
+	ci|git clang clang-tidy llvm libclang-rt-14-dev nodejs npm|git clang clang-tidy llvm libclang-rt-19-dev nodejs npm
 	END
 }
 
@@ -27,7 +27,7 @@ why() {
 	demo) echo "the load balancer and the Redis of the demo" ;;
 	bench) echo "the peers that Sluice is measured against" ;;
 	check) echo "the checks of the sources" ;;
-	ci) echo "a second compiler and the sanitizers" ;;
+	ci) echo "a second compiler, the sanitizers, and npm for the official SDKs" ;;
 	*) echo "$0: no task '$1'" >&2 && exit 2 ;;
 	esac
 }
