@@ -106,6 +106,14 @@ static bool is_broken(const struct connection *c)
 	return getsockopt(c->descriptor, SOL_SOCKET, SO_ERROR, &error, &size) != 0 || error != 0;
 }
 
+/* Bytes and the reset behind them may come as one edge: a read returns the bytes, and nothing ever tells of the reset again. */
+static void read_input(struct connection *c, bool edge)
+{
+	http_advance(c);
+	if (edge && c->input != INPUT_DEAD && c->exchange != NULL && c->exchange->owned && is_broken(c))
+		http_connection_lost(c, HTTP_GONE_LEFT);
+}
+
 static void on_input(evutil_socket_t descriptor, short what, void *arg)
 {
 	(void)descriptor;
@@ -122,7 +130,7 @@ static void on_input(evutil_socket_t descriptor, short what, void *arg)
 	else if ((what & EV_CLOSED) != 0)
 		peer_left(c);
 	else
-		http_advance(c);
+		read_input(c, (what & EV_READ) != 0);
 }
 
 static void on_output(evutil_socket_t descriptor, short what, void *arg)

@@ -57,6 +57,8 @@ def test_a_client_that_leaves(start_gateway, sim, redis, stage, how):
     connection.sendall(whole[:60] if stage == "head" else whole[:-20] if stage == "body" else whole)
     if stage == "stream":
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    if stage == "body":
+        wait_until(lambda: [r["stage"] for r in gateway.requests()["requests"]] == ["body"], "the gateway has begun it")
     if stage in ("first byte", "stream"):
         wait_until(lambda: sim.stats()["in_flight"] == 1, "the upstream has it")
         assert sum(leases(redis).values()) >= 1
@@ -67,6 +69,19 @@ def test_a_client_that_leaves(start_gateway, sim, redis, stage, how):
     assert sim.stats()["received"] == (1 if stage in ("first byte", "stream") else 0)
     if kept is not None:
         kept.close()
+
+
+@pytest.mark.parametrize("part", ["half", "whole"])
+def test_resets_that_come_with_the_request(start_gateway, sim, redis, part):
+    """The kernel tells of bytes and reset in one event; the bytes are read first, and the reset must not be forgotten."""
+    gateway = start_gateway(sim.url, redis.url)
+    whole = message(text="[[sim latency=60s]]")
+    for _ in range(300):
+        connection = connect(gateway)
+        connection.sendall(whole[:-20] if part == "half" else whole)
+        leave(connection, "reset")
+    wait_until(lambda: gateway.status()["clients"]["connections"] == 0, "all are gone", deadline=5)
+    at_rest([gateway], redis, sim)
 
 
 def test_a_client_that_leaves_while_quota_is_asked(start_gateway, sim, redis, proxy, folder):
