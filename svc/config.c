@@ -15,6 +15,18 @@ static struct config_whole *whole_of(const struct config *config)
 	return CONTAINER_OF((struct config *)(uintptr_t)config, struct config_whole, config);
 }
 
+/* The one buffer that values pass through has its full size from the start: growing would leave pieces of secrets behind. */
+static void judge(struct config_reader *r, const struct config_node *root)
+{
+	buf_init(&r->text, CONFIG_VALUE);
+	CHECK(buf_reserve(&r->text, CONFIG_VALUE));
+	config_read_section(r, &config_root, root, r->config);
+	if (r->errors.count == 0)
+		config_check(r, root);
+	mem_wipe(r->text.data, r->text.capacity);
+	buf_free(&r->text);
+}
+
 static const struct config *parse(const char *name, const char *folder, struct slice text, struct buf *error)
 {
 	struct config_whole *whole = mem_new(sizeof(*whole));
@@ -27,13 +39,12 @@ static const struct config *parse(const char *name, const char *folder, struct s
 
 	atomic_init(&whole->references, 1);
 	if (root != NULL) {
-		config_read_section(&reader, &config_root, root, &whole->config);
-		if (reader.errors.count == 0)
-			config_check(&reader, root);
+		judge(&reader, root);
+		config_yaml_wipe(root);
 	}
 	mem_arena_free(&mem);
-	if (reader.errors.count > 20)
-		buf_format(error, "%s: %d more mistakes\n", name, reader.errors.count - 20);
+	if (reader.errors.count > CONFIG_COMPLAINTS)
+		buf_format(error, "%s: %d more mistakes\n", name, reader.errors.count - CONFIG_COMPLAINTS);
 	if (reader.errors.count > 0)
 		config_release(&config);
 	return config;

@@ -1,129 +1,100 @@
-/* What belongs together. Runs only over values that each are right; a mistake is told in the line of the entry that it is in. */
-#include <arpa/inet.h>
+/* What belongs together. Runs only over values that each are right; a mistake is told in the line where it stands, or that of the nearest
+ * key above it that the file has. */
+#include <openssl/pem.h>
+#include <sched.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
+#include "lib/map.h"
 #include "lib/redis.h"
 #include "lib/text.h"
 #include "svc/config_internal.h"
 
-/* ---- addresses ------------------------------------------------------------------------------------------------------------- */
-
-static bool is_loopback_host(struct slice host)
-{
-	return slice_starts(host, SLICE("127.")) || slice_equal(host, SLICE("::1")) ||
-	       slice_equal_nocase(host, SLICE("localhost"));
-}
-
-/* "host:port" or "[v6]:port" into host and port; the port may be missing when `port` is NULL-length afterwards. */
-static void split_host(struct slice text, struct slice *host, struct slice *port)
-{
-	*port = SLICE_NONE;
-	if (slice_starts(text, SLICE("["))) {
-		struct slice rest;
-		*host = slice_cut(slice_skip(text, 1), ']', &rest);
-		if (slice_starts(rest, SLICE(":")))
-			*port = slice_skip(rest, 1);
-		return;
-	}
-	*host = slice_cut(text, ':', port);
-}
-
-static bool is_port(struct slice text, int64_t least)
-{
-	int64_t port;
-
-	return text_int(text, &port) && port >= least && port <= 65535;
-}
-
-static bool is_address(struct slice text)
-{
-	struct slice host, port;
-
-	if (slice_starts(text, SLICE("unix:")))
-		return text.len > 5;
-	split_host(text, &host, &port);
-	return host.len > 0 && is_port(port, 0) && slice_find(port, ':') == port.len;
-}
-
-bool config_is_loopback(struct slice address)
-{
-	struct slice host, port;
-
-	if (slice_starts(address, SLICE("unix:")))
-		return true;
-	split_host(address, &host, &port);
-	return is_loopback_host(host);
-}
-
-bool config_split_url(struct config_endpoint *e, const char **reason)
-{
-	struct slice url = slice_of(e->url), rest, authority, host, port;
-	bool secure = slice_starts(url, SLICE("https://"));
-	size_t scheme = secure ? 8 : 7, slash;
-
-	*reason = "http://host[:port][/path] or https://…";
-	if (!secure && !slice_starts(url, SLICE("http://")))
-		return false;
-	for (size_t i = 0; i < url.len; i++)
-		if (url.data[i] <= ' ' || strchr("?#@\\\"<>", url.data[i]) != NULL || (unsigned char)url.data[i] > 0x7E)
-			return false;
-	rest = slice_skip(url, scheme);
-	slash = slice_find(rest, '/');
-	authority = slice_first(rest, slash);
-	split_host(authority, &host, &port);
-	if (host.len == 0 || (slice_find(authority, ':') < authority.len && port.data != NULL && !is_port(port, 1)) ||
-	    slice_ends(authority, SLICE(":")))
-		return false;
-	rest = slice_skip(rest, slash);
-	while (slice_ends(rest, SLICE("/")))
-		rest.len--;
-	e->origin = mem_text(slice_make(e->url, scheme + authority.len));
-	e->prefix = mem_text(rest);
-	return true;
-}
-
-/* ---- upstreams ---------------------------------------------------------------------------------------------------------------- */
-
 /* Where the checking stands. */
 struct check {
 	struct config_errors *errors;
-	const struct config *config;
+	struct config *config;
 	const struct config_node *root;
+	const char *folder;
 };
 
-static const struct config_node *node_at(const struct config_node *node, const char *name)
-{
-	const struct config_node *child = node == NULL ? NULL : node->first;
+/* The way from the root to a value: keys, and "[0]" for an element. */
+struct place {
+	const char *step[6]; /* NULL-terminated */
+};
+#define AT(...) (&(const struct place){ { __VA_ARGS__ } })
 
-	while (child != NULL && !slice_equal(child->key, slice_of(name)))
+static const struct config_node *find_element(const struct config_node *list, const char *step)
+{
+	const struct config_node *child = list->first;
+
+	for (long i = strtol(step + 1, NULL, 10); i > 0 && child != NULL; i--)
 		child = child->next;
 	return child;
 }
 
-/* The line of section.name.key, or of the nearest that the file has. */
-static int line_of(const struct check *c, const char *section, const char *name, const char *key)
+/* NULL when the file does not have it; *line is then that of the last step that it has. The path leaves out the index of a list's only
+ * element where it stands alone, without a list. */
+static const struct config_node *find(const struct check *c, const struct place *place, int *line, struct buf *path)
 {
-	const struct config_node *node = c->root, *next;
-	const char *steps[] = { section, name, key };
-	int line = 1;
+	const struct config_node *node = c->root;
 
-	for (size_t i = 0; i < ARRAY_LENGTH(steps) && steps[i] != NULL && (next = node_at(node, steps[i])) != NULL;
-	     i++) {
-		node = next;
-		line = node->key_line;
+	*line = 1;
+	for (size_t i = 0; place->step[i] != NULL; i++) {
+		const char *step = place->step[i];
+		if (node != NULL && node->kind == CONFIG_SCALAR)
+			continue;
+		buf_format(path, "%s%s", i > 0 && step[0] != '[' ? "." : "", step);
+		if (node != NULL && node->kind == CONFIG_MAPPING)
+			node = config_node_find(node, slice_of(step));
+		else if (node != NULL)
+			node = find_element(node, step);
+		if (node != NULL)
+			*line = node->key_line != 0 ? node->key_line : node->line;
 	}
-	return line;
+	return node;
 }
 
-static void complain(const struct check *c, const char *section, const char *name, const char *key, const char *what)
+static bool is_given(const struct check *c, const struct place *place)
 {
-	char path[400];
+	char memory[512];
+	struct buf path;
+	int line;
 
-	snprintf(path, sizeof(path), "%s%s%s%s%s", section, name != NULL ? "." : "", name != NULL ? name : "",
-		 key != NULL ? "." : "", key != NULL ? key : "");
-	config_complain(c->errors, line_of(c, section, name, key), path, "%s", what);
+	buf_wrap(&path, memory, sizeof(memory), 0);
+	return find(c, place, &line, &path) != NULL;
 }
+
+static void complain(const struct check *c, const struct place *place, const char *format, ...) PRINTF_LIKE(3, 4);
+static void complain(const struct check *c, const struct place *place, const char *format, ...)
+{
+	char memory[512], what[600];
+	struct buf path;
+	va_list values;
+	int line;
+
+	va_start(values, format);
+	vsnprintf(what, sizeof(what), format, values);
+	va_end(values);
+	buf_wrap(&path, memory, sizeof(memory) - 1, 0);
+	(void)find(c, place, &line, &path);
+	memory[path.len] = '\0';
+	config_complain(c->errors, line, memory, "%s", what);
+}
+
+struct index {
+	char text[24];
+};
+
+static const char *put_index(struct index *index, size_t i)
+{
+	snprintf(index->text, sizeof(index->text), "[%zu]", i);
+	return index->text;
+}
+
+/* ---- upstreams ------------------------------------------------------------------------------------------------------------- */
 
 static bool has_token_limit(const struct limits *limits)
 {
@@ -133,193 +104,327 @@ static bool has_token_limit(const struct limits *limits)
 	return false;
 }
 
-static bool goes_in_the_clear(const struct config_endpoint *e)
+static bool is_one_of(const char *name, const char *const *list)
 {
-	struct slice host, port, rest = slice_of(e->origin);
-
-	if (!slice_starts(rest, SLICE("http://")))
-		return false;
-	split_host(slice_skip(rest, 7), &host, &port);
-	return !is_loopback_host(host);
-}
-
-static bool is_reserved(const char *name)
-{
-	static const char *const reserved[] = { "v1", "v1beta", "v1alpha", "v1beta1", "models", "healthz", "readyz" };
-
-	for (size_t i = 0; i < ARRAY_LENGTH(reserved); i++)
-		if (strcmp(name, reserved[i]) == 0)
+	for (; *list != NULL; list++)
+		if (strcasecmp(name, *list) == 0)
 			return true;
 	return false;
 }
+
+/* The first segments of the gateway's own paths. */
+static const char *const reserved_names[] = {
+	"v1", "v1beta", "v1alpha", "v1beta1", "models", "healthz", "readyz", NULL
+};
+/* Fields of a connection (RFC 9110 section 7.6.1) and those that the gateway writes itself. */
+static const char *const own_fields[] = { "connection",
+					  "keep-alive",
+					  "proxy-connection",
+					  "proxy-authenticate",
+					  "proxy-authorization",
+					  "te",
+					  "trailer",
+					  "transfer-encoding",
+					  "upgrade",
+					  "host",
+					  "content-length",
+					  "expect",
+					  "via",
+					  "accept-encoding",
+					  NULL };
+/* What a client proves itself with never goes on. */
+static const char *const client_secrets[] = { "authorization", "x-api-key",           "x-goog-api-key",
+					      "cookie",        "x-goog-user-project", NULL };
 
 static void check_credential(const struct check *c, const struct config_upstream *u)
 {
 	const struct config_credential *credential = &u->credential;
 
 	if ((credential->header == NULL) != (credential->value == NULL))
-		complain(c, "upstreams", u->name, "credential",
-			 "half of it is missing; allowed: header and value together");
+		complain(c, AT("upstreams", u->name, "credential"),
+			 "found only half of it; allowed: header and value together");
 	if (credential->header != NULL && !text_is_token(slice_of(credential->header)))
-		complain(c, "upstreams", u->name, "credential", "the header is no field name; allowed: as x-api-key");
-	if (credential->value != NULL && !u->allow_plaintext && goes_in_the_clear(&u->endpoints[0]))
-		complain(c, "upstreams", u->name, "credential",
+		complain(c, AT("upstreams", u->name, "credential", "header"),
+			 "not a field name; allowed: one as x-api-key");
+	else if (credential->header != NULL &&
+		 (is_one_of(credential->header, own_fields) || strcasecmp(credential->header, "content-type") == 0))
+		complain(c, AT("upstreams", u->name, "credential", "header"),
+			 "found \"%s\", which the gateway writes itself; allowed: another", credential->header);
+	if (credential->value != NULL && !u->allow_plaintext &&
+	    config_address_is_in_clear(slice_of(u->endpoints[0].origin)))
+		complain(c, AT("upstreams", u->name, "credential"),
 			 "it would go unencrypted to another machine; allowed: an https:// endpoint, or "
 			 "allow_plaintext: true");
 }
 
-static void check_upstream(const struct check *c, struct config_upstream *u)
+/* `start` has a default that may not suit min and max; only one that the file gives is judged. */
+static void check_pool(const struct check *c, struct config_upstream *u)
 {
-	const char *reason;
+	const struct place *place = AT("upstreams", u->name, "pool", "start");
 
-	if (!config_split_url(&u->endpoints[0], &reason)) {
-		complain(c, "upstreams", u->name, "endpoints",
-			 "the url is not valid; allowed: http(s)://host[:port][/prefix]");
-		return;
-	}
-	check_credential(c, u);
 	if (u->pool.min > u->pool.max)
-		complain(c, "upstreams", u->name, "pool", "min is above max; allowed: min ≤ max");
-	if (u->dialect == DIALECT_http && is_reserved(u->name))
-		complain(c, "upstreams", u->name, NULL, "the name is a path of the gateway's own; choose another");
-	if (u->dialect == DIALECT_http && has_token_limit(&u->limits))
-		complain(c, "upstreams", u->name, "limits",
-			 "dialect http has no tokens; allowed: limits on requests and concurrency");
-	if (u->dialect == DIALECT_http && u->is_default)
-		complain(c, "upstreams", u->name, "default", "dialect http has no models; allowed: to leave it out");
-	if (u->ca_file != NULL && access(u->ca_file, R_OK) != 0)
-		complain(c, "upstreams", u->name, "ca_file", "the file cannot be read");
-	for (size_t i = 0; i < u->forward_headers_count; i++)
-		if (!text_is_token(slice_of(u->forward_headers[i])))
-			complain(c, "upstreams", u->name, "forward_headers", "not a field name; allowed: as X-Custom");
-	for (const struct config_upstream *other = c->config->upstreams; other < u; other++)
-		if (u->is_default && other->is_default && other->dialect == u->dialect)
-			complain(c, "upstreams", u->name, "default",
-				 "another upstream of this dialect is its default; allowed: one");
+		complain(c, AT("upstreams", u->name, "pool", "min"), "found %lld, above max, %lld; allowed: 0 to max",
+			 (long long)u->pool.min, (long long)u->pool.max);
+	else if (!is_given(c, place))
+		u->pool.start = u->pool.start < u->pool.min   ? u->pool.min
+				: u->pool.start > u->pool.max ? u->pool.max
+							      : u->pool.start;
+	else if (u->pool.start < u->pool.min || u->pool.start > u->pool.max)
+		complain(c, place, "found %lld; allowed: min to max, %lld to %lld", (long long)u->pool.start,
+			 (long long)u->pool.min, (long long)u->pool.max);
 }
 
-/* ---- models and tenants ----------------------------------------------------------------------------------------------------------- */
-
-static bool somebody_serves(const struct config *config, const char *model)
+/* Relative to the configuration's folder, as ${file:…} is. The certificates are read again by the pool. */
+static void check_ca_file(const struct check *c, struct config_upstream *u)
 {
-	const struct config_upstream *upstream = config_find_upstream(config, slice_of(model));
+	X509 *first = NULL;
+	FILE *file;
 
-	if (config_find_model(config, slice_of(model)) != NULL ||
-	    (upstream != NULL && upstream->dialect == DIALECT_http))
-		return true;
+	if (u->ca_file == NULL)
+		return;
+	if (u->ca_file[0] != '/' && c->folder != NULL) {
+		size_t size = strlen(c->folder) + strlen(u->ca_file) + 2;
+		char *whole = mem_new(size);
+		snprintf(whole, size, "%s/%s", c->folder, u->ca_file);
+		mem_free(u->ca_file);
+		u->ca_file = whole;
+	}
+	file = fopen(u->ca_file, "re");
+	if (file != NULL) {
+		first = PEM_read_X509(file, NULL, NULL, NULL);
+		fclose(file);
+	}
+	if (first == NULL)
+		complain(c, AT("upstreams", u->name, "ca_file"), "\"%s\" %s; allowed: a file of certificates, PEM",
+			 u->ca_file, file == NULL ? "cannot be read" : "holds no certificate");
+	X509_free(first);
+}
+
+static void check_forward_headers(const struct check *c, const struct config_upstream *u)
+{
+	for (size_t i = 0; i < u->forward_headers_count; i++) {
+		struct index index;
+		const struct place *place = AT("upstreams", u->name, "forward_headers", put_index(&index, i));
+		const char *name = u->forward_headers[i];
+		if (!text_is_token(slice_of(name)))
+			complain(c, place, "found \"%s\", which is no field name; allowed: one as X-Custom", name);
+		else if (is_one_of(name, own_fields))
+			complain(c, place,
+				 "found \"%s\", which is the connection's or the gateway's own; allowed: others", name);
+		else if (is_one_of(name, client_secrets))
+			complain(c, place, "found \"%s\": a client's secrets never reach an upstream; allowed: others",
+				 name);
+	}
+}
+
+/* Dialect http knows neither tokens nor models. */
+static void check_http(const struct check *c, const struct config_upstream *u)
+{
+	if (is_one_of(u->name, reserved_names))
+		complain(c, AT("upstreams", u->name), "a path of the gateway's own begins so; allowed: another name");
+	if (has_token_limit(&u->limits))
+		complain(c, AT("upstreams", u->name, "limits"),
+			 "dialect http has no tokens; allowed: limits on requests and concurrency");
+	if (u->is_default)
+		complain(c, AT("upstreams", u->name, "default"),
+			 "dialect http has no models; allowed: to leave it out");
+}
+
+static void check_upstream(const struct check *c, struct config_upstream *u)
+{
+	if (config_address_split(&u->endpoints[0]))
+		check_credential(c, u);
+	else
+		complain(c, AT("upstreams", u->name, "endpoints", "[0]", "url"),
+			 "not an address without query or user; allowed: http(s)://host[:port][/prefix]");
+	check_pool(c, u);
+	check_ca_file(c, u);
+	check_forward_headers(c, u);
+	if (u->dialect == DIALECT_http)
+		check_http(c, u);
+	for (const struct config_upstream *other = c->config->upstreams; other < u; other++)
+		if (u->is_default && other->is_default && other->dialect == u->dialect)
+			complain(c, AT("upstreams", u->name, "default"),
+				 "\"%s\" is the default of dialect %s already; allowed: one", other->name,
+				 config_dialect_name(u->dialect));
+}
+
+/* ---- models and tenants ---------------------------------------------------------------------------------------------------- */
+
+static void check_model(const struct check *c, const struct config_model *m)
+{
+	const struct config_upstream *u = m->targets[0].upstream;
+
+	if (u->dialect == DIALECT_http)
+		complain(c, AT("models", m->name, "targets", "[0]", "upstream"),
+			 "found \"%s\", of dialect http, which has no models; allowed: upstreams of other dialects",
+			 u->name);
+}
+
+static bool is_http_upstream(const struct config *config, const char *name)
+{
+	const struct config_upstream *upstream = config_find_upstream(config, slice_of(name));
+
+	return upstream != NULL && upstream->dialect == DIALECT_http;
+}
+
+static bool has_default_upstream(const struct config *config)
+{
 	for (size_t i = 0; i < config->upstreams_count; i++)
 		if (config->upstreams[i].is_default)
 			return true;
 	return false;
 }
 
-static void check_model(const struct check *c, const struct config_model *m)
+/* Whether all that the tenant may call has no tokens. */
+static bool calls_only_http(const struct config *config, const struct config_tenant *t)
 {
-	if (m->targets[0].upstream->dialect == DIALECT_http)
-		complain(c, "models", m->name, "targets", "its upstream is of dialect http, which has no models");
-}
-
-static void check_keys(const struct check *c, const struct config_tenant *t)
-{
-	for (const struct config_tenant *other = c->config->tenants; other <= t; other++)
-		for (size_t i = 0; i < t->keys_count; i++)
-			for (size_t k = 0; k < other->keys_count && (other < t || k < i); k++)
-				if (memcmp(t->keys[i].sha256, other->keys[k].sha256, sizeof(t->keys[i].sha256)) == 0)
-					complain(c, "tenants", t->name, "keys",
-						 "one of its keys stands elsewhere too; allowed: once");
-}
-
-static void check_tenant(const struct check *c, const struct config_tenant *t)
-{
-	if (strcmp(t->name, "anonymous") == 0)
-		complain(c, "tenants", t->name, NULL, "the name stands for callers without a key; choose another");
 	for (size_t i = 0; i < t->models_count; i++)
-		if (!somebody_serves(c->config, t->models[i]))
-			complain(c, "tenants", t->name, "models",
-				 "no upstream serves one of them; allowed: names of `models`, or what a default "
-				 "upstream takes");
-	check_keys(c, t);
+		if (config_find_model(config, slice_of(t->models[i])) != NULL ||
+		    !is_http_upstream(config, t->models[i]))
+			return false;
+	return t->models_count > 0 || (config->models_count == 0 && !has_default_upstream(config));
 }
 
-/* ---- the whole -------------------------------------------------------------------------------------------------------------------- */
+/* `keys`: whose each digest is, so far. */
+static void check_keys(const struct check *c, struct config_tenant *t, struct map *keys)
+{
+	for (size_t i = 0; i < t->keys_count; i++) {
+		struct slice digest = slice_make((const char *)t->keys[i].sha256, sizeof(t->keys[i].sha256));
+		const struct config_tenant *other = map_get(keys, digest);
+		struct index index;
+		if (other != NULL)
+			complain(c, AT("tenants", t->name, "keys", put_index(&index, i)),
+				 "the tenant \"%s\" has this key already; allowed: a key stands once", other->name);
+		else
+			map_put(keys, digest, t);
+	}
+}
+
+static void check_tenant(const struct check *c, struct config_tenant *t, struct map *keys)
+{
+	bool rest_is_served = has_default_upstream(c->config);
+
+	if (strcmp(t->name, "anonymous") == 0)
+		complain(c, AT("tenants", t->name), "the name stands for callers without a key; allowed: another name");
+	for (size_t i = 0; i < t->models_count && !rest_is_served; i++) {
+		struct index index;
+		if (config_find_model(c->config, slice_of(t->models[i])) == NULL &&
+		    !is_http_upstream(c->config, t->models[i]))
+			complain(c, AT("tenants", t->name, "models", put_index(&index, i)),
+				 "found \"%s\", which no upstream serves; allowed: names of `models` and of upstreams "
+				 "of "
+				 "dialect http, and what a default upstream takes",
+				 t->models[i]);
+	}
+	if (has_token_limit(&t->limits) && calls_only_http(c->config, t))
+		complain(c, AT("tenants", t->name, "limits"),
+			 "it may call dialect http alone, which has no tokens; allowed: limits on requests and "
+			 "concurrency");
+	check_keys(c, t, keys);
+}
+
+/* ---- the whole -------------------------------------------------------------------------------------------------------------- */
 
 static void check_redis(const struct check *c)
 {
+	static const char *const later[] = { "rediss://", "sentinel://", "cluster://" };
+	struct slice url = slice_of(c->config->redis.url);
 	struct redis_options options;
 	const char *reason = "";
 
-	if (strcmp(c->config->redis.url, "embedded") == 0)
+	if (slice_equal(url, SLICE("embedded")))
 		return;
-	if (redis_options_parse(slice_of(c->config->redis.url), &options, &reason))
+	for (size_t i = 0; i < ARRAY_LENGTH(later); i++)
+		if (slice_starts(url, slice_of(later[i]))) {
+			complain(c, AT("redis", "url"),
+				 "%s comes in a later version; allowed: embedded, redis:// and unix://", later[i]);
+			return;
+		}
+	if (redis_options_parse(url, &options, &reason))
 		redis_options_free(&options);
 	else
-		complain(c, "redis", "url", NULL, reason);
+		complain(c, AT("redis", "url"), "the value is not valid; allowed: embedded, or a URL: %s", reason);
 }
 
-static bool is_network(struct slice text)
+static void check_listen(const struct check *c, size_t i)
 {
-	struct slice width, host = slice_cut(text, '/', &width);
-	char name[64];
-	unsigned char bytes[16];
-	int64_t bits;
-	bool six = slice_find(host, ':') < host.len;
+	const struct config *config = c->config;
+	const char *address = config->listen[i];
+	struct index index;
+	const struct place *place = AT("listen", put_index(&index, i));
 
-	if (slice_equal(text, SLICE("unix")))
-		return true;
-	if (host.len >= sizeof(name) || host.len == 0)
-		return false;
-	memcpy(name, host.data, host.len);
-	name[host.len] = '\0';
-	if (inet_pton(six ? AF_INET6 : AF_INET, name, bytes) != 1)
-		return false;
-	return host.len == text.len || (text_int(width, &bits) && bits >= 0 && bits <= (six ? 128 : 32));
+	if (!config_address_is_valid(slice_of(address)))
+		complain(c, place, "found \"%s\"; allowed: host:port, [v6]:port, *:port, unix:/path", address);
+	else if (!config_address_is_loopback(slice_of(address)) && config->tenants_count == 0 &&
+		 !config->allow_anonymous)
+		complain(c, place,
+			 "found \"%s\": others could use it without a key; allowed: loopback, or `tenants`, or "
+			 "allow_anonymous: true",
+			 address);
+	for (size_t k = 0; k < i; k++)
+		if (strcmp(config->listen[k], address) == 0 && !slice_ends(slice_of(address), SLICE(":0")))
+			complain(c, place, "found \"%s\" twice; allowed: once", address);
 }
 
-static void check_doors(const struct check *c)
+static void check_admin(const struct check *c)
 {
 	const struct config *config = c->config;
 
-	for (size_t i = 0; i < config->listen_count; i++) {
-		if (!is_address(slice_of(config->listen[i])))
-			complain(c, "listen", NULL, NULL,
-				 "not an address; allowed: host:port, [v6]:port, *:port, unix:/path");
-		else if (!config_is_loopback(slice_of(config->listen[i])) && config->tenants_count == 0 &&
-			 !config->allow_anonymous)
-			complain(c, "listen", NULL, NULL,
-				 "others could use it without a key; allowed: loopback, or `tenants`, or "
-				 "allow_anonymous: true");
-	}
 	if (config->admin == NULL)
 		return;
-	if (!is_address(slice_of(config->admin)))
-		complain(c, "admin", NULL, NULL, "not an address; allowed: host:port, [v6]:port, unix:/path, off");
-	else if (!config_is_loopback(slice_of(config->admin)) && config->admin_token == NULL)
-		complain(c, "admin", NULL, NULL, "others could read it; allowed: loopback, or an admin_token");
+	if (!config_address_is_valid(slice_of(config->admin)))
+		complain(c, AT("admin"), "found \"%s\"; allowed: host:port, [v6]:port, *:port, unix:/path, off",
+			 config->admin);
+	else if (!config_address_is_loopback(slice_of(config->admin)) && config->admin_token == NULL)
+		complain(c, AT("admin"), "found \"%s\": others could read it; allowed: loopback, or an admin_token",
+			 config->admin);
+	for (size_t i = 0; i < config->listen_count; i++)
+		if (strcmp(config->listen[i], config->admin) == 0 && !slice_ends(slice_of(config->admin), SLICE(":0")))
+			complain(c, AT("admin"), "found \"%s\", which is in `listen`; allowed: another", config->admin);
 }
 
-void config_check(struct config_reader *r, const struct config_node *root)
+/* The cores that this process may use: fewer than the machine has where it was given a part. */
+static int64_t count_cores(void)
 {
-	const struct check c = { &r->errors, r->config, root };
-	struct config *config = r->config;
+	cpu_set_t mine;
+	long cores = sched_getaffinity(0, sizeof(mine), &mine) == 0 ? CPU_COUNT(&mine) : sysconf(_SC_NPROCESSORS_ONLN);
 
+	return cores < 1 ? 1 : cores > 256 ? 256 : cores;
+}
+
+static void resolve_words(struct config *config)
+{
 	if (config->admin != NULL && strcmp(config->admin, "off") == 0) {
 		mem_free(config->admin);
 		config->admin = NULL;
 	}
-	if (config->workers == 0) {
-		long cores = sysconf(_SC_NPROCESSORS_ONLN);
-		config->workers = cores < 1 ? 1 : cores > 256 ? 256 : cores;
-	}
-	check_doors(&c);
+	if (config->workers == 0)
+		config->workers = count_cores();
+}
+
+void config_check(struct config_reader *r, const struct config_node *root)
+{
+	const struct check c = { &r->errors, r->config, root, r->folder };
+	struct config *config = r->config;
+	struct map *keys = map_new();
+	struct index index;
+
+	resolve_words(config);
+	for (size_t i = 0; i < config->listen_count; i++)
+		check_listen(&c, i);
+	check_admin(&c);
 	check_redis(&c);
 	for (size_t i = 0; i < config->trusted_proxies_count; i++)
-		if (!is_network(slice_of(config->trusted_proxies[i])))
-			complain(&c, "trusted_proxies", NULL, NULL,
-				 "not an address or network; allowed: as 10.0.0.0/8, ::1, unix");
+		if (!config_address_is_network(slice_of(config->trusted_proxies[i])))
+			complain(&c, AT("trusted_proxies", put_index(&index, i)),
+				 "found \"%s\"; allowed: an address, a network as 10.0.0.0/8, or unix",
+				 config->trusted_proxies[i]);
 	for (size_t i = 0; i < config->upstreams_count; i++)
 		check_upstream(&c, &config->upstreams[i]);
 	for (size_t i = 0; i < config->models_count; i++)
 		check_model(&c, &config->models[i]);
 	for (size_t i = 0; i < config->tenants_count; i++)
-		check_tenant(&c, &config->tenants[i]);
+		check_tenant(&c, &config->tenants[i], keys);
+	map_free(&keys, NULL);
 }

@@ -22,7 +22,8 @@ struct config_node {
 	int line;          /* of the value */
 	struct slice text; /* of a scalar; NUL-terminated */
 	bool plain;        /* a scalar without quotes */
-	struct slice key;  /* of a mapping's entry */
+	const struct config_node *parent;
+	struct slice key; /* of a mapping's entry */
 	int key_line;
 	struct config_node *first, *next; /* children; siblings */
 };
@@ -33,11 +34,17 @@ struct config_errors {
 	struct buf *out;
 	int count;
 };
-/* "FILE:LINE: path: …"; the first 20 are kept. */
+enum { CONFIG_COMPLAINTS = 20 };
+/* "FILE:LINE: path: …", in one line whatever was read; the first CONFIG_COMPLAINTS are kept. */
 void config_complain(struct config_errors *, int line, const char *path, const char *format, ...) PRINTF_LIKE(4, 5);
 
-/* NULL when it is no YAML that this program takes; the root is a mapping. */
+/* NULL when it is no YAML that this program takes; the root is a mapping. A key that stands twice is complained about, and no more. */
 struct config_node *config_yaml_parse(struct slice text, struct mem *, struct config_errors *);
+/* Overwrites the texts: a file may hold secrets. */
+void config_yaml_wipe(struct config_node *);
+const struct config_node *config_node_find(const struct config_node *mapping, struct slice key); /* NULL: not there */
+bool config_node_is_nothing(const struct config_node *);  /* YAML's null: "key:", "key: ~", "key: null" */
+const char *config_node_kind(const struct config_node *); /* for people */
 
 /* ---- the table ---------------------------------------------------------------------------------------------------------- */
 
@@ -59,7 +66,13 @@ enum config_type {
 	CONFIG_LATER,    /* not built in this version; `words[0]`, if any, is what it may say all the same */
 };
 
-enum config_flags { CONFIG_REQUIRED = 1, CONFIG_SECRET = 2, CONFIG_RESTART = 4 };
+enum config_flags {
+	CONFIG_REQUIRED = 1,
+	CONFIG_SECRET = 2,  /* never shown */
+	CONFIG_RESTART = 4, /* a reload may not change it */
+	CONFIG_UNTOLD = 8,  /* shown, but no error quotes it: a secret is easily put there by mistake */
+	CONFIG_AFTERS = 16, /* behind the NULL of `words` stand those of a later version, and another NULL */
+};
 
 struct config_row {
 	const char *name;
@@ -94,8 +107,9 @@ struct config_whole {
 struct config_reader {
 	struct config_errors errors;
 	struct config *config;
-	const char *folder; /* ${file:…} is relative to it; NULL: the working directory */
-	char path[512];     /* where the reading stands: upstreams.gemini.pool.min */
+	const char *folder; /* ${file:…} and ca_file are relative to it; NULL: the working directory */
+	struct buf text; /* of the value that is being read, its ${…} resolved; never moves, so that it can be wiped */
+	char path[512];  /* where the reading stands: upstreams.gemini.pool.min */
 };
 
 /* What is being read: where it stands, how it was written. */
@@ -103,9 +117,9 @@ struct config_value {
 	struct config_reader *reader;
 	const struct config_row *row;
 	const struct config_node *node;
-	struct buf text; /* with its ${…} resolved */
 };
-/* "found …; allowed: …" */
+enum { CONFIG_VALUE = 64 * 1024 }; /* bytes of one value, at most */
+/* "found …; allowed: …"; without what was found where it could be a secret. */
 void config_wrong(const struct config_value *, const char *allowed);
 /* One scalar of the row's type into its place; nothing is written when it is wrong. */
 void config_read_scalar(struct config_value *, void *into);
@@ -118,10 +132,15 @@ void config_free_section(const struct config_section *, void *);
 
 /* What no row can say alone: references, sums, what belongs together. Lines come from the tree. */
 void config_check(struct config_reader *, const struct config_node *root);
-/* "http(s)://host[:port][/prefix]" into origin and prefix; false with a reason. */
-bool config_split_url(struct config_endpoint *, const char **reason) MUST_CHECK;
-/* Where "host:port", "[v6]:port" and "unix:path" say: on this machine only. */
-bool config_is_loopback(struct slice address);
+
+/* ---- addresses ---------------------------------------------------------------------------------------------------------- */
+
+bool config_address_is_valid(struct slice) MUST_CHECK;           /* "host:port", "[v6]:port", "*:port", "unix:path" */
+bool config_address_is_loopback(struct slice) MUST_CHECK;        /* of these: on this machine only */
+bool config_address_is_network(struct slice) MUST_CHECK;         /* an address, a network (CIDR, RFC 4632), or "unix" */
+bool config_address_is_in_clear(struct slice origin) MUST_CHECK; /* http:// to another machine */
+/* "http(s)://host[:port][/prefix]" into origin and prefix, which the endpoint then owns. */
+bool config_address_split(struct config_endpoint *) MUST_CHECK;
 
 static inline void *config_at(void *base, size_t offset)
 {

@@ -6,8 +6,6 @@
 #include "lib/text.h"
 #include "svc/config_internal.h"
 
-enum { VALUE_MOST = 64 * 1024 };
-
 /* ---- lists and sections --------------------------------------------------------------------------------------------------- */
 
 /* One step down the path, and back. */
@@ -60,7 +58,7 @@ static bool check_count(struct config_value *v, size_t count)
 /* Texts and keys: an array of `size` each. */
 static void read_scalars(struct config_value *v, void *into, size_t *count, size_t size)
 {
-	const struct config_node *node = v->node, alone = *node;
+	const struct config_node *node = v->node;
 	struct config_row each = *v->row;
 	struct config_value element = *v;
 	char *array;
@@ -81,13 +79,16 @@ static void read_scalars(struct config_value *v, void *into, size_t *count, size
 	element.row = &each;
 	array = mem_new_array(*count, size);
 	*(void **)into = array;
-	element.node = node->kind == CONFIG_SCALAR ? &alone : node->first;
+	if (node->kind == CONFIG_SCALAR) {
+		config_read_scalar(&element, array);
+		return;
+	}
+	element.node = node->first;
 	for (size_t i = 0; i < *count; i++, element.node = element.node->next) {
 		size_t back = go_down(v->reader, "[%zu]", i);
 		config_read_scalar(&element, array + i * size);
 		go_back(v->reader, back);
 	}
-	v->text = element.text;
 }
 
 static void read_list(struct config_value *v, void *into, size_t *count)
@@ -160,8 +161,8 @@ static void read_later(struct config_value *v)
 
 	if (fine != NULL && v->node->kind == CONFIG_SCALAR && slice_equal(v->node->text, slice_of(fine)))
 		return;
-	config_complain(&v->reader->errors, v->node->key_line, v->reader->path,
-			"comes in a later version; allowed: %s%s", fine != NULL ? fine : "to leave it out", "");
+	config_complain(&v->reader->errors, v->node->key_line, v->reader->path, "comes in a later version; allowed: %s",
+			fine != NULL ? fine : "to leave it out");
 }
 
 /* ---- limits -------------------------------------------------------------------------------------------------------------- */
@@ -183,7 +184,7 @@ static int find_limit(struct slice name)
 static void read_limit_parts(struct config_value *v, struct limit *limit, bool *burst, bool *strict)
 {
 	for (const struct config_node *child = v->node->first; child != NULL; child = child->next) {
-		struct config_value part = { v->reader, &limit_row, child, v->text };
+		struct config_value part = { v->reader, &limit_row, child };
 		size_t back = go_down(v->reader, "%.*s", SLICE_ARGS(slice_first(child->key, 64)));
 		if (slice_equal(child->key, SLICE("limit"))) {
 			config_read_scalar(&part, &limit->count);
@@ -198,7 +199,6 @@ static void read_limit_parts(struct config_value *v, struct limit *limit, bool *
 			config_complain(&v->reader->errors, child->key_line, v->reader->path,
 					"unknown key; allowed: limit, burst, strict");
 		}
-		v->text = part.text;
 		go_back(v->reader, back);
 	}
 }
@@ -210,7 +210,7 @@ static void read_limit(struct config_value *v, enum limit_kind kind, bool strict
 
 	if (v->node->kind == CONFIG_MAPPING) {
 		read_limit_parts(v, limit, &burst, &strict);
-		if (limit->count == 0)
+		if (config_node_find(v->node, SLICE("limit")) == NULL)
 			config_complain(errors, v->node->line, v->reader->path,
 					"no `limit`; allowed: a count, or {limit, burst} or {limit, strict}");
 	} else {
@@ -238,7 +238,7 @@ static void read_limits(struct config_value *v, struct limits *limits)
 		return;
 	}
 	for (const struct config_node *child = v->node->first; child != NULL; child = child->next) {
-		struct config_value one = { v->reader, v->row, child, v->text };
+		struct config_value one = { v->reader, v->row, child };
 		size_t back = go_down(v->reader, "%.*s", SLICE_ARGS(slice_first(child->key, 64)));
 		int kind = find_limit(child->key);
 		if (kind >= 0)
@@ -249,7 +249,6 @@ static void read_limits(struct config_value *v, struct limits *limits)
 		else
 			config_complain(&v->reader->errors, child->key_line, v->reader->path,
 					"unknown key; allowed: rps, rpm, rph, rpd, tpm, tph, tpd, concurrency");
-		v->text = one.text;
 		go_back(v->reader, back);
 	}
 }
@@ -262,7 +261,6 @@ static void read_row(struct config_reader *r, const struct config_row *row, cons
 	void *into = config_at(base, row->offset);
 	size_t *count = config_at(base, row->count_offset);
 
-	buf_init(&v.text, VALUE_MOST);
 	switch (row->type) {
 	case CONFIG_TEXTS:
 		read_scalars(&v, into, count, sizeof(char *));
@@ -288,18 +286,6 @@ static void read_row(struct config_reader *r, const struct config_row *row, cons
 	default:
 		config_read_scalar(&v, into);
 	}
-	if (v.text.data != NULL)
-		mem_wipe(v.text.data, v.text.capacity);
-	buf_free(&v.text);
-}
-
-static const struct config_node *find_child(const struct config_node *node, const char *name)
-{
-	const struct config_node *child = node == NULL ? NULL : node->first;
-
-	while (child != NULL && !slice_equal(child->key, slice_of(name)))
-		child = child->next;
-	return child;
 }
 
 /* How many changes of one letter make one word of the other (Levenshtein, 1966); long words are never near. */
@@ -383,14 +369,14 @@ void config_read_section(struct config_reader *r, const struct config_section *s
 			 void *into)
 {
 	if (node->kind != CONFIG_MAPPING) {
-		config_complain(&r->errors, node->line, r->path, "found a %s; allowed: a mapping",
-				node->kind == CONFIG_SCALAR ? "value" : "list");
+		config_complain(&r->errors, node->line, r->path, "found %s; allowed: a mapping",
+				config_node_kind(node));
 		return;
 	}
 	check_known(r, section, node);
 	for (size_t i = 0; i < section->count; i++) {
 		const struct config_row *row = &section->rows[i];
-		const struct config_node *child = find_child(node, row->name),
+		const struct config_node *child = config_node_find(node, slice_of(row->name)),
 					 given = { .kind = CONFIG_SCALAR, .text = slice_of(row->standard) };
 		size_t back = go_down(r, "%s", row->name);
 		if (child != NULL)

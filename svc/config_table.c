@@ -14,7 +14,7 @@
 static const char *const any[] = { "any", NULL };
 static const char *const autos[] = { "auto", NULL };
 static const char *const dialects[] = { "gemini", "openai", "anthropic", "http", NULL };
-static const char *const on_failures[] = { "closed", "open", NULL };
+static const char *const on_failures[] = { "closed", "open", NULL, "share", NULL };
 static const char *const usages[] = { "ask", "as_is", NULL };
 static const char *const versions[] = { "auto", "1.1", "2", NULL };
 static const char *const levels[] = { "debug", "info", "warning", "error", NULL };
@@ -26,7 +26,7 @@ static const char *const nothing[] = { NULL };
 #define TABLE(rows)       rows, ARRAY_LENGTH(rows)
 
 static const struct config_row endpoint_rows[] = {
-	{ "url", CONFIG_TEXT, AT(config_endpoint, url), 0, CONFIG_REQUIRED, NULL, 1, 1000, NULL, NULL,
+	{ "url", CONFIG_TEXT, AT(config_endpoint, url), 0, CONFIG_REQUIRED | CONFIG_UNTOLD, NULL, 1, 1000, NULL, NULL,
 	  "http(s)://host[:port][/prefix]: where the provider is" },
 	{ "region", CONFIG_TEXT, AT(config_endpoint, region), 0, 0, NULL, 1, 64, NULL, NULL, "its region, for people" },
 	{ "priority", CONFIG_INT, AT(config_endpoint, priority), 0, 0, "0", 0, 1000, NULL, NULL, "its place among several (this version uses one)" },
@@ -36,7 +36,7 @@ static const struct config_row endpoint_rows[] = {
 static const struct config_section endpoint = { sizeof(struct config_endpoint), TABLE(endpoint_rows), NULL, 0 };
 
 static const struct config_row credential_rows[] = {
-	{ "header", CONFIG_TEXT, AT(config_credential, header), 0, 0, NULL, 1, 64, NULL, NULL, "the header that carries it, as x-goog-api-key" },
+	{ "header", CONFIG_TEXT, AT(config_credential, header), 0, CONFIG_UNTOLD, NULL, 1, 64, NULL, NULL, "the header that carries it, as x-goog-api-key" },
 	{ "value", CONFIG_TEXT, AT(config_credential, value), 0, CONFIG_SECRET, NULL, 1, 8192, NULL, NULL, "its value, as \"Bearer ${OPENAI_API_KEY}\"" },
 	{ "vertex", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
 };
@@ -44,7 +44,7 @@ static const struct config_section credential = { sizeof(struct config_credentia
 
 static const struct config_row pool_rows[] = {
 	{ "min", CONFIG_INT, AT(config_upstream, pool.min), 0, 0, "1", 0, 10000, NULL, NULL, "connections opened before the instance is ready, and kept" },
-	{ "start", CONFIG_INT, AT(config_upstream, pool.start), 0, 0, "10", 0, 10000, NULL, NULL, "where growing begins (later versions)" },
+	{ "start", CONFIG_INT, AT(config_upstream, pool.start), 0, 0, "10", 0, 10000, NULL, NULL, "where growing begins (later versions); min to max" },
 	{ "max", CONFIG_INT, AT(config_upstream, pool.max), 0, 0, "100", 1, 10000, NULL, NULL, "connections for plain calls, at most, of one instance" },
 	{ "streams", CONFIG_INT, AT(config_upstream, pool.streams), 0, 0, "100", 1, 20000, NULL, NULL, "connections kept apart for streams" },
 	{ "streams_per_connection", CONFIG_INT, AT(config_upstream, pool.streams_per_connection), 0, 0, "100", 1, 1000, NULL, NULL,
@@ -76,7 +76,7 @@ static const struct config_row upstream_rows[] = {
 	{ "credential", CONFIG_SECTION, AT(config_upstream, credential), 0, 0, NULL, 0, 0, NULL, &credential, "" },
 	{ "allow_plaintext", CONFIG_BOOL, AT(config_upstream, allow_plaintext), 0, 0, "false", 0, 0, NULL, NULL,
 	  "the credential may go over http:// to another machine" },
-	{ "ca_file", CONFIG_TEXT, AT(config_upstream, ca_file), 0, 0, NULL, 1, 1000, NULL, NULL, "certificates to trust, PEM; none: the system's" },
+	{ "ca_file", CONFIG_TEXT, AT(config_upstream, ca_file), 0, 0, NULL, 1, 1000, NULL, NULL, "certificates to trust, PEM, relative to this file; none: the system's" },
 	{ "usage", CONFIG_WORD, AT(config_upstream, usage), 0, 0, "ask", 0, 0, usages, NULL,
 	  "ask: OpenAI's streams are asked to tell their usage where a token limit applies" },
 	{ "forward_headers", CONFIG_TEXTS, AT(config_upstream, forward_headers), AT(config_upstream, forward_headers_count), 0, NULL, 0, 50, NULL, NULL,
@@ -122,8 +122,8 @@ static const struct config_row redis_rows[] = {
 	  "embedded, redis://[user:password@]host[:port][/db] or unix:///path: what the fleet shares" },
 	{ "timeout", CONFIG_DURATION, AT(config, redis.timeout), 0, CONFIG_RESTART, "50ms", 5 * CLOCK_MILLISECOND, 10 * CLOCK_SECOND, NULL, NULL,
 	  "no request waits longer than this for Redis" },
-	{ "on_failure", CONFIG_WORD, AT(config, redis.on_failure), 0, 0, "closed", 0, 0, on_failures, NULL,
-	  "without Redis: closed refuses, open lets all pass (share comes in a later version)" },
+	{ "on_failure", CONFIG_WORD, AT(config, redis.on_failure), 0, CONFIG_AFTERS, "closed", 0, 0, on_failures, NULL,
+	  "without Redis: closed refuses, open lets all pass" },
 };
 static const struct config_section redis = { sizeof(struct config), TABLE(redis_rows), NULL, 0 };
 

@@ -1,44 +1,65 @@
 /* One value: its ${…} resolved, then read as its row's type says. What a value was is told when it is wrong, unless the row is a secret; a message
  * shows a variable's name, never what is in it. */
 #include <errno.h>
+#include <limits.h>
 #include <openssl/sha.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "lib/buf.h"
 #include "lib/text.h"
 #include "svc/config_internal.h"
 
-enum { COMPLAINTS_MOST = 20, KEY_LEAST = 8, SHOWN = 60 };
+enum { KEY_LEAST = 8, KEY_MOST = 512, SHOWN = 60 };
+
+/* A name in a file may hold anything; a line of ours is one line. */
+static void append_clean(struct buf *out, const char *text)
+{
+	for (; *text != '\0'; text++)
+		buf_append_byte(out, (unsigned char)*text < 0x20 || *text == 0x7F ? '?' : *text);
+}
 
 void config_complain(struct config_errors *errors, int line, const char *path, const char *format, ...)
 {
-	char text[400];
+	char text[600];
 	va_list values;
 
-	if (++errors->count > COMPLAINTS_MOST)
+	if (++errors->count > CONFIG_COMPLAINTS)
 		return;
 	va_start(values, format);
 	vsnprintf(text, sizeof(text), format, values);
 	va_end(values);
-	buf_format(errors->out, "%s:%d: %s%s%s\n", errors->file, line, path, path[0] != '\0' ? ": " : "", text);
+	buf_format(errors->out, "%s:%d: ", errors->file, line);
+	append_clean(errors->out, path);
+	buf_append(errors->out, path[0] != '\0' ? SLICE(": ") : SLICE(""));
+	append_clean(errors->out, text);
+	buf_append_byte(errors->out, '\n');
+}
+
+/* As much of it as is shown, whole characters. */
+static struct slice shown(struct slice text)
+{
+	size_t len = text.len < SHOWN ? text.len : SHOWN;
+
+	while (len > 0 && len < text.len && ((unsigned char)text.data[len] & 0xC0) == 0x80)
+		len--;
+	return slice_first(text, len);
 }
 
 void config_wrong(const struct config_value *v, const char *allowed)
 {
 	const struct config_node *node = v->node;
+	struct config_errors *errors = &v->reader->errors;
 
-	if (node->kind != CONFIG_SCALAR)
-		config_complain(&v->reader->errors, node->line, v->reader->path, "found a %s; allowed: %s",
-				node->kind == CONFIG_MAPPING ? "mapping" : "list", allowed);
-	else if ((v->row->flags & CONFIG_SECRET) != 0)
-		config_complain(&v->reader->errors, node->line, v->reader->path, "the value is not valid; allowed: %s",
+	if (node->kind != CONFIG_SCALAR || config_node_is_nothing(node))
+		config_complain(errors, node->line, v->reader->path, "found %s; allowed: %s", config_node_kind(node),
 				allowed);
+	else if ((v->row->flags & (CONFIG_SECRET | CONFIG_UNTOLD)) != 0)
+		config_complain(errors, node->line, v->reader->path, "the value is not valid; allowed: %s", allowed);
 	else
-		config_complain(&v->reader->errors, node->line, v->reader->path, "found \"%.*s\"; allowed: %s",
-				SLICE_ARGS(slice_first(node->text, SHOWN)), allowed);
+		config_complain(errors, node->line, v->reader->path, "found \"%.*s\"%s; allowed: %s",
+				SLICE_ARGS(shown(node->text)), node->text.len > SHOWN ? " and more" : "", allowed);
 }
 
 static void wrong_range(struct config_value *v, bool put(struct buf *, int64_t))
@@ -56,33 +77,57 @@ static void wrong_range(struct config_value *v, bool put(struct buf *, int64_t))
 
 /* ---- ${NAME} and ${file:PATH} ------------------------------------------------------------------------------------------- */
 
-static bool append_file(struct config_value *v, const char *name)
+/* False when it cannot be opened, read, is too long, or holds a NUL byte. */
+static bool append_content(struct buf *text, const char *path, const char **reason)
 {
-	char path[1200], block[4096];
-	size_t start = v->text.len, got;
-	FILE *file;
-	bool fits = true;
+	FILE *file = fopen(path, "re");
+	char block[4096];
+	size_t start = text->len, got;
+	bool good = file != NULL;
 
-	snprintf(path, sizeof(path), "%s%s%s", name[0] == '/' || v->reader->folder == NULL ? "" : v->reader->folder,
-		 name[0] == '/' || v->reader->folder == NULL ? "" : "/", name);
-	file = fopen(path, "re");
-	if (file == NULL) {
-		config_complain(&v->reader->errors, v->node->line, v->reader->path,
-				"the file \"%s\" cannot be read: %s", name, strerror(errno));
+	*reason = strerror(errno);
+	if (!good)
 		return false;
-	}
-	while (fits && (got = fread(block, 1, sizeof(block), file)) > 0)
-		fits = buf_append(&v->text, slice_make(block, got));
+	while (good && (got = fread(block, 1, sizeof(block), file)) > 0)
+		good = buf_append(text, slice_make(block, got));
 	mem_wipe(block, sizeof(block));
-	if (ferror(file) || !fits || memchr(v->text.data + start, '\0', v->text.len - start) != NULL) {
-		config_complain(&v->reader->errors, v->node->line, v->reader->path,
-				"the file \"%s\" cannot be used; allowed: text of at most 64 KiB", name);
-		fits = false;
+	if (!good) {
+		*reason = "it has more than 64 KiB";
+	} else if (ferror(file)) {
+		*reason = strerror(errno);
+		good = false;
+	} else if (slice_find(slice_skip(buf_slice(text), start), '\0') < text->len - start) {
+		*reason = "it holds a NUL byte";
+		good = false;
 	}
 	fclose(file);
-	while (v->text.len > start && (v->text.data[v->text.len - 1] == '\n' || v->text.data[v->text.len - 1] == '\r'))
-		v->text.len--;
-	return fits;
+	return good;
+}
+
+static bool append_file(struct config_value *v, const char *name)
+{
+	struct buf *text = &v->reader->text;
+	const char *folder = name[0] == '/' ? NULL : v->reader->folder, *reason;
+	char path[PATH_MAX];
+	size_t start = text->len;
+
+	if (snprintf(path, sizeof(path), "%s%s%s", folder != NULL ? folder : "", folder != NULL ? "/" : "", name) >=
+	    (int)sizeof(path)) {
+		config_complain(&v->reader->errors, v->node->line, v->reader->path,
+				"the path of the file \"%s\" is too long", name);
+		return false;
+	}
+	if (!append_content(text, path, &reason)) {
+		config_complain(&v->reader->errors, v->node->line, v->reader->path,
+				"the file \"%s\" cannot be used: %s; allowed: text of at most 64 KiB", name, reason);
+		return false;
+	}
+	while (text->len > start && (text->data[text->len - 1] == '\n' || text->data[text->len - 1] == '\r'))
+		text->len--;
+	if (text->len == start)
+		config_complain(&v->reader->errors, v->node->line, v->reader->path,
+				"the file \"%s\" is empty; allowed: text", name);
+	return text->len > start;
 }
 
 static bool append_reference(struct config_value *v, struct slice reference)
@@ -104,7 +149,8 @@ static bool append_reference(struct config_value *v, struct slice reference)
 				"the environment variable %s is %s; set it", name, found == NULL ? "not set" : "empty");
 		return false;
 	}
-	return buf_append(&v->text, slice_of(found));
+	(void)buf_append(&v->reader->text, slice_of(found)); /* too long: seen at the end */
+	return true;
 }
 
 /* "$${" is a plain "${". False: it has been complained about. */
@@ -112,16 +158,16 @@ static bool resolve(struct config_value *v)
 {
 	struct slice rest = v->node->text;
 
-	buf_clear(&v->text);
+	buf_clear(&v->reader->text);
 	while (rest.len > 0) {
 		size_t end;
 		if (slice_starts(rest, SLICE("$${"))) {
-			buf_append(&v->text, SLICE("${"));
+			buf_append(&v->reader->text, SLICE("${"));
 			rest = slice_skip(rest, 3);
 			continue;
 		}
 		if (!slice_starts(rest, SLICE("${"))) {
-			buf_append_byte(&v->text, rest.data[0]);
+			buf_append_byte(&v->reader->text, rest.data[0]);
 			rest = slice_skip(rest, 1);
 			continue;
 		}
@@ -134,7 +180,7 @@ static bool resolve(struct config_value *v)
 			return false;
 		rest = slice_skip(rest, end + 1);
 	}
-	if (v->text.overflowed) {
+	if (v->reader->text.overflowed) {
 		config_wrong(v, "at most 64 KiB");
 		return false;
 	}
@@ -153,9 +199,13 @@ static bool has_control(struct slice text)
 
 static void read_text(struct config_value *v, void *into)
 {
-	struct slice text = buf_slice(&v->text);
+	struct slice text = buf_slice(&v->reader->text);
 	char allowed[80];
 
+	if (config_node_is_nothing(v->node)) {
+		config_wrong(v, "text, or to leave the key out");
+		return;
+	}
 	if ((int64_t)text.len < v->row->least || (int64_t)text.len > v->row->most || has_control(text) ||
 	    !text_is_utf8(text)) {
 		snprintf(allowed, sizeof(allowed), "text of %lld to %lld bytes, in one line", (long long)v->row->least,
@@ -176,11 +226,11 @@ static void read_number(struct config_value *v, bool parse(struct slice, int64_t
 {
 	int64_t number;
 
-	if (v->row->words != NULL && slice_equal(buf_slice(&v->text), slice_of(v->row->words[0]))) {
+	if (v->row->words != NULL && slice_equal(buf_slice(&v->reader->text), slice_of(v->row->words[0]))) {
 		*(int64_t *)into = 0;
 		return;
 	}
-	if (!parse(buf_slice(&v->text), &number) || number < v->row->least || number > v->row->most)
+	if (!parse(buf_slice(&v->reader->text), &number) || number < v->row->least || number > v->row->most)
 		wrong_range(v, put);
 	else
 		*(int64_t *)into = number;
@@ -190,7 +240,7 @@ static void read_bool(struct config_value *v, void *into)
 {
 	bool value;
 
-	if (!text_bool(buf_slice(&v->text), &value))
+	if (!text_bool(buf_slice(&v->reader->text), &value))
 		config_wrong(v, "true or false");
 	else
 		*(bool *)into = value;
@@ -200,26 +250,26 @@ static void read_word(struct config_value *v, void *into)
 {
 	char memory[200];
 	struct buf allowed;
+	const char *const *word = v->row->words;
 
 	buf_wrap(&allowed, memory, sizeof(memory) - 1, 0);
-	for (int i = 0; v->row->words[i] != NULL; i++) {
-		if (slice_equal(buf_slice(&v->text), slice_of(v->row->words[i]))) {
+	for (int i = 0; *word != NULL; i++, word++) {
+		if (slice_equal(buf_slice(&v->reader->text), slice_of(*word))) {
 			*(int *)into = i;
 			return;
 		}
-		buf_format(&allowed, "%s%s", i > 0 ? ", " : "", v->row->words[i]);
+		buf_format(&allowed, "%s%s", i > 0 ? ", " : "", *word);
 	}
-	memory[allowed.len] = '\0';
-	if (slice_equal(slice_of(v->row->name), SLICE("on_failure")) &&
-	    slice_equal(buf_slice(&v->text), SLICE("share")))
-		buf_append(&allowed, SLICE("; share comes in a later version"));
+	while ((v->row->flags & CONFIG_AFTERS) != 0 && *++word != NULL)
+		if (slice_equal(buf_slice(&v->reader->text), slice_of(*word)))
+			buf_format(&allowed, " (%s comes in a later version)", *word);
 	memory[allowed.len] = '\0';
 	config_wrong(v, memory);
 }
 
 static void read_upstream(struct config_value *v, void *into)
 {
-	const struct config_upstream *found = config_find_upstream(v->reader->config, buf_slice(&v->text));
+	const struct config_upstream *found = config_find_upstream(v->reader->config, buf_slice(&v->reader->text));
 
 	if (found == NULL)
 		config_wrong(v, "the name of one of `upstreams`");
@@ -228,15 +278,19 @@ static void read_upstream(struct config_value *v, void *into)
 
 static bool read_key(struct config_value *v, struct config_key *key)
 {
-	struct slice text = buf_slice(&v->text);
+	struct slice text = buf_slice(&v->reader->text);
 
+	if (config_node_is_nothing(v->node)) {
+		config_wrong(v, "a key");
+		return false;
+	}
 	if (slice_starts(text, SLICE("sha256:"))) {
 		if (text_unhex(slice_skip(text, 7), key->sha256, sizeof(key->sha256)))
 			return true;
 		config_wrong(v, "sha256: and 64 hexadecimal digits");
 		return false;
 	}
-	if (text.len < KEY_LEAST || text.len > 512 || has_control(text) || slice_find(text, ' ') < text.len) {
+	if (text.len < KEY_LEAST || text.len > KEY_MOST || has_control(text) || slice_find(text, ' ') < text.len) {
 		config_wrong(v, "8 to 512 bytes without blanks, or sha256: and 64 hexadecimal digits");
 		return false;
 	}

@@ -49,9 +49,20 @@ static void put_allowed(const struct config_row *row, struct buf *out)
 		buf_append(out, SLICE(" to "));
 		put_number(row, row->most, out);
 		break;
+	case CONFIG_TEXT:
+		buf_format(out, "%" PRId64 " to %" PRId64 " bytes", row->least, row->most);
+		break;
+	case CONFIG_LIMITS:
+		for (int i = 0; i < LIMIT_COUNT; i++)
+			buf_format(out, "%s`%s`", i > 0 ? " " : "", limit_name((enum limit_kind)i));
+		buf_format(out, ": a count, `{limit, burst}` or `{limit, strict}`; %s",
+			   row->least == 1 ? "strict unless it has a burst"
+					   : "the burst is the limit unless it is given");
+		break;
 	case CONFIG_TEXTS:
 	case CONFIG_KEYS:
 	case CONFIG_NAMED:
+	case CONFIG_LIST:
 		buf_format(out, "%" PRId64 " to %" PRId64, row->least, row->most);
 		break;
 	default:
@@ -267,7 +278,7 @@ void config_write_json(const struct config *config, struct buf *out)
 
 /* ---- what a reload may change -------------------------------------------------------------------------------------------------- */
 
-enum { COMPARED_MOST = 16 * 1024 };
+enum { COMPARED_MOST = 1024 * 1024 };
 
 /* Two values of a row are the same when they are written the same; secrets are compared themselves. */
 static bool same_value(const struct config_row *row, const void *a, const void *b)

@@ -3,6 +3,7 @@
 #include <yaml.h>
 
 #include "lib/buf.h"
+#include "lib/map.h"
 #include "svc/config_internal.h"
 
 enum { DEEPEST = 12, NODES_MOST = 200000 };
@@ -11,6 +12,7 @@ struct parse {
 	yaml_parser_t parser;
 	struct mem *mem;
 	struct config_errors *errors;
+	const struct config_node *key; /* of the node that comes next, in a mapping */
 	int nodes;
 	bool failed;
 };
@@ -38,7 +40,8 @@ static bool next_event(struct parse *p, yaml_event_t *event)
 	return false;
 }
 
-static struct config_node *new_node(struct parse *p, enum config_node_kind kind, const yaml_event_t *event)
+static struct config_node *new_node(struct parse *p, enum config_node_kind kind, const yaml_event_t *event,
+				    const struct config_node *parent)
 {
 	struct config_node *node = ++p->nodes > NODES_MOST ? NULL : mem_take(p->mem, sizeof(*node));
 
@@ -48,17 +51,24 @@ static struct config_node *new_node(struct parse *p, enum config_node_kind kind,
 	}
 	node->kind = kind;
 	node->line = (int)event->start_mark.line + 1;
+	node->parent = parent;
+	if (p->key != NULL) {
+		node->key = p->key->text;
+		node->key_line = p->key->line;
+	}
+	p->key = NULL;
 	return node;
 }
 
-static struct config_node *read_scalar(struct parse *p, const yaml_event_t *event)
+static struct config_node *read_scalar(struct parse *p, yaml_event_t *event, const struct config_node *parent)
 {
-	struct config_node *node = new_node(p, CONFIG_SCALAR, event);
+	struct config_node *node = new_node(p, CONFIG_SCALAR, event, parent);
 
 	if (node == NULL)
 		return NULL;
 	node->plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 	node->text = mem_copy(p->mem, slice_make((const char *)event->data.scalar.value, event->data.scalar.length));
+	mem_wipe(event->data.scalar.value, event->data.scalar.length);
 	if (node->text.data == NULL)
 		complain(p, event->start_mark.line, "the file holds too much");
 	if (slice_find(node->text, '\0') < node->text.len)
@@ -80,20 +90,46 @@ static bool has_extras(const yaml_event_t *event)
 	}
 }
 
-static void check_twice(struct parse *p, const struct config_node *mapping, const struct config_node *entry)
+/* upstreams.gemini.endpoints[0].url */
+static void put_path(const struct config_node *node, struct buf *path)
 {
-	for (const struct config_node *other = mapping->first; other != entry; other = other->next)
-		if (slice_equal(other->key, entry->key)) {
-			config_complain(p->errors, entry->key_line, entry->key.data,
-					"stands twice, first in line %d; allowed: once", other->key_line);
-			p->failed = true;
-		}
+	size_t index = 0;
+
+	if (node->parent == NULL)
+		return;
+	put_path(node->parent, path);
+	if (node->parent->kind == CONFIG_MAPPING) {
+		buf_format(path, "%s%.*s", path->len > 0 ? "." : "", SLICE_ARGS(slice_first(node->key, 200)));
+		return;
+	}
+	for (const struct config_node *other = node->parent->first; other != NULL && other != node; other = other->next)
+		index++;
+	buf_format(path, "[%zu]", index);
 }
 
-static struct config_node *read_node(struct parse *p, yaml_event_t *event, int depth);
+/* An entry counts when its key is a new one; the file may have very many. */
+static void check_twice(struct parse *p, struct map *keys, struct config_node *entry)
+{
+	const struct config_node *first = map_get(keys, entry->key);
+	char memory[512];
+	struct buf path;
+
+	if (first == NULL) {
+		map_put(keys, entry->key, entry);
+		return;
+	}
+	buf_wrap(&path, memory, sizeof(memory) - 1, 0);
+	put_path(entry, &path);
+	memory[path.len] = '\0';
+	config_complain(p->errors, entry->key_line, memory, "stands twice, first in line %d; allowed: once",
+			first->key_line);
+}
+
+static struct config_node *read_node(struct parse *p, yaml_event_t *event, const struct config_node *parent, int depth);
 
 /* The value behind a key, or an element; NULL at the end of its parent. */
-static struct config_node *read_child(struct parse *p, yaml_event_type_t end, int depth)
+static struct config_node *read_child(struct parse *p, yaml_event_type_t end, const struct config_node *parent,
+				      int depth)
 {
 	struct config_node *child = NULL;
 	yaml_event_t event;
@@ -101,38 +137,43 @@ static struct config_node *read_child(struct parse *p, yaml_event_type_t end, in
 	if (!next_event(p, &event))
 		return NULL;
 	if (event.type != end)
-		child = read_node(p, &event, depth);
+		child = read_node(p, &event, parent, depth);
 	yaml_event_delete(&event);
 	return child;
 }
 
-static void read_children(struct parse *p, struct config_node *parent, int depth)
+static void read_elements(struct parse *p, struct config_node *parent, int depth)
 {
-	bool mapping = parent->kind == CONFIG_MAPPING;
-	yaml_event_type_t end = mapping ? YAML_MAPPING_END_EVENT : YAML_SEQUENCE_END_EVENT;
 	struct config_node **last = &parent->first, *child;
 
-	while ((child = read_child(p, end, depth)) != NULL && !p->failed) {
-		if (mapping) {
-			struct config_node *key = child;
-			if (key->kind != CONFIG_SCALAR) {
-				complain(p, (size_t)key->line - 1, "a list or mapping as a key; allowed: a word");
-				return;
-			}
-			child = read_child(p, YAML_NO_EVENT, depth);
-			if (child == NULL)
-				return;
-			child->key = key->text;
-			child->key_line = key->line;
-		}
+	while ((child = read_child(p, YAML_SEQUENCE_END_EVENT, parent, depth)) != NULL && !p->failed) {
 		*last = child;
 		last = &child->next;
-		if (mapping)
-			check_twice(p, parent, child);
 	}
 }
 
-static struct config_node *read_node(struct parse *p, yaml_event_t *event, int depth)
+static void read_entries(struct parse *p, struct config_node *parent, int depth)
+{
+	struct map *keys = map_new();
+	struct config_node **last = &parent->first, *key, *child;
+
+	while ((key = read_child(p, YAML_MAPPING_END_EVENT, parent, depth)) != NULL && !p->failed) {
+		if (key->kind != CONFIG_SCALAR) {
+			complain(p, (size_t)key->line - 1, "a list or mapping as a key; allowed: a word");
+			break;
+		}
+		p->key = key;
+		child = read_child(p, YAML_NO_EVENT, parent, depth);
+		if (child == NULL)
+			break;
+		*last = child;
+		last = &child->next;
+		check_twice(p, keys, child);
+	}
+	map_free(&keys, NULL);
+}
+
+static struct config_node *read_node(struct parse *p, yaml_event_t *event, const struct config_node *parent, int depth)
 {
 	struct config_node *node;
 
@@ -143,11 +184,13 @@ static struct config_node *read_node(struct parse *p, yaml_event_t *event, int d
 		return NULL;
 	}
 	if (event->type == YAML_SCALAR_EVENT)
-		return read_scalar(p, event);
+		return read_scalar(p, event, parent);
 	CHECK(event->type == YAML_MAPPING_START_EVENT || event->type == YAML_SEQUENCE_START_EVENT);
-	node = new_node(p, event->type == YAML_MAPPING_START_EVENT ? CONFIG_MAPPING : CONFIG_SEQUENCE, event);
-	if (node != NULL)
-		read_children(p, node, depth + 1);
+	node = new_node(p, event->type == YAML_MAPPING_START_EVENT ? CONFIG_MAPPING : CONFIG_SEQUENCE, event, parent);
+	if (node != NULL && node->kind == CONFIG_MAPPING)
+		read_entries(p, node, depth + 1);
+	else if (node != NULL)
+		read_elements(p, node, depth + 1);
 	return node;
 }
 
@@ -168,7 +211,7 @@ static struct config_node *read_document(struct parse *p)
 			complain(p, event.start_mark.line, "a second document; allowed: one");
 		else if (event.type != YAML_STREAM_START_EVENT && event.type != YAML_DOCUMENT_START_EVENT &&
 			 event.type != YAML_DOCUMENT_END_EVENT)
-			root = read_node(p, &event, 0);
+			root = read_node(p, &event, NULL, 0);
 		yaml_event_delete(&event);
 	}
 	if (!p->failed && (root == NULL || root->kind != CONFIG_MAPPING))
@@ -186,4 +229,38 @@ struct config_node *config_yaml_parse(struct slice text, struct mem *mem, struct
 	root = read_document(&p);
 	yaml_parser_delete(&p.parser);
 	return root;
+}
+
+void config_yaml_wipe(struct config_node *node)
+{
+	if (node->text.len > 0)
+		mem_wipe((char *)(uintptr_t)node->text.data, node->text.len);
+	for (struct config_node *child = node->first; child != NULL; child = child->next)
+		config_yaml_wipe(child);
+}
+
+const struct config_node *config_node_find(const struct config_node *mapping, struct slice key)
+{
+	const struct config_node *child = mapping->first;
+
+	while (child != NULL && !slice_equal(child->key, key))
+		child = child->next;
+	return child;
+}
+
+bool config_node_is_nothing(const struct config_node *node)
+{
+	static const struct slice words[] = { { "", 0 }, { "~", 1 }, { "null", 4 }, { "Null", 4 }, { "NULL", 4 } };
+
+	for (size_t i = 0; node->kind == CONFIG_SCALAR && node->plain && i < ARRAY_LENGTH(words); i++)
+		if (slice_equal(node->text, words[i]))
+			return true;
+	return false;
+}
+
+const char *config_node_kind(const struct config_node *node)
+{
+	if (config_node_is_nothing(node))
+		return "nothing";
+	return node->kind == CONFIG_SCALAR ? "a value" : node->kind == CONFIG_MAPPING ? "a mapping" : "a list";
 }

@@ -107,7 +107,7 @@ def test_what_the_upstream_does_wrong(start_gateway, sim, redis, dialect):
 
 
 def test_no_connection_free(start_gateway, sim, redis):
-    gateway = start_gateway(sim.url, redis.url, {"upstreams": {"openai": {"pool": {"min": 0, "max": 1, "streams": 1, "connect_timeout": "200ms"}}}})
+    gateway = start_gateway(sim.url, redis.url, {"upstreams": {"openai": {"pool": {"min": 0, "start": 1, "max": 1, "streams": 1, "connect_timeout": "200ms"}}}})
     with gateway.open_stream("openai", "[[sim tokens=10000 rate=50]]") as stream:
         assert stream.read_event()
         assert gateway.ask("openai", "[[sim tokens=1]]").status == 200  # streams do not starve plain calls
