@@ -192,10 +192,11 @@ tidy: $(B)/gen/scripts.h ## run clang-tidy over the sources
 format: ## format the C sources (clang-format 14)
 	clang-format -i $(C_FILES)
 
-bench: ## measure CPU and latency beside nginx and HAProxy
+bench: ## measure CPU, latency and memory beside nginx and HAProxy (BENCH=--quick)
 	@tests/check/packages.sh build run bench
 	@$(again) all
-	@$(PYTHON) tests/bench/bench.py $(B)
+	@$(again) $(patsubst tests/bench/%.c,$(B)/tests/bench/%,$(filter-out tests/bench/load%.c,$(wildcard tests/bench/bench_*.c)))
+	@$(PYTHON) tests/bench/bench.py $(B) $(BENCH)
 
 demo: ## three instances, HAProxy, one Redis, the simulator: watch one quota hold
 	@tests/check/packages.sh build run demo

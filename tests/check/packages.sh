@@ -45,7 +45,9 @@ packages_of() {
 	done | tr ' ' '\n' | sort -u
 }
 
+# Node.js and npm often come from elsewhere than Debian, and exclude its packages: there the command counts.
 is_installed() {
+	case $1 in nodejs) command -v node >/dev/null && return ;; npm) command -v npm >/dev/null && return ;; esac
 	dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed
 }
 
