@@ -48,7 +48,7 @@ SUPPORT_PROGRAMS = $(B)/tests/fault-proxy $(B)/tests/http-echo
 UNIT = $(call programs,tests/unit/*.c tests/lua/*.c tests/flow/*.c)
 FUZZ = $(call programs,tests/fuzz/fuzz_*.c)
 LOADER = $(if $(LOAD),$(B)/sluice-load)
-ALL_OBJECTS = $(LIB) $(SVC) $(MAIN) $(SIM) $(LOAD) $(SUPPORT) $(UNIT:=.o) $(FUZZ:=.o) $(call objects,tests/*/*.c tests/support/programs/*.c)
+ALL_OBJECTS = $(LIB) $(WORLD) $(SVC) $(MAIN) $(SIM) $(LOAD) $(SUPPORT) $(UNIT:=.o) $(FUZZ:=.o) $(call objects,tests/*/*.c tests/support/programs/*.c)
 C_FILES = $(wildcard lib/*.[ch] svc/*.[ch] svc/*/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch])
 
 # `make V=1` shows the commands.

@@ -50,7 +50,7 @@ bool buf_reserve(struct buf *b, size_t more)
 	return true;
 }
 
-bool buf_append(struct buf *b, struct slice s)
+bool buf_append_growing(struct buf *b, struct slice s)
 {
 	if (s.len == 0)
 		return true;
@@ -58,14 +58,6 @@ bool buf_append(struct buf *b, struct slice s)
 		return false;
 	memcpy(b->data + b->len, s.data, s.len);
 	b->len += s.len;
-	return true;
-}
-
-bool buf_append_byte(struct buf *b, char byte)
-{
-	if (!buf_reserve(b, 1))
-		return false;
-	b->data[b->len++] = byte;
 	return true;
 }
 

@@ -8,8 +8,8 @@ enum { FIRST_NAMES = 32 };
 void json_levels_init(struct json_levels *l, const struct json_plan *plan)
 {
 	l->levels = mem_new_array(json_plan_depth(plan), sizeof(*l->levels));
-	l->name_capacity = FIRST_NAMES;
-	l->names = mem_new_array(l->name_capacity, sizeof(*l->names));
+	l->name_capacity = 0; /* most texts hold no name but the plan's where they are watched */
+	l->names = NULL;
 	json_levels_reset(l);
 }
 
@@ -85,7 +85,7 @@ static enum json_level_verdict note_unknown(struct json_levels *l, const struct 
 	if (l->name_count - level->names_before == JSON_LEVEL_NAMES)
 		return JSON_LEVEL_FULL;
 	if (l->name_count == l->name_capacity) {
-		l->name_capacity *= 2;
+		l->name_capacity = l->name_capacity == 0 ? FIRST_NAMES : 2 * l->name_capacity;
 		l->names = mem_resize(l->names, l->name_capacity * sizeof(*l->names));
 	}
 	l->names[l->name_count++] = mark;

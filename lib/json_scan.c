@@ -34,8 +34,8 @@ struct json_scan {
 	size_t offset; /* of the piece being fed, in the text */
 	size_t nodes;
 	struct json_levels levels;
-	struct json_member *members;
-	char *texts; /* the members' kept text, one after the other */
+	struct json_member *members; /* behind this struct, in the same block */
+	char *texts;                 /* the members' kept text, one after the other, behind them */
 
 	const struct json_node *node; /* the plan's place for the value that comes or is being read */
 	struct json_member *member;   /* that value's, or NULL */
@@ -460,9 +460,12 @@ static void read_all(struct json_scan *s, struct cursor *c)
 
 struct json_scan *json_scan_new(const struct json_plan *plan, const struct json_scan_options *options)
 {
-	struct json_scan *s = mem_new(sizeof(*s));
-	size_t count = json_plan_count(plan), room = 0;
+	size_t count = json_plan_count(plan), room = 1;
+	struct json_scan *s;
 
+	for (size_t i = 0; i < count; i++)
+		room += json_plan_keep(plan, i);
+	s = mem_new(sizeof(*s) + count * sizeof(*s->members) + room); /* one block: a scan is made for every request */
 	s->plan = plan;
 	if (options != NULL)
 		s->options = *options;
@@ -471,10 +474,8 @@ struct json_scan *json_scan_new(const struct json_plan *plan, const struct json_
 	s->options.max_nodes = s->options.max_nodes == 0 ? DEFAULT_NODES : s->options.max_nodes;
 	s->options.max_depth = s->options.max_depth == 0 ? DEFAULT_DEPTH : s->options.max_depth;
 	json_levels_init(&s->levels, plan);
-	s->members = mem_new_array(count, sizeof(*s->members));
-	for (size_t i = 0; i < count; i++)
-		room += json_plan_keep(plan, i);
-	s->texts = mem_new(room + 1);
+	s->members = (struct json_member *)(void *)(s + 1);
+	s->texts = (char *)(s->members + count);
 	for (size_t i = 0, at = 0; i < count; at += json_plan_keep(plan, i++))
 		s->members[i].text.data = s->texts + at;
 	s->hash = s->options.hash ? json_hash_new() : NULL;
@@ -489,8 +490,6 @@ void json_scan_free(struct json_scan **scan)
 	if (s == NULL)
 		return;
 	json_hash_free(&s->hash);
-	mem_free(s->texts);
-	mem_free(s->members);
 	json_levels_free(&s->levels);
 	mem_free(s);
 	*scan = NULL;

@@ -297,7 +297,9 @@ static int on_curl_timer(CURLM *multi, long milliseconds, void *arg)
 {
 	struct pool *pool = arg;
 	(void)multi;
-	pool->curl_deadline = milliseconds < 0 ? INT64_MAX : clock_now() + milliseconds * CLOCK_MILLISECOND;
+	pool->curl_deadline = milliseconds < 0    ? INT64_MAX
+			      : milliseconds == 0 ? 0
+						  : clock_now() + milliseconds * CLOCK_MILLISECOND;
 	pool_pump_soon(pool);
 	return 0;
 }
@@ -312,7 +314,7 @@ void pool_socket_schedule(struct pool *pool)
 
 void pool_socket_timeout(struct pool *pool)
 {
-	if (pool->curl_deadline == INT64_MAX || clock_now() < pool->curl_deadline)
+	if (pool->curl_deadline == INT64_MAX || (pool->curl_deadline > 0 && clock_now() < pool->curl_deadline))
 		return;
 	pool->curl_deadline = INT64_MAX;
 	act(pool, CURL_SOCKET_TIMEOUT, 0);

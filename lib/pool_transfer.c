@@ -132,9 +132,10 @@ static size_t on_header(char *data, size_t size, size_t count, void *arg)
 {
 	struct pool_handle *handle = arg;
 	struct transfer *t = handle->transfer;
-	if (t->head_began && !t->head_done)
+	bool began = t->head_began, good = pool_head_line(t, slice_make(data, size * count));
+	if (t->head_began && !began) /* a head comes at once; its lines are not timed one by one */
 		t->idle_deadline = clock_now() + t->idle_timeout;
-	return pool_head_line(t, slice_make(data, size * count)) ? size * count : 0;
+	return good ? size * count : 0;
 }
 
 /* The receiver has taken the piece when it says "no more": the next one is refused, libcurl keeps it, and the peer

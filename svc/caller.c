@@ -5,7 +5,9 @@
 #include "svc/caller.h"
 
 #include <arpa/inet.h>
+#include <openssl/evp.h>
 #include <openssl/sha.h>
+#include <pthread.h>
 
 #include "lib/buf.h"
 #include "lib/clock.h"
@@ -90,6 +92,21 @@ static bool clean_query(struct slice query, struct mem *mem, struct keys *keys, 
 	return true;
 }
 
+/* The algorithm is looked up once: OpenSSL 3 takes longer to find it than to run it. */
+static EVP_MD *sha256;
+static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
+
+static void fetch_sha256(void)
+{
+	sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+}
+
+static void hash_key(struct slice key, unsigned char hash[SHA256_DIGEST_LENGTH])
+{
+	CHECK(pthread_once(&sha256_once, fetch_sha256) == 0 && sha256 != NULL);
+	CHECK(EVP_Digest(key.data, key.len, hash, NULL, sha256, NULL) == 1);
+}
+
 static enum refusal find_tenant(const struct config *config, const struct keys *keys, struct caller *caller,
 				struct buf *detail)
 {
@@ -103,7 +120,7 @@ static enum refusal find_tenant(const struct config *config, const struct keys *
 		return REFUSAL_none;
 	if (!keys->given || keys->text.len > KEY_MOST)
 		return REFUSAL_invalid_api_key;
-	SHA256((const unsigned char *)keys->text.data, keys->text.len, hash);
+	hash_key(keys->text, hash);
 	caller->tenant = config_find_tenant(config, hash);
 	return caller->tenant != NULL ? REFUSAL_none : REFUSAL_invalid_api_key;
 }

@@ -464,14 +464,24 @@ static const struct {
 } stages[] = { STAGES(S_ROW) };
 #undef S_ROW
 
+static void observe_stage(struct worker *w, unsigned stage, int64_t took)
+{
+	struct metrics_series **series = &w->stage_seconds[stage];
+	struct slice name = slice_of(stages[stage].name);
+
+	CHECK(stage < ARRAY_LENGTH(w->stage_seconds));
+	if (*series == NULL)
+		*series = metrics_series(w->metrics, METRIC_stage_seconds, &name);
+	metrics_observe_series(*series, took);
+}
+
 static void leave(struct request *r)
 {
-	struct slice name = slice_of(stages[r->stage].name);
 	int64_t now = clock_now();
 
 	if (stages[r->stage].ours)
 		r->took.ours += now - r->entered;
-	metrics_observe(r->worker->metrics, METRIC_stage_seconds, &name, now - r->entered);
+	observe_stage(r->worker, r->stage, now - r->entered);
 	r->entered = now;
 }
 

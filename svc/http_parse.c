@@ -80,10 +80,19 @@ void http_parse_init(struct http_parse *p)
 
 bool http_is_tchar(unsigned char byte)
 {
-	static const char others[] = "!#$%&'*+-.^_`|~";
-	if ((byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z'))
+	unsigned char letter = byte | 32;
+
+	if ((letter >= 'a' && letter <= 'z') || (byte >= '0' && byte <= '9'))
 		return true;
-	return byte != '\0' && strchr(others, byte) != NULL;
+	/* clang-format off */
+	switch (byte) { /* which compilers make one bit test */
+	case '!': case '#': case '$': case '%': case '&': case '\'': case '*': case '+':
+	case '-': case '.': case '^': case '_': case '`': case '|': case '~':
+		return true;
+	default:
+		return false;
+	}
+	/* clang-format on */
 }
 
 /* A line has ended just before `next`. True: it was the empty one behind the fields. */

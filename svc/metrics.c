@@ -34,7 +34,7 @@ static const struct {
 #undef ROW
 /* clang-format on */
 
-struct series {
+struct metrics_series {
 	char *key;
 	size_t key_length;
 	double value;     /* of a histogram: the sum, in microseconds */
@@ -52,7 +52,7 @@ struct metrics *metrics_new(void)
 
 static void series_free(void *value)
 {
-	struct series *s = value;
+	struct metrics_series *s = value;
 
 	mem_free(s->key);
 	mem_free(s->counts);
@@ -96,10 +96,10 @@ static struct slice make_key(enum metric metric, const struct slice *labels, cha
 	return slice_make(memory, length);
 }
 
-static struct series *find_or_add(struct metrics *m, enum metric metric, struct slice key)
+static struct metrics_series *find_or_add(struct metrics *m, enum metric metric, struct slice key)
 {
 	struct map **map = &m->series[metric];
-	struct series *s;
+	struct metrics_series *s;
 
 	if (*map == NULL)
 		*map = map_new();
@@ -116,7 +116,7 @@ static struct series *find_or_add(struct metrics *m, enum metric metric, struct 
 }
 
 /* A series too many is counted under "other" in every label: callers choose the names of models. */
-static struct series *series_for(struct metrics *m, enum metric metric, struct slice key)
+static struct metrics_series *series_for(struct metrics *m, enum metric metric, struct slice key)
 {
 	static const struct slice other[METRICS_LABELS_MAX] = {
 		{ "other", 5 }, { "other", 5 }, { "other", 5 }, { "other", 5 }, { "other", 5 }
@@ -146,22 +146,32 @@ void metrics_set(struct metrics *m, enum metric metric, const struct slice *labe
 	series_for(m, metric, make_key(metric, labels, memory))->value = value;
 }
 
-void metrics_observe(struct metrics *m, enum metric metric, const struct slice *labels, int64_t microseconds)
+struct metrics_series *metrics_series(struct metrics *m, enum metric metric, const struct slice *labels)
 {
 	char memory[KEY_MOST];
-	struct series *s = series_for(m, metric, make_key(metric, labels, memory));
+
+	return series_for(m, metric, make_key(metric, labels, memory));
+}
+
+void metrics_observe_series(struct metrics_series *s, int64_t microseconds)
+{
 	size_t i = 0;
 
-	CHECK(rows[metric].type == HISTOGRAM);
+	CHECK(s->counts != NULL);
 	while (i < BOUNDS && microseconds > bounds[i])
 		i++;
 	s->counts[i]++;
 	s->value += (double)microseconds;
 }
 
-static void merge_series(struct metrics *into, enum metric metric, const struct series *from)
+void metrics_observe(struct metrics *m, enum metric metric, const struct slice *labels, int64_t microseconds)
 {
-	struct series *s = series_for(into, metric, slice_make(from->key, from->key_length));
+	metrics_observe_series(metrics_series(m, metric, labels), microseconds);
+}
+
+static void merge_series(struct metrics *into, enum metric metric, const struct metrics_series *from)
+{
+	struct metrics_series *s = series_for(into, metric, slice_make(from->key, from->key_length));
 
 	s->value += from->value;
 	for (size_t i = 0; from->counts != NULL && i <= BOUNDS; i++)
@@ -179,7 +189,7 @@ void metrics_merge(struct metrics *into, const struct metrics *from)
 	}
 }
 
-static uint64_t observed(const struct series *s)
+static uint64_t observed(const struct metrics_series *s)
 {
 	uint64_t count = 0;
 
@@ -191,7 +201,7 @@ static uint64_t observed(const struct series *s)
 double metrics_value(const struct metrics *m, enum metric metric, const struct slice *labels)
 {
 	char memory[KEY_MOST];
-	const struct series *s =
+	const struct metrics_series *s =
 		m->series[metric] == NULL ? NULL : map_get(m->series[metric], make_key(metric, labels, memory));
 
 	if (s == NULL)
@@ -219,7 +229,7 @@ static void put_value(struct slice value, struct buf *out)
 }
 
 /* {name="value",…}, with `le` last for a histogram's bucket; nothing at all without labels. */
-static void put_labels(enum metric metric, const struct series *s, const char *bound, struct buf *out)
+static void put_labels(enum metric metric, const struct metrics_series *s, const char *bound, struct buf *out)
 {
 	struct slice names = slice_of(rows[metric].labels), values = slice_make(s->key, s->key_length);
 	const char *between = "{";
@@ -246,7 +256,7 @@ static void put_number(double value, struct buf *out)
 		buf_format(out, " %.9g\n", value);
 }
 
-static void put_histogram(enum metric metric, const struct series *s, struct buf *out)
+static void put_histogram(enum metric metric, const struct metrics_series *s, struct buf *out)
 {
 	uint64_t below = 0;
 	char bound[32] = "+Inf";
@@ -269,7 +279,8 @@ static void put_histogram(enum metric metric, const struct series *s, struct buf
 
 static int by_key(const void *a, const void *b)
 {
-	const struct series *x = *(const struct series *const *)a, *y = *(const struct series *const *)b;
+	const struct metrics_series *x = *(const struct metrics_series *const *)a,
+				    *y = *(const struct metrics_series *const *)b;
 	size_t shorter = x->key_length < y->key_length ? x->key_length : y->key_length;
 	int order = memcmp(x->key, y->key, shorter);
 
@@ -280,7 +291,7 @@ static void put_metric(const struct metrics *m, enum metric metric, struct buf *
 {
 	static const char *const types[] = { "counter", "gauge", "histogram" };
 	size_t count = m->series[metric] == NULL ? 0 : map_count(m->series[metric]), at = 0, i = 0;
-	struct series **sorted;
+	struct metrics_series **sorted;
 	struct slice key;
 	void *value;
 
@@ -288,10 +299,10 @@ static void put_metric(const struct metrics *m, enum metric metric, struct buf *
 		   types[rows[metric].type]);
 	if (count == 0)
 		return;
-	sorted = mem_new_array(count, sizeof(struct series *));
+	sorted = mem_new_array(count, sizeof(struct metrics_series *));
 	while (map_next(m->series[metric], &at, &key, &value))
 		sorted[i++] = value;
-	qsort(sorted, count, sizeof(struct series *), by_key);
+	qsort(sorted, count, sizeof(struct metrics_series *), by_key);
 	for (i = 0; i < count; i++) {
 		if (rows[metric].type == HISTOGRAM) {
 			put_histogram(metric, sorted[i], out);

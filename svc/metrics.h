@@ -10,6 +10,7 @@
 
 struct buf;
 struct metrics;
+struct metrics_series;
 
 enum { METRICS_LABELS_MAX = 5, METRICS_SERIES_MAX = 2000 };
 
@@ -54,6 +55,10 @@ void metrics_add(struct metrics *, enum metric, const struct slice *labels, doub
 /* GAUGE, or a COUNTER that another module counts; merging adds both up. */
 void metrics_set(struct metrics *, enum metric, const struct slice *labels, double value);
 void metrics_observe(struct metrics *, enum metric, const struct slice *labels, int64_t microseconds); /* HISTOGRAM */
+
+/* The same for one series that is observed again and again: found once, valid as long as the metrics. */
+struct metrics_series *metrics_series(struct metrics *, enum metric, const struct slice *labels);
+void metrics_observe_series(struct metrics_series *, int64_t microseconds);
 
 void metrics_merge(struct metrics *into, const struct metrics *from);
 /* The text format of Prometheus, version 0.0.4. */

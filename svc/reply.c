@@ -4,34 +4,50 @@
  * OpenAI, whose clients read them. */
 #include "svc/reply.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-
 #include "lib/clock.h"
 
 enum { LINES_TEXT = 2048, ERROR_BODY = 8 * 1024, MODELS_BODY = 1024 * 1024, MODELS_MOST = 2000 };
 
+/* Fields whose values stand one behind the other in `text`. Numbers are put by hand: an answer has a dozen of them, and printf costs as much as a system call
+ * for each few. */
 struct lines {
 	struct http_field fields[REPLY_FIELDS];
-	size_t count, used;
-	char text[LINES_TEXT];
+	size_t count;
+	struct buf text;
+	char memory[LINES_TEXT];
 };
 
-/* A field that finds no room is left out: all of them are hints. */
-static void add(struct lines *l, struct slice name, const char *format, ...) PRINTF_LIKE(3, 4);
-static void add(struct lines *l, struct slice name, const char *format, ...)
+static void lines_init(struct lines *l)
 {
-	size_t room = sizeof(l->text) - l->used;
-	va_list values;
-	int length;
+	l->count = 0;
+	buf_wrap(&l->text, l->memory, sizeof(l->memory), 0);
+}
 
-	va_start(values, format);
-	length = vsnprintf(l->text + l->used, room, format, values);
-	va_end(values);
-	if (length < 0 || (size_t)length >= room || l->count == REPLY_FIELDS)
+/* What has been put since the field before is this one's value. One that found no room is left out: all of them are hints. */
+static void add(struct lines *l, struct slice name, size_t start)
+{
+	if (l->text.overflowed || l->count == REPLY_FIELDS) {
+		l->text.len = start;
+		l->text.overflowed = false;
 		return;
-	l->fields[l->count++] = (struct http_field){ name, slice_make(l->text + l->used, (size_t)length) };
-	l->used += (size_t)length;
+	}
+	l->fields[l->count++] = (struct http_field){ name, slice_make(l->text.data + start, l->text.len - start) };
+}
+
+static void add_text(struct lines *l, struct slice name, struct slice value)
+{
+	size_t start = l->text.len;
+
+	buf_append(&l->text, value);
+	add(l, name, start);
+}
+
+static void add_int(struct lines *l, struct slice name, int64_t value)
+{
+	size_t start = l->text.len;
+
+	buf_append_int(&l->text, value);
+	add(l, name, start);
 }
 
 /* ---- limits ---------------------------------------------------------------------------------------------------------- */
@@ -41,53 +57,84 @@ static int64_t whole_seconds(int64_t microseconds)
 	return (microseconds + CLOCK_SECOND - 1) / CLOCK_SECOND;
 }
 
-/* RateLimit-Policy: "rpm";q=600;w=60, "tpm";q=200000;qu="sluice-tokens";w=60, and RateLimit: "rpm";r=412;t=19, for what is known. */
-static void add_rate_limit(struct lines *l, const struct request *r, const struct limits *limits)
+static bool is_told(const struct request *r, const struct limits *limits, int kind)
 {
-	char policies[512], states[512];
-	struct buf policy, state;
-
-	buf_wrap(&policy, policies, sizeof(policies), 0);
-	buf_wrap(&state, states, sizeof(states), 0);
-	for (int i = 0; i < LIMIT_COUNT; i++) {
-		enum limit_kind kind = (enum limit_kind)i;
-		const struct limiter_left *left = &r->quota.left[i];
-		const char *comma = policy.len > 0 ? ", " : "";
-		if (limits->of[i].count == 0 || !left->known || limit_period(kind) == 0)
-			continue;
-		buf_format(&policy, "%s\"%s\";q=%lld%s;w=%lld", comma, limit_name(kind), (long long)limits->of[i].count,
-			   limit_unit_of(kind) == LIMIT_TOKENS ? ";qu=\"sluice-tokens\"" : "",
-			   (long long)(limit_period(kind) / CLOCK_SECOND));
-		buf_format(&state, "%s\"%s\";r=%lld;t=%lld", comma, limit_name(kind), (long long)left->remaining,
-			   (long long)whole_seconds(left->reset));
-	}
-	if (policy.len == 0)
-		return;
-	add(l, SLICE("RateLimit-Policy"), "%.*s", SLICE_ARGS(buf_slice(&policy)));
-	add(l, SLICE("RateLimit"), "%.*s", SLICE_ARGS(buf_slice(&state)));
+	return limits->of[kind].count > 0 && r->quota.left[kind].known && limit_period((enum limit_kind)kind) > 0;
 }
 
-/* As OpenAI writes a time: 17ms, 1.5s, 6m0s. */
-static void put_reset(char out[32], int64_t microseconds)
+/* "rpm";q=600;w=60, "tpm";q=200000;qu="sluice-tokens";w=60 */
+static void put_policy(struct buf *out, enum limit_kind kind, const struct limit *limit)
 {
-	long long ms = (microseconds + CLOCK_MILLISECOND - 1) / CLOCK_MILLISECOND,
-		  seconds = whole_seconds(microseconds);
+	buf_append_byte(out, '"');
+	buf_append(out, slice_of(limit_name(kind)));
+	buf_append(out, SLICE("\";q="));
+	buf_append_int(out, limit->count);
+	if (limit_unit_of(kind) == LIMIT_TOKENS)
+		buf_append(out, SLICE(";qu=\"sluice-tokens\""));
+	buf_append(out, SLICE(";w="));
+	buf_append_int(out, limit_period(kind) / CLOCK_SECOND);
+}
 
-	if (ms < 1000)
-		snprintf(out, 32, "%lldms", ms);
-	else if (seconds < 60)
-		snprintf(out, 32, "%lld.%03llds", ms / 1000, ms % 1000);
-	else if (seconds < 3600)
-		snprintf(out, 32, "%lldm%llds", seconds / 60, seconds % 60);
-	else
-		snprintf(out, 32, "%lldh%lldm%llds", seconds / 3600, seconds / 60 % 60, seconds % 60);
+/* "rpm";r=412;t=19 */
+static void put_state(struct buf *out, enum limit_kind kind, const struct limiter_left *left)
+{
+	buf_append_byte(out, '"');
+	buf_append(out, slice_of(limit_name(kind)));
+	buf_append(out, SLICE("\";r="));
+	buf_append_int(out, left->remaining);
+	buf_append(out, SLICE(";t="));
+	buf_append_int(out, whole_seconds(left->reset));
+}
+
+static void add_rate_limit(struct lines *l, const struct request *r, const struct limits *limits)
+{
+	for (int state = 0; state < 2; state++) {
+		size_t start = l->text.len;
+		for (int i = 0; i < LIMIT_COUNT; i++) {
+			if (!is_told(r, limits, i))
+				continue;
+			if (l->text.len > start)
+				buf_append(&l->text, SLICE(", "));
+			if (state)
+				put_state(&l->text, (enum limit_kind)i, &r->quota.left[i]);
+			else
+				put_policy(&l->text, (enum limit_kind)i, &limits->of[i]);
+		}
+		if (l->text.len == start)
+			return;
+		add(l, state ? SLICE("RateLimit") : SLICE("RateLimit-Policy"), start);
+	}
+}
+
+/* As OpenAI writes a time: 17ms, 1.500s, 6m0s. */
+static void put_reset(struct buf *out, int64_t microseconds)
+{
+	int64_t ms = (microseconds + CLOCK_MILLISECOND - 1) / CLOCK_MILLISECOND, seconds = whole_seconds(microseconds);
+
+	if (ms < 1000) {
+		buf_append_int(out, ms);
+		buf_append(out, SLICE("ms"));
+		return;
+	}
+	if (seconds < 60) {
+		buf_format(out, "%d.%03ds", (int)(ms / 1000), (int)(ms % 1000));
+		return;
+	}
+	if (seconds >= 3600) {
+		buf_append_int(out, seconds / 3600);
+		buf_append_byte(out, 'h');
+	}
+	buf_append_int(out, seconds / 60 % 60);
+	buf_append_byte(out, 'm');
+	buf_append_int(out, seconds % 60);
+	buf_append_byte(out, 's');
 }
 
 static void add_openai_limit(struct lines *l, const struct request *r, const struct limits *limits,
 			     enum limit_unit unit, const struct slice names[3])
 {
 	int scarcest = -1;
-	char reset[32];
+	size_t start;
 
 	for (int i = 0; i < LIMIT_COUNT; i++)
 		if (limits->of[i].count > 0 && r->quota.left[i].known && limit_unit_of((enum limit_kind)i) == unit &&
@@ -95,10 +142,11 @@ static void add_openai_limit(struct lines *l, const struct request *r, const str
 			scarcest = i;
 	if (scarcest < 0)
 		return;
-	put_reset(reset, r->quota.left[scarcest].reset);
-	add(l, names[0], "%lld", (long long)limits->of[scarcest].count);
-	add(l, names[1], "%lld", (long long)r->quota.left[scarcest].remaining);
-	add(l, names[2], "%s", reset);
+	add_int(l, names[0], limits->of[scarcest].count);
+	add_int(l, names[1], r->quota.left[scarcest].remaining);
+	start = l->text.len;
+	put_reset(&l->text, r->quota.left[scarcest].reset);
+	add(l, names[2], start);
 }
 
 static void add_limits(struct lines *l, const struct request *r)
@@ -119,23 +167,32 @@ static void add_limits(struct lines *l, const struct request *r)
 
 /* ---- the fields of every answer ----------------------------------------------------------------------------------------- */
 
-static double milliseconds(int64_t microseconds)
+/* "name;dur=1.23", in milliseconds. */
+static void put_timing(struct buf *out, struct slice name, int64_t microseconds)
 {
-	return (double)microseconds / CLOCK_MILLISECOND;
+	int64_t hundredths = microseconds / (CLOCK_MILLISECOND / 100);
+
+	buf_append(out, name);
+	buf_append(out, SLICE(";dur="));
+	buf_append_int(out, hundredths / 100);
+	buf_append_byte(out, '.');
+	buf_append_byte(out, (char)('0' + hundredths / 10 % 10));
+	buf_append_byte(out, (char)('0' + hundredths % 10));
 }
 
 /* Server-Timing (W3C): where the time went until now. */
 static void add_common(struct lines *l, const struct request *r)
 {
-	add(l, SLICE("X-Request-Id"), "%.*s", SLICE_ARGS(r->public_id));
-	if (r->attempts > 0 && r->took.upstream > 0)
-		add(l, SLICE("Server-Timing"), "auth;dur=%.2f, quota;dur=%.2f, upstream;dur=%.2f",
-		    milliseconds(r->took.auth), milliseconds(r->took.quota), milliseconds(r->took.upstream));
-	else if (r->attempts > 0)
-		add(l, SLICE("Server-Timing"), "auth;dur=%.2f, quota;dur=%.2f", milliseconds(r->took.auth),
-		    milliseconds(r->took.quota));
-	else
-		add(l, SLICE("Server-Timing"), "auth;dur=%.2f", milliseconds(r->took.auth));
+	size_t start;
+
+	add_text(l, SLICE("X-Request-Id"), r->public_id);
+	start = l->text.len;
+	put_timing(&l->text, SLICE("auth"), r->took.auth);
+	if (r->attempts > 0)
+		put_timing(&l->text, SLICE(", quota"), r->took.quota);
+	if (r->took.upstream > 0)
+		put_timing(&l->text, SLICE(", upstream"), r->took.upstream);
+	add(l, SLICE("Server-Timing"), start);
 	add_limits(l, r);
 }
 
@@ -180,16 +237,19 @@ static void add_refusal(struct lines *l, const struct request *r)
 	const char *error = proxy_error(r);
 	int64_t wait = retry_after(r);
 
-	add(l, SLICE("x-should-retry"), "%s", refusal_may_retry(r->refusal) ? "true" : "false");
+	add_text(l, SLICE("x-should-retry"), refusal_may_retry(r->refusal) ? SLICE("true") : SLICE("false"));
 	if (wait > 0) {
-		add(l, SLICE("Retry-After"), "%lld", (long long)whole_seconds(wait));
-		add(l, SLICE("retry-after-ms"), "%lld",
-		    (long long)((wait + CLOCK_MILLISECOND - 1) / CLOCK_MILLISECOND));
+		add_int(l, SLICE("Retry-After"), whole_seconds(wait));
+		add_int(l, SLICE("retry-after-ms"), (wait + CLOCK_MILLISECOND - 1) / CLOCK_MILLISECOND);
 	}
-	if (error != NULL)
-		add(l, SLICE("Proxy-Status"), "sluice; error=%s", error);
+	if (error != NULL) {
+		size_t start = l->text.len;
+		buf_append(&l->text, SLICE("sluice; error="));
+		buf_append(&l->text, slice_of(error));
+		add(l, SLICE("Proxy-Status"), start);
+	}
 	if (r->refusal == REFUSAL_invalid_api_key)
-		add(l, SLICE("WWW-Authenticate"), "Bearer realm=\"sluice\"");
+		add_text(l, SLICE("WWW-Authenticate"), SLICE("Bearer realm=\"sluice\""));
 }
 
 /* ---- answers --------------------------------------------------------------------------------------------------------- */
@@ -198,7 +258,7 @@ static void send_whole(struct request *r, struct lines *l, int status, struct sl
 {
 	struct http_answer answer = { .status = status, .fields = l->fields, .content_length = (int64_t)body.len };
 
-	add(l, SLICE("Content-Type"), "%.*s", SLICE_ARGS(content_type));
+	add_text(l, SLICE("Content-Type"), content_type);
 	answer.fields_count = l->count;
 	r->status = status;
 	r->answered = true;
@@ -217,16 +277,17 @@ static const char *allowed_methods(const struct request *r)
 
 void reply_refusal(struct request *r)
 {
-	struct lines l = { .count = 0 };
+	struct lines l;
 	struct buf body;
 	const char *type;
 
+	lines_init(&l);
 	buf_init(&body, ERROR_BODY);
 	type = refusal_write(r->refusal, r->call.dialect, buf_slice(&r->detail), r->public_id, &body);
 	add_common(&l, r);
 	add_refusal(&l, r);
 	if (r->refusal == REFUSAL_method_not_allowed)
-		add(&l, SLICE("Allow"), "%s", allowed_methods(r));
+		add_text(&l, SLICE("Allow"), slice_of(allowed_methods(r)));
 	send_whole(r, &l, refusal_status(r->refusal), slice_of(type), buf_slice(&body));
 	buf_free(&body);
 	http_end(r->exchange, true);
@@ -255,9 +316,10 @@ static bool write_models(struct request *r, struct buf *body)
 
 void reply_models(struct request *r)
 {
-	struct lines l = { .count = 0 };
+	struct lines l;
 	struct buf body;
 
+	lines_init(&l);
 	buf_init(&body, MODELS_BODY);
 	if (!write_models(r, &body)) {
 		buf_format(&r->detail, "The model \"%.*s\" is not among those that this key may use.",
@@ -281,8 +343,9 @@ void reply_head(struct request *r)
 {
 	struct fields_answer *a = &r->answer;
 	struct http_answer answer = { .status = r->status, .fields = a->fields };
-	struct lines l = { .count = 0 };
+	struct lines l;
 
+	lines_init(&l);
 	add_common(&l, r);
 	for (size_t i = 0; i < l.count && a->count < a->capacity; i++)
 		a->fields[a->count++] = l.fields[i];

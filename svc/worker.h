@@ -57,8 +57,9 @@ struct worker {
 	struct limiter *limiter;
 	struct estimate *estimate;
 	struct metrics *metrics;
-	struct http_server *http; /* set by the door that serves it */
-	struct list requests;     /* struct request, in order of birth */
+	struct metrics_series *stage_seconds[16]; /* by stage; found by the flow at each stage's first end */
+	struct http_server *http;                 /* set by the door that serves it */
+	struct list requests;                     /* struct request, in order of birth */
 	unsigned requests_count;
 	uint64_t next_id;
 };

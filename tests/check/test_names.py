@@ -12,6 +12,7 @@ VARIABLES = {
     "lib/clock.o": {"stopped", "stopped_now", "stopped_unix"},  # the clock that tests hold
     "lib/pool_tls.o": {"shelf", "shelf_lock"},  # certificate stores, shared by the workers: 900 KiB and 57 ms each
     "svc/dialect/plan.o": {"once", "paths", "plans"},  # the tables of members, compiled once
+    "svc/caller.o": {"sha256", "sha256_once"},  # the digest, looked up once
     "lib/map.o": {"process_key", "process_key_once"},  # SipHash's key
 }
 
