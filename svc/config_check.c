@@ -57,14 +57,23 @@ static const struct config_node *find(const struct check *c, const struct place 
 	return node;
 }
 
-static bool is_given(const struct check *c, const struct place *place)
+static const struct config_node *find_quietly(const struct check *c, const struct place *place)
 {
 	char memory[512];
 	struct buf path;
 	int line;
 
 	buf_wrap(&path, memory, sizeof(memory), 0);
-	return find(c, place, &line, &path) != NULL;
+	return find(c, place, &line, &path);
+}
+
+/* A value as an error may quote it: what a ${…} stands for may be a secret, so then as the file has it. */
+static const char *as_written(const struct check *c, const struct place *place, const char *value)
+{
+	const struct config_node *node = find_quietly(c, place);
+
+	return node != NULL && node->kind == CONFIG_SCALAR && strstr(node->text.data, "${") != NULL ? node->text.data
+												    : value;
 }
 
 static void complain(const struct check *c, const struct place *place, const char *format, ...) PRINTF_LIKE(3, 4);
@@ -139,17 +148,17 @@ static const char *const client_secrets[] = { "authorization", "x-api-key",     
 static void check_credential(const struct check *c, const struct config_upstream *u)
 {
 	const struct config_credential *credential = &u->credential;
+	const struct place *header = AT("upstreams", u->name, "credential", "header");
 
 	if ((credential->header == NULL) != (credential->value == NULL))
 		complain(c, AT("upstreams", u->name, "credential"),
 			 "found only half of it; allowed: header and value together");
 	if (credential->header != NULL && !text_is_token(slice_of(credential->header)))
-		complain(c, AT("upstreams", u->name, "credential", "header"),
-			 "not a field name; allowed: one as x-api-key");
+		complain(c, header, "not a field name; allowed: one as x-api-key");
 	else if (credential->header != NULL &&
 		 (is_one_of(credential->header, own_fields) || strcasecmp(credential->header, "content-type") == 0))
-		complain(c, AT("upstreams", u->name, "credential", "header"),
-			 "found \"%s\", which the gateway writes itself; allowed: another", credential->header);
+		complain(c, header, "found \"%s\", which the gateway writes itself; allowed: another",
+			 as_written(c, header, credential->header));
 	if (credential->value != NULL && !u->allow_plaintext &&
 	    config_address_is_in_clear(slice_of(u->endpoints[0].origin)))
 		complain(c, AT("upstreams", u->name, "credential"),
@@ -165,7 +174,7 @@ static void check_pool(const struct check *c, struct config_upstream *u)
 	if (u->pool.min > u->pool.max)
 		complain(c, AT("upstreams", u->name, "pool", "min"), "found %lld, above max, %lld; allowed: 0 to max",
 			 (long long)u->pool.min, (long long)u->pool.max);
-	else if (!is_given(c, place))
+	else if (find_quietly(c, place) == NULL)
 		u->pool.start = u->pool.start < u->pool.min   ? u->pool.min
 				: u->pool.start > u->pool.max ? u->pool.max
 							      : u->pool.start;
@@ -177,6 +186,7 @@ static void check_pool(const struct check *c, struct config_upstream *u)
 /* Relative to the configuration's folder, as ${file:…} is. The certificates are read again by the pool. */
 static void check_ca_file(const struct check *c, struct config_upstream *u)
 {
+	const struct place *place = AT("upstreams", u->name, "ca_file");
 	X509 *first = NULL;
 	FILE *file;
 
@@ -195,8 +205,8 @@ static void check_ca_file(const struct check *c, struct config_upstream *u)
 		fclose(file);
 	}
 	if (first == NULL)
-		complain(c, AT("upstreams", u->name, "ca_file"), "\"%s\" %s; allowed: a file of certificates, PEM",
-			 u->ca_file, file == NULL ? "cannot be read" : "holds no certificate");
+		complain(c, place, "\"%s\" %s; allowed: a file of certificates, PEM", as_written(c, place, u->ca_file),
+			 file == NULL ? "cannot be read" : "holds no certificate");
 	X509_free(first);
 }
 
@@ -205,15 +215,16 @@ static void check_forward_headers(const struct check *c, const struct config_ups
 	for (size_t i = 0; i < u->forward_headers_count; i++) {
 		struct index index;
 		const struct place *place = AT("upstreams", u->name, "forward_headers", put_index(&index, i));
-		const char *name = u->forward_headers[i];
+		const char *name = u->forward_headers[i], *written = as_written(c, place, name);
 		if (!text_is_token(slice_of(name)))
-			complain(c, place, "found \"%s\", which is no field name; allowed: one as X-Custom", name);
+			complain(c, place, "found \"%s\", which is no field name; allowed: one as X-Custom", written);
 		else if (is_one_of(name, own_fields))
 			complain(c, place,
-				 "found \"%s\", which is the connection's or the gateway's own; allowed: others", name);
+				 "found \"%s\", which is the connection's or the gateway's own; allowed: others",
+				 written);
 		else if (is_one_of(name, client_secrets))
 			complain(c, place, "found \"%s\": a client's secrets never reach an upstream; allowed: others",
-				 name);
+				 written);
 	}
 }
 
@@ -309,13 +320,14 @@ static void check_tenant(const struct check *c, struct config_tenant *t, struct 
 		complain(c, AT("tenants", t->name), "the name stands for callers without a key; allowed: another name");
 	for (size_t i = 0; i < t->models_count && !rest_is_served; i++) {
 		struct index index;
+		const struct place *place = AT("tenants", t->name, "models", put_index(&index, i));
 		if (config_find_model(c->config, slice_of(t->models[i])) == NULL &&
 		    !is_http_upstream(c->config, t->models[i]))
-			complain(c, AT("tenants", t->name, "models", put_index(&index, i)),
+			complain(c, place,
 				 "found \"%s\", which no upstream serves; allowed: names of `models` and of upstreams "
 				 "of "
 				 "dialect http, and what a default upstream takes",
-				 t->models[i]);
+				 as_written(c, place, t->models[i]));
 	}
 	if (has_token_limit(&t->limits) && calls_only_http(c->config, t))
 		complain(c, AT("tenants", t->name, "limits"),
@@ -350,38 +362,39 @@ static void check_redis(const struct check *c)
 static void check_listen(const struct check *c, size_t i)
 {
 	const struct config *config = c->config;
-	const char *address = config->listen[i];
+	const char *address = config->listen[i], *written;
 	struct index index;
 	const struct place *place = AT("listen", put_index(&index, i));
 
+	written = as_written(c, place, address);
 	if (!config_address_is_valid(slice_of(address)))
-		complain(c, place, "found \"%s\"; allowed: host:port, [v6]:port, *:port, unix:/path", address);
+		complain(c, place, "found \"%s\"; allowed: host:port, [v6]:port, *:port, unix:/path", written);
 	else if (!config_address_is_loopback(slice_of(address)) && config->tenants_count == 0 &&
 		 !config->allow_anonymous)
 		complain(c, place,
 			 "found \"%s\": others could use it without a key; allowed: loopback, or `tenants`, or "
 			 "allow_anonymous: true",
-			 address);
+			 written);
 	for (size_t k = 0; k < i; k++)
 		if (strcmp(config->listen[k], address) == 0 && !slice_ends(slice_of(address), SLICE(":0")))
-			complain(c, place, "found \"%s\" twice; allowed: once", address);
+			complain(c, place, "found \"%s\" twice; allowed: once", written);
 }
 
 static void check_admin(const struct check *c)
 {
 	const struct config *config = c->config;
+	const struct place *place = AT("admin");
+	const char *written = as_written(c, place, config->admin);
 
 	if (config->admin == NULL)
 		return;
 	if (!config_address_is_valid(slice_of(config->admin)))
-		complain(c, AT("admin"), "found \"%s\"; allowed: host:port, [v6]:port, *:port, unix:/path, off",
-			 config->admin);
+		complain(c, place, "found \"%s\"; allowed: host:port, [v6]:port, *:port, unix:/path, off", written);
 	else if (!config_address_is_loopback(slice_of(config->admin)) && config->admin_token == NULL)
-		complain(c, AT("admin"), "found \"%s\": others could read it; allowed: loopback, or an admin_token",
-			 config->admin);
+		complain(c, place, "found \"%s\": others could read it; allowed: loopback, or an admin_token", written);
 	for (size_t i = 0; i < config->listen_count; i++)
 		if (strcmp(config->listen[i], config->admin) == 0 && !slice_ends(slice_of(config->admin), SLICE(":0")))
-			complain(c, AT("admin"), "found \"%s\", which is in `listen`; allowed: another", config->admin);
+			complain(c, place, "found \"%s\", which is in `listen`; allowed: another", written);
 }
 
 /* The cores that this process may use: fewer than the machine has where it was given a part. */
@@ -403,12 +416,22 @@ static void resolve_words(struct config *config)
 		config->workers = count_cores();
 }
 
+static void check_proxy(const struct check *c, size_t i)
+{
+	const char *network = c->config->trusted_proxies[i];
+	struct index index;
+	const struct place *place = AT("trusted_proxies", put_index(&index, i));
+
+	if (!config_address_is_network(slice_of(network)))
+		complain(c, place, "found \"%s\"; allowed: an address, a network as 10.0.0.0/8, or unix",
+			 as_written(c, place, network));
+}
+
 void config_check(struct config_reader *r, const struct config_node *root)
 {
 	const struct check c = { &r->errors, r->config, root, r->folder };
 	struct config *config = r->config;
 	struct map *keys = map_new();
-	struct index index;
 
 	resolve_words(config);
 	for (size_t i = 0; i < config->listen_count; i++)
@@ -416,10 +439,7 @@ void config_check(struct config_reader *r, const struct config_node *root)
 	check_admin(&c);
 	check_redis(&c);
 	for (size_t i = 0; i < config->trusted_proxies_count; i++)
-		if (!config_address_is_network(slice_of(config->trusted_proxies[i])))
-			complain(&c, AT("trusted_proxies", put_index(&index, i)),
-				 "found \"%s\"; allowed: an address, a network as 10.0.0.0/8, or unix",
-				 config->trusted_proxies[i]);
+		check_proxy(&c, i);
 	for (size_t i = 0; i < config->upstreams_count; i++)
 		check_upstream(&c, &config->upstreams[i]);
 	for (size_t i = 0; i < config->models_count; i++)

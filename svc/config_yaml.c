@@ -6,7 +6,7 @@
 #include "lib/map.h"
 #include "svc/config_internal.h"
 
-enum { DEEPEST = 12, NODES_MOST = 200000 };
+enum { DEEPEST = 12, NODES_MOST = 1000000 };
 
 struct parse {
 	yaml_parser_t parser;

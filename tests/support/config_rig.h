@@ -1,0 +1,19 @@
+/* Configurations for tests: one that must be taken, one that must be refused in so many words. In both, the file's name is "t". */
+#ifndef SLUICE_TEST_CONFIG_RIG_H
+#define SLUICE_TEST_CONFIG_RIG_H
+
+#include "lib/buf.h"
+#include "svc/config.h"
+
+/* What every configuration needs; the rest of a line may follow. */
+#define CONFIG_RIG_UPSTREAMS                                                                                           \
+	"upstreams: {u: {dialect: openai, default: true, endpoints: [{url: 'http://127.0.0.1:1'}]}}\n"
+
+/* NUL-terminated in the buffer, which stays as it is when there was no error. */
+const struct config *config_rig_parse(const char *text, struct buf *error);
+/* The caller releases it. The test fails with the errors when it is refused. */
+const struct config *config_rig_take(const char *text);
+/* The test fails unless exactly this was told (lines end in \n), or when `told` is NULL and it was refused. */
+void config_rig_judge(const char *text, const char *told);
+
+#endif

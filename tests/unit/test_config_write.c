@@ -1,0 +1,329 @@
+/* What is written from the table: documentation, defaults, the example, the running configuration; and what a reload may change. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "svc/config_internal.h"
+#include "tests/support/config_rig.h"
+#include "tests/support/tls_files.h"
+
+enum { TEXT_MOST = 1 << 20 };
+
+static char *written(void write(struct buf *))
+{
+	struct buf out;
+
+	buf_init(&out, TEXT_MOST);
+	write(&out);
+	assert_false(out.overflowed);
+	buf_append_byte(&out, '\0');
+	return out.data;
+}
+
+static json_t *shown(const struct config *c, struct buf *out)
+{
+	json_error_t error;
+	json_t *json;
+
+	buf_init(out, TEXT_MOST);
+	config_write_json(c, out);
+	json = json_loadb(out->data, out->len, JSON_REJECT_DUPLICATES, &error);
+	if (json == NULL)
+		fail_msg("%s: %.*s", error.text, SLICE_ARGS(buf_slice(out)));
+	buf_append_byte(out, '\0');
+	return json;
+}
+
+/* By names, "0" being a list's first. */
+static const json_t *at(const json_t *json, const char *path)
+{
+	char copy[200], *rest = copy;
+
+	snprintf(copy, sizeof(copy), "%s", path);
+	for (char *name = strtok_r(copy, " ", &rest); name != NULL && json != NULL; name = strtok_r(NULL, " ", &rest))
+		json = json_is_array(json) ? json_array_get(json, (size_t)atoi(name)) : json_object_get(json, name);
+	if (json == NULL)
+		fail_msg("nothing at %s", path);
+	return json;
+}
+
+/* ---- documentation ----------------------------------------------------------------------------------------------------------- */
+
+static void look_for_rows(const struct config_section *section, const char *above, const char *docs)
+{
+	for (size_t i = 0; i < section->count; i++) {
+		const struct config_row *row = &section->rows[i];
+		char path[200], line[300], below[300];
+		snprintf(path, sizeof(path), "%s%s", above, row->name);
+		snprintf(line, sizeof(line), "\n| `%s` | ", path);
+		bool there = strstr(docs, line) != NULL;
+		if (there == (row->type == CONFIG_LATER || row->type == CONFIG_SECTION))
+			fail_msg("%s is %s the documentation", path, there ? "in" : "not in");
+		snprintf(below, sizeof(below), "%s%s", path,
+			 row->type == CONFIG_NAMED  ? ".NAME."
+			 : row->type == CONFIG_LIST ? "[]."
+						    : ".");
+		if (row->section != NULL)
+			look_for_rows(row->section, below, docs);
+	}
+}
+
+static void documents_every_row_that_works(void **state)
+{
+	char *docs = written(config_write_docs);
+
+	(void)state;
+	look_for_rows(&config_root, "", docs);
+	for (const char *line = docs; *line != '\0'; line = strchr(line, '\n') + 1) {
+		int bars = 0;
+		for (const char *c = line; *c != '\n'; c++)
+			bars += *c == '|';
+		assert_int_equal(bars, 7); /* six columns, in every line */
+	}
+	assert_non_null(strstr(docs, "\n| `redis.timeout` | duration | `50ms` | 5ms to 10s | restart | "));
+	assert_non_null(strstr(docs, "\n| `redis.on_failure` | word | `closed` | `closed`, `open` | reload | "));
+	assert_null(strstr(docs, "`share`"));
+	free(docs);
+}
+
+/* ---- defaults ------------------------------------------------------------------------------------------------------------------ */
+
+static void writes_defaults_that_change_nothing(void **state)
+{
+	char *defaults = written(config_write_defaults);
+	struct buf text, error, one, other;
+	const struct config *plain = config_rig_take(CONFIG_RIG_UPSTREAMS), *spelt;
+
+	(void)state;
+	buf_init(&text, TEXT_MOST);
+	buf_format(&text, "%s%s", defaults, CONFIG_RIG_UPSTREAMS);
+	buf_append_byte(&text, '\0');
+	spelt = config_rig_take(text.data);
+	json_t *a = shown(plain, &one), *b = shown(spelt, &other);
+	assert_string_equal(one.data, other.data);
+	buf_init(&error, TEXT_MOST);
+	assert_true(config_may_reload(plain, spelt, &error));
+	assert_int_equal(error.len, 0);
+	json_decref(a);
+	json_decref(b);
+	config_release(&plain);
+	config_release(&spelt);
+	buf_free(&text);
+	buf_free(&error);
+	buf_free(&one);
+	buf_free(&other);
+	free(defaults);
+}
+
+/* What stands for a key that has no default, below a name. */
+static const char *filling(const char *key)
+{
+	static const char *const fillings[][2] = {
+		{ "admin_token:", "sixteen-bytes-or-more" },
+		{ "trusted_proxies:", "10.0.0.1" },
+		{ "dialect:", "openai" },
+		{ "url:", "https://h" },
+		{ "region:", "r" },
+		{ "header:", "h" },
+		{ "value:", "v" },
+		{ "ca_file:", "${SLUICE_TEST_CA}" },
+		{ "forward_headers:", "[]" },
+		{ "limits:", "{}" },
+		{ "upstream:", "NAME" },
+		{ "model:", "m" },
+		{ "keys:", "[12345678]" },
+		{ "    models:", "NAME" }, /* a tenant's */
+	};
+	const char *bare = key + strspn(key, " ");
+
+	for (size_t i = 0; i < ARRAY_LENGTH(fillings); i++)
+		if (strcmp(fillings[i][0], bare) == 0 || strcmp(fillings[i][0], key) == 0)
+			return fillings[i][1];
+	return "";
+}
+
+/* With the hash signs taken off and its blanks filled in, the whole of it is a configuration. */
+static void writes_every_key_into_the_defaults(void **state)
+{
+	char *defaults = written(config_write_defaults), *rest = defaults, *line;
+	struct tls_files tls;
+	struct buf text;
+	const struct config *c;
+
+	(void)state;
+	tls_files_make(&tls);
+	setenv("SLUICE_TEST_CA", tls.ca, 1);
+	buf_init(&text, TEXT_MOST);
+	while ((line = strtok_r(rest, "\n", &rest)) != NULL) {
+		line += strncmp(line, "# ", 2) == 0 ? 2 : 0;
+		buf_format(&text, "%s %s\n", line, filling(line));
+	}
+	buf_append_byte(&text, '\0');
+	c = config_rig_take(text.data);
+	assert_int_equal(c->upstreams_count, 1);
+	assert_int_equal(c->models_count, 1);
+	assert_int_equal(c->tenants_count, 1);
+	config_release(&c);
+	buf_free(&text);
+	tls_files_free(&tls);
+	free(defaults);
+}
+
+/* ---- the example --------------------------------------------------------------------------------------------------------------- */
+
+static void writes_an_example_that_is_taken(void **state)
+{
+	static const char *const names[] = { "GEMINI_API_KEY", "OPENAI_API_KEY", "ACME_KEY" };
+	char *example = written(config_write_example);
+	const struct config *c;
+	struct buf error;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(names); i++)
+		unsetenv(names[i]);
+	assert_null(config_rig_parse(example, &error));
+	for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
+		assert_non_null(strstr(error.data, names[i]));
+		setenv(names[i], "CANARY-of-the-environment", 1);
+	}
+	buf_free(&error);
+	c = config_rig_take(example);
+	assert_int_equal(c->upstreams_count, 2);
+	assert_int_equal(c->tenants_count, 2);
+	assert_true(c->upstreams[0].limits.of[LIMIT_rpm].strict);
+	assert_false(c->tenants[0].limits.of[LIMIT_rpm].strict);
+	assert_int_equal(c->tenants[0].limits.of[LIMIT_rpm].burst, 60);
+	config_release(&c);
+	free(example);
+}
+
+/* ---- the running one ----------------------------------------------------------------------------------------------------------- */
+
+static void shows_itself_without_secrets(void **state)
+{
+	const struct config *c =
+		config_rig_take("listen: [127.0.0.1:1, 'unix:/a\"b']\nadmin: '*:1'\nadmin_token: "
+				"CANARY-CANARY-CANARY\nmax_body: 1536KiB\n"
+				"redis: {url: 'redis://user:CANARY@h', timeout: 1500ms}\n"
+				"upstreams: {u: {dialect: openai, default: true, endpoints: [{url: 'https://h/p/'}],\n"
+				"  credential: {header: x-key, value: CANARY}, limits: {rpm: 5, tpm: {limit: 4M, "
+				"burst: 9}, concurrency: 3}}}\n"
+				"models: {m: {targets: [{upstream: u}]}}\ntenants: {t: {keys: [CANARY-CANARY, "
+				"CANARY-CANARY-2], models: [m]}}\n");
+	struct buf out;
+	json_t *json = shown(c, &out);
+
+	(void)state;
+	assert_null(strstr(out.data, "CANARY"));
+	assert_string_equal(json_string_value(at(json, "listen 1")), "unix:/a\"b");
+	assert_string_equal(json_string_value(at(json, "admin_token")), "***");
+	assert_string_equal(json_string_value(at(json, "redis url")), "***");
+	assert_string_equal(json_string_value(at(json, "redis timeout")), "1.5s");
+	assert_string_equal(json_string_value(at(json, "max_body")), "1.5MiB");
+	assert_string_equal(json_string_value(at(json, "upstreams u dialect")), "openai");
+	assert_true(json_is_true(at(json, "upstreams u default")));
+	assert_string_equal(json_string_value(at(json, "upstreams u endpoints 0 url")), "https://h/p/");
+	assert_string_equal(json_string_value(at(json, "upstreams u credential header")), "x-key");
+	assert_string_equal(json_string_value(at(json, "upstreams u credential value")), "***");
+	assert_true(json_is_null(at(json, "upstreams u ca_file")));
+	assert_true(json_is_true(at(json, "upstreams u limits rpm strict")));
+	assert_int_equal(json_integer_value(at(json, "upstreams u limits tpm burst")), 9);
+	assert_int_equal(json_integer_value(at(json, "upstreams u limits concurrency limit")), 3);
+	assert_null(json_object_get(at(json, "upstreams u limits concurrency"), "burst"));
+	assert_int_equal(json_integer_value(at(json, "upstreams u pool max")), 100);
+	assert_string_equal(json_string_value(at(json, "upstreams u pool http")), "auto");
+	assert_string_equal(json_string_value(at(json, "models m targets 0 upstream")), "u");
+	assert_string_equal(json_string_value(at(json, "tenants t keys")), "2, not shown");
+	assert_null(json_object_get(json, "cache"));
+	json_decref(json);
+	buf_free(&out);
+	config_release(&c);
+}
+
+static void shows_what_has_no_password(void **state)
+{
+	const struct config *c = config_rig_take("admin: off\n" CONFIG_RIG_UPSTREAMS);
+	struct buf out;
+	json_t *json = shown(c, &out);
+
+	(void)state;
+	assert_string_equal(json_string_value(at(json, "redis url")), "embedded");
+	assert_true(json_is_null(at(json, "admin")));
+	assert_true(json_is_null(at(json, "admin_token")));
+	json_decref(json);
+	buf_free(&out);
+	config_release(&c);
+}
+
+/* ---- reload -------------------------------------------------------------------------------------------------------------------- */
+
+static void judge_reload(const char *now, const char *next, const char *told)
+{
+	char one[2000], other[2000];
+	const struct config *a, *b;
+	struct buf error;
+
+	snprintf(one, sizeof(one), "%s%s", now, CONFIG_RIG_UPSTREAMS);
+	snprintf(other, sizeof(other), "%s%s", next, CONFIG_RIG_UPSTREAMS);
+	a = config_rig_take(one);
+	b = config_rig_take(other);
+	buf_init(&error, TEXT_MOST);
+	if (config_may_reload(a, b, &error) != (told == NULL))
+		fail_msg("from %s to %s: %.*s", now, next, SLICE_ARGS(buf_slice(&error)));
+	buf_append_byte(&error, '\0');
+	assert_string_equal(error.data, told != NULL ? told : "");
+	buf_free(&error);
+	config_release(&a);
+	config_release(&b);
+}
+
+static void says_what_needs_a_restart(void **state)
+{
+	(void)state;
+	judge_reload("", "", NULL);
+	judge_reload("", "listen: [127.0.0.1:8080]\n", NULL);
+	judge_reload("", "listen: [127.0.0.1:8080, 127.0.0.1:1]\n",
+		     "listen: from [\"127.0.0.1:8080\"] to [\"127.0.0.1:8080\",\"127.0.0.1:1\"]: needs a restart\n");
+	judge_reload("", "admin: off\n", "admin: from \"127.0.0.1:8081\" to null: needs a restart\n");
+	judge_reload(
+		"workers: 1\n", "workers: 2\nredis: {timeout: 1s}\n",
+		"workers: from 1 to 2: needs a restart\nredis.timeout: from \"50ms\" to \"1s\": needs a restart\n");
+	judge_reload("admin_token: CANARY-CANARY-CANARY\n", "admin_token: CANARY-CANARY-CANARX\n",
+		     "admin_token: from \"***\" to \"***\": needs a restart\n");
+	judge_reload("", "redis: {url: 'redis://:CANARY@h'}\n",
+		     "redis.url: from \"embedded\" to \"***\": needs a restart\n");
+	judge_reload("redis: {url: 'redis://h/1'}\n", "redis: {url: 'redis://h/1', timeout: 0.05s}\n", NULL);
+	judge_reload("client: {head: 1s}\n", "client: {head: 2s}\n",
+		     "client.head: from \"1s\" to \"2s\": needs a restart\n");
+}
+
+static void reloads_the_rest(void **state)
+{
+	(void)state;
+	judge_reload("",
+		     "log_level: debug\nmax_body: 1MiB\nmemory_limit: 2GiB\nallow_anonymous: true\n"
+		     "trusted_proxies: 10.0.0.1\ndrain: {wait: 1s}\nredis: {on_failure: open}\n"
+		     "tenants: {a: {keys: [12345678]}}\nmodels: {m: {targets: [{upstream: u}]}}\n",
+		     NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(documents_every_row_that_works),
+		cmocka_unit_test(writes_defaults_that_change_nothing),
+		cmocka_unit_test(writes_every_key_into_the_defaults),
+		cmocka_unit_test(writes_an_example_that_is_taken),
+		cmocka_unit_test(shows_itself_without_secrets),
+		cmocka_unit_test(shows_what_has_no_password),
+		cmocka_unit_test(says_what_needs_a_restart),
+		cmocka_unit_test(reloads_the_rest),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
