@@ -205,11 +205,12 @@ demo: ## three instances, HAProxy, one Redis, the simulator: watch one quota hol
 
 # --- what is given away ---
 
-docs: all ## write the generated documents below build/docs
+docs: all ## write the generated documents below build/docs, and the generated parts of README.md
 	@mkdir -p $(B)/docs
 	$(B)/sluice config --docs >$(B)/docs/configuration.md
 	$(B)/sluice config --example >$(B)/docs/sluice.yaml
 	$(B)/sluice flow >$(B)/docs/flow.dot
+	$(PYTHON) tests/check/readme.py $(B)
 
 # The library's headers say "lib/…" here and "sluice/…" where they are installed. What a module keeps to its own parts
 # (module_part.h) stays here, but for the parts that a public header includes.
