@@ -11,7 +11,7 @@ table() {
 	cat <<-END
 	build|gcc libc6-dev make pkgconf python3 libevent-dev libcurl4-openssl-dev libhiredis-dev libjansson-dev libyaml-dev libssl-dev zlib1g-dev node-llhttp|gcc libc6-dev make pkgconf python3 libevent-dev libcurl4-openssl-dev libhiredis-dev libjansson-dev libyaml-dev libssl-dev zlib1g-dev libllhttp-dev
 	run|redis-server ca-certificates curl|
-	test|redis-server ca-certificates curl libcmocka-dev python3-pytest openssl nginx nghttp2-proxy haproxy|
+	test|redis-server ca-certificates curl libcmocka-dev python3-pytest openssl nginx nghttp2-proxy haproxy slowhttptest|
 	demo|redis-server haproxy curl|
 	bench|redis-server nginx haproxy nghttp2-proxy|
 	check|git python3 python3-pytest clang-format|git python3 python3-pytest
