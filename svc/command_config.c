@@ -40,8 +40,8 @@ int command_check(const struct command *c, int argc, char **argv)
 		return command_misused(c, "found %d files; allowed: one", argc - optind);
 	buf_init(&error, TEXT_MOST);
 	config = config_load(argv[optind], &error);
+	fprintf(stderr, "%.*s", SLICE_ARGS(buf_slice(&error))); /* or its warnings */
 	if (config == NULL) {
-		fprintf(stderr, "%.*s", SLICE_ARGS(buf_slice(&error)));
 		code = COMMAND_MISUSED;
 	} else {
 		printf("%s: fine: %zu upstreams, %zu models, %zu tenants\n", argv[optind], config->upstreams_count,

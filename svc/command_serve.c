@@ -120,11 +120,11 @@ static void on_interrupt(void *arg)
 
 /* ---- reload ---------------------------------------------------------------------------------------------------------------- */
 
-static void say_lines(struct instance *in, const char *event, struct slice lines)
+static void say_lines(struct instance *in, enum log_level level, const char *event, struct slice lines)
 {
 	while (lines.len > 0) {
 		struct slice line = slice_cut(lines, '\n', &lines);
-		log_say(in->log, LOG_ERROR, event, "%.*s", SLICE_ARGS(line));
+		log_say(in->log, level, event, "%.*s", SLICE_ARGS(line));
 	}
 }
 
@@ -138,13 +138,17 @@ static void on_reload(void *arg)
 		return;
 	buf_init(&error, ERRORS_MOST);
 	next = config_load(in->path, &error);
+	if (next != NULL) {
+		say_lines(in, LOG_WARNING, "config", buf_slice(&error));
+		buf_clear(&error);
+	}
 	if (next != NULL && config_may_reload(server_config(in->server), next, &error)) {
 		server_reload(in->server, next);
 		log_set_level(in->log, (enum log_level)next->log_level);
 		log_say(in->log, LOG_INFO, "reload", "%s: %zu upstreams, %zu models, %zu tenants", in->path,
 			next->upstreams_count, next->models_count, next->tenants_count);
 	} else {
-		say_lines(in, "reload_refused", buf_slice(&error));
+		say_lines(in, LOG_ERROR, "reload_refused", buf_slice(&error));
 		log_say(in->log, LOG_ERROR, "reload_refused", "%s: the configuration before it stays", in->path);
 	}
 	config_release(&next);
@@ -280,8 +284,8 @@ int command_serve(const struct command *c, int argc, char **argv)
 	mallopt(M_ARENA_MAX, 2); /* an arena a thread would cost more than it brings: workers allocate little */
 	buf_init(&error, ERRORS_MOST);
 	in.config = config_load(in.path, &error);
+	fprintf(stderr, "%.*s", SLICE_ARGS(buf_slice(&error))); /* or its warnings */
 	if (in.config == NULL) {
-		fprintf(stderr, "%.*s", SLICE_ARGS(buf_slice(&error)));
 		code = COMMAND_MISUSED;
 	} else {
 		code = run(&in);

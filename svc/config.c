@@ -2,13 +2,13 @@
 #include "svc/config.h"
 
 #include <errno.h>
-#include <openssl/crypto.h>
 #include <stdio.h>
 
 #include "lib/buf.h"
+#include "lib/map.h"
 #include "svc/config_internal.h"
 
-enum { FILE_MOST = 4 * 1024 * 1024, TREE_MOST = 256 * 1024 * 1024 };
+enum { FILE_MOST = 4 * 1024 * 1024, TREE_MOST = 256 * 1024 * 1024, WARNINGS_MOST = 64 * 1024 };
 
 static struct config_whole *whole_of(const struct config *config)
 {
@@ -37,12 +37,16 @@ static const struct config *parse(const char *name, const char *folder, struct s
 	const struct config *config = &whole->config;
 	struct config_node *root = config_yaml_parse(text, mem, &reader.errors);
 
+	buf_init(&reader.errors.warnings, WARNINGS_MOST);
 	atomic_init(&whole->references, 1);
 	if (root != NULL) {
 		judge(&reader, root);
 		config_yaml_wipe(root);
 	}
 	mem_arena_free(&mem);
+	if (reader.errors.count == 0)
+		buf_append(error, buf_slice(&reader.errors.warnings));
+	buf_free(&reader.errors.warnings);
 	if (reader.errors.count > CONFIG_COMPLAINTS)
 		buf_format(error, "%s: %d more mistakes\n", name, reader.errors.count - CONFIG_COMPLAINTS);
 	if (reader.errors.count > 0)
@@ -171,6 +175,9 @@ void config_release(const struct config **held)
 	*held = NULL;
 	if (whole == NULL || atomic_fetch_sub_explicit(&whole->references, 1, memory_order_acq_rel) > 1)
 		return;
+	map_free(&whole->upstreams, NULL);
+	map_free(&whole->models, NULL);
+	map_free(&whole->keys, NULL);
 	free_endpoints(&whole->config);
 	config_free_section(&config_root, &whole->config);
 	mem_free(whole);
@@ -178,8 +185,41 @@ void config_release(const struct config **held)
 
 /* ---- finding -------------------------------------------------------------------------------------------------------------- */
 
+/* Maps take values that may change; what is found here may not. */
+static void put(struct map *map, struct slice key, const void *value)
+{
+	map_put(map, key, (void *)(uintptr_t)value);
+}
+
+void config_index_names(struct config *config)
+{
+	struct config_whole *whole = whole_of(config);
+
+	whole->upstreams = map_new();
+	whole->models = map_new();
+	whole->keys = map_new();
+	for (size_t i = 0; i < config->upstreams_count; i++)
+		put(whole->upstreams, slice_of(config->upstreams[i].name), &config->upstreams[i]);
+	for (size_t i = 0; i < config->models_count; i++)
+		put(whole->models, slice_of(config->models[i].name), &config->models[i]);
+}
+
+const struct config_tenant *config_index_key(struct config *config, const struct config_key *key,
+					     const struct config_tenant *tenant)
+{
+	const struct config_tenant *other = config_find_tenant(config, key->sha256);
+
+	if (other == NULL)
+		put(whole_of(config)->keys, slice_make((const char *)key->sha256, sizeof(key->sha256)), tenant);
+	return other;
+}
+
 const struct config_upstream *config_find_upstream(const struct config *config, struct slice name)
 {
+	const struct map *index = whole_of(config)->upstreams;
+
+	if (index != NULL)
+		return map_get(index, name);
 	for (size_t i = 0; i < config->upstreams_count; i++)
 		if (slice_equal(slice_of(config->upstreams[i].name), name))
 			return &config->upstreams[i];
@@ -188,22 +228,13 @@ const struct config_upstream *config_find_upstream(const struct config *config, 
 
 const struct config_model *config_find_model(const struct config *config, struct slice name)
 {
-	for (size_t i = 0; i < config->models_count; i++)
-		if (slice_equal(slice_of(config->models[i].name), name))
-			return &config->models[i];
-	return NULL;
+	return map_get(whole_of(config)->models, name);
 }
 
-/* All keys are looked at, so that the time tells nothing. */
+/* The map compares no byte of a key unless the 64 bits of its secret hash are the same. */
 const struct config_tenant *config_find_tenant(const struct config *config, const unsigned char sha256[32])
 {
-	const struct config_tenant *found = NULL;
-
-	for (size_t i = 0; i < config->tenants_count; i++)
-		for (size_t k = 0; k < config->tenants[i].keys_count; k++)
-			if (CRYPTO_memcmp(config->tenants[i].keys[k].sha256, sha256, 32) == 0)
-				found = &config->tenants[i];
-	return found;
+	return map_get(whole_of(config)->keys, slice_make((const char *)sha256, 32));
 }
 
 const char *config_dialect_name(enum dialect dialect)

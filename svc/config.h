@@ -120,7 +120,7 @@ struct config {
 };
 
 /* NULL when the file is refused: `error` then has one line a mistake, each "FILE:LINE: key.path: what was found; what is allowed", all of them,
- * at most 20. The file is YAML 1.1 as libyaml reads it (anchors and tags refused), so JSON works too. */
+ * at most 20, and how many more. When it is taken, `error` has its warnings, in the same form. The file is YAML 1.1 as libyaml reads it (anchors and tags refused), so JSON works too. */
 const struct config *config_load(const char *path, struct buf *error) MUST_CHECK;
 /* The same from memory; `name` stands in the errors. */
 const struct config *config_parse(const char *name, struct slice text, struct buf *error) MUST_CHECK;
@@ -132,7 +132,7 @@ bool config_may_reload(const struct config *now, const struct config *next, stru
 
 const struct config_upstream *config_find_upstream(const struct config *, struct slice name);
 const struct config_model *config_find_model(const struct config *, struct slice name);
-/* By the key's SHA-256, compared in constant time; NULL when nobody has it. */
+/* By the key's SHA-256; NULL when nobody has it. Looked up under a secret hash, so that the time it takes tells nothing about keys. */
 const struct config_tenant *config_find_tenant(const struct config *, const unsigned char sha256[32]);
 const char *config_dialect_name(enum dialect);
 

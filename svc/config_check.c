@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "lib/map.h"
 #include "lib/redis.h"
 #include "lib/text.h"
 #include "svc/config_internal.h"
@@ -222,6 +221,8 @@ static void check_forward_headers(const struct check *c, const struct config_ups
 			complain(c, place,
 				 "found \"%s\", which is the connection's or the gateway's own; allowed: others",
 				 written);
+		else if (u->credential.header != NULL && strcasecmp(name, u->credential.header) == 0)
+			complain(c, place, "found \"%s\", which carries the credential; allowed: others", written);
 		else if (is_one_of(name, client_secrets))
 			complain(c, place, "found \"%s\": a client's secrets never reach an upstream; allowed: others",
 				 written);
@@ -297,22 +298,18 @@ static bool calls_only_http(const struct config *config, const struct config_ten
 	return t->models_count > 0 || (config->models_count == 0 && !has_default_upstream(config));
 }
 
-/* `keys`: whose each digest is, so far. */
-static void check_keys(const struct check *c, struct config_tenant *t, struct map *keys)
+static void check_keys(const struct check *c, const struct config_tenant *t)
 {
 	for (size_t i = 0; i < t->keys_count; i++) {
-		struct slice digest = slice_make((const char *)t->keys[i].sha256, sizeof(t->keys[i].sha256));
-		const struct config_tenant *other = map_get(keys, digest);
+		const struct config_tenant *other = config_index_key(c->config, &t->keys[i], t);
 		struct index index;
 		if (other != NULL)
 			complain(c, AT("tenants", t->name, "keys", put_index(&index, i)),
 				 "the tenant \"%s\" has this key already; allowed: a key stands once", other->name);
-		else
-			map_put(keys, digest, t);
 	}
 }
 
-static void check_tenant(const struct check *c, struct config_tenant *t, struct map *keys)
+static void check_tenant(const struct check *c, const struct config_tenant *t)
 {
 	bool rest_is_served = has_default_upstream(c->config);
 
@@ -333,7 +330,7 @@ static void check_tenant(const struct check *c, struct config_tenant *t, struct 
 		complain(c, AT("tenants", t->name, "limits"),
 			 "it may call dialect http alone, which has no tokens; allowed: limits on requests and "
 			 "concurrency");
-	check_keys(c, t, keys);
+	check_keys(c, t);
 }
 
 /* ---- the whole -------------------------------------------------------------------------------------------------------------- */
@@ -431,8 +428,8 @@ void config_check(struct config_reader *r, const struct config_node *root)
 {
 	const struct check c = { &r->errors, r->config, root, r->folder };
 	struct config *config = r->config;
-	struct map *keys = map_new();
 
+	config_index_names(config);
 	resolve_words(config);
 	for (size_t i = 0; i < config->listen_count; i++)
 		check_listen(&c, i);
@@ -445,6 +442,5 @@ void config_check(struct config_reader *r, const struct config_node *root)
 	for (size_t i = 0; i < config->models_count; i++)
 		check_model(&c, &config->models[i]);
 	for (size_t i = 0; i < config->tenants_count; i++)
-		check_tenant(&c, &config->tenants[i], keys);
-	map_free(&keys, NULL);
+		check_tenant(&c, &config->tenants[i]);
 }

@@ -33,10 +33,14 @@ struct config_errors {
 	const char *file;
 	struct buf *out;
 	int count;
+	struct buf warnings; /* told when nothing is wrong */
+	int warnings_count;
 };
 enum { CONFIG_COMPLAINTS = 20 };
 /* "FILE:LINE: path: …", in one line whatever was read; the first CONFIG_COMPLAINTS are kept. */
 void config_complain(struct config_errors *, int line, const char *path, const char *format, ...) PRINTF_LIKE(4, 5);
+/* The same for what works, but surely not as it was meant. */
+void config_warn(struct config_errors *, int line, const char *path, const char *format, ...) PRINTF_LIKE(4, 5);
 
 /* NULL when it is no YAML that this program takes; the root is a mapping. A key that stands twice is complained about, and no more. */
 struct config_node *config_yaml_parse(struct slice text, struct mem *, struct config_errors *);
@@ -98,11 +102,17 @@ extern const struct config_section config_root;
 
 /* ---- reading ------------------------------------------------------------------------------------------------------------ */
 
+struct map;
 /* The counted whole; `config` first, so that a pointer to it is one to the whole. */
 struct config_whole {
 	struct config config;
 	_Atomic unsigned references;
+	struct map *upstreams, *models; /* by name; NULL until all rows are read */
+	struct map *keys;               /* tenants by their keys' SHA-256 */
 };
+void config_index_names(struct config *);
+/* NULL, or the tenant that has this key already. */
+const struct config_tenant *config_index_key(struct config *, const struct config_key *, const struct config_tenant *);
 
 struct config_reader {
 	struct config_errors errors;

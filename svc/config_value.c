@@ -20,21 +20,38 @@ static void append_clean(struct buf *out, const char *text)
 		buf_append_byte(out, (unsigned char)*text < 0x20 || *text == 0x7F ? '?' : *text);
 }
 
-void config_complain(struct config_errors *errors, int line, const char *path, const char *format, ...)
+static void tell(struct buf *out, const char *file, int line, const char *path, const char *format, va_list values)
 {
 	char text[600];
+
+	vsnprintf(text, sizeof(text), format, values);
+	buf_format(out, "%s:%d: ", file, line);
+	append_clean(out, path);
+	buf_append(out, path[0] != '\0' ? SLICE(": ") : SLICE(""));
+	append_clean(out, text);
+	buf_append_byte(out, '\n');
+}
+
+void config_complain(struct config_errors *errors, int line, const char *path, const char *format, ...)
+{
 	va_list values;
 
 	if (++errors->count > CONFIG_COMPLAINTS)
 		return;
 	va_start(values, format);
-	vsnprintf(text, sizeof(text), format, values);
+	tell(errors->out, errors->file, line, path, format, values);
 	va_end(values);
-	buf_format(errors->out, "%s:%d: ", errors->file, line);
-	append_clean(errors->out, path);
-	buf_append(errors->out, path[0] != '\0' ? SLICE(": ") : SLICE(""));
-	append_clean(errors->out, text);
-	buf_append_byte(errors->out, '\n');
+}
+
+void config_warn(struct config_errors *errors, int line, const char *path, const char *format, ...)
+{
+	va_list values;
+
+	if (++errors->warnings_count > CONFIG_COMPLAINTS)
+		return;
+	va_start(values, format);
+	tell(&errors->warnings, errors->file, line, path, format, values);
+	va_end(values);
 }
 
 /* As much of it as is shown, whole characters. */

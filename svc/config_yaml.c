@@ -71,7 +71,7 @@ static struct config_node *read_scalar(struct parse *p, yaml_event_t *event, con
 	mem_wipe(event->data.scalar.value, event->data.scalar.length);
 	if (node->text.data == NULL)
 		complain(p, event->start_mark.line, "the file holds too much");
-	if (slice_find(node->text, '\0') < node->text.len)
+	else if (slice_find(node->text, '\0') < node->text.len)
 		complain(p, event->start_mark.line, "a NUL byte; allowed: text");
 	return node;
 }

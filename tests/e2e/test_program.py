@@ -50,6 +50,13 @@ def test_check_tells_file_line_key_and_what_is_allowed(folder):
     assert sluice("check", folder / "nowhere.yaml").returncode == 2
 
 
+def test_check_warns_and_takes_it_all_the_same(folder):
+    path = folder / "odd.yaml"
+    path.write_text("upstreams:\n  a:\n    dialect: http\n    endpoints: [{url: 'http://127.0.0.1:1'}]\n    limits: {rps: {limit: 1k, burst: 1}}\n")
+    told = sluice("check", path)
+    assert told.returncode == 0 and told.stderr.startswith(f"{path}:5: upstreams.a.limits.rps: warning: a burst of 1 ")
+
+
 def test_the_example_and_the_defaults_are_right(folder):
     secrets = {"GEMINI_API_KEY": "g" * 20, "OPENAI_API_KEY": "o" * 20, "ACME_KEY": "a" * 20}
     example = folder / "example.yaml"

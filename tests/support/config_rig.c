@@ -17,8 +17,8 @@ const struct config *config_rig_parse(const char *text, struct buf *error)
 	buf_init(error, ERRORS_MOST);
 	config = config_parse("t", slice_of(text), error);
 	buf_append_byte(error, '\0');
-	if ((config == NULL) != (error->len > 1))
-		fail_msg("refused without a word, or taken with one: %s\n%s", error->data, text);
+	if (config == NULL && error->len == 1)
+		fail_msg("refused without a word: %s", text);
 	return config;
 }
 
@@ -27,8 +27,8 @@ const struct config *config_rig_take(const char *text)
 	struct buf error;
 	const struct config *config = config_rig_parse(text, &error);
 
-	if (config == NULL)
-		fail_msg("refused: %s\n%s", error.data, text);
+	if (config == NULL || error.len > 1)
+		fail_msg("%s: %s\n%s", config == NULL ? "refused" : "warned", error.data, text);
 	buf_free(&error);
 	return config;
 }
@@ -38,8 +38,20 @@ void config_rig_judge(const char *text, const char *told)
 	struct buf error;
 	const struct config *config = config_rig_parse(text, &error);
 
-	if (strcmp(error.data, told != NULL ? told : "") != 0)
+	if (strcmp(error.data, told != NULL ? told : "") != 0 || (told == NULL) != (config != NULL))
 		fail_msg("\n%s\nexpected: %s\ntold:     %s", text, told != NULL ? told : "nothing", error.data);
+	config_release(&config);
+	buf_free(&error);
+}
+
+void config_rig_warn(const char *text, const char *told)
+{
+	struct buf error;
+	const struct config *config = config_rig_parse(text, &error);
+
+	if (config == NULL || strcmp(error.data, told) != 0)
+		fail_msg("\n%s\n%s\nexpected: %s\ntold:     %s", text, config == NULL ? "refused" : "taken", told,
+			 error.data);
 	config_release(&config);
 	buf_free(&error);
 }

@@ -11,9 +11,11 @@
 
 /* NUL-terminated in the buffer, which stays as it is when there was no error. */
 const struct config *config_rig_parse(const char *text, struct buf *error);
-/* The caller releases it. The test fails with the errors when it is refused. */
+/* The caller releases it. The test fails when it is refused or warned of. */
 const struct config *config_rig_take(const char *text);
-/* The test fails unless exactly this was told (lines end in \n), or when `told` is NULL and it was refused. */
+/* The test fails unless it was refused in these words (lines end in \n); told NULL: unless it was taken without any. */
 void config_rig_judge(const char *text, const char *told);
+/* The test fails unless it was taken, with these warnings. */
+void config_rig_warn(const char *text, const char *told);
 
 #endif

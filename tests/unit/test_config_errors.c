@@ -144,6 +144,22 @@ static void judges_limits(void **state)
 	JUDGE(cases);
 }
 
+static void warns_of_a_burst_that_is_too_small(void **state)
+{
+	(void)state;
+	config_rig_warn(LIMITS_OF("rps: {limit: 1k, burst: 19}"),
+			"t:5: tenants.a.limits.rps: warning: a burst of 19 is less than 20 ms of the rate, so a part of it "
+			"cannot be used; better: 20 or more\n");
+	config_rig_warn(LIMITS_OF("tpm: {limit: 1000G, burst: 1}"),
+			"t:5: tenants.a.limits.tpm: warning: a burst of 1 is less than 20 ms of the rate, so a part of it "
+			"cannot be used; better: 333333333 or more\n");
+	config_rig_judge(LIMITS_OF("rps: {limit: 1k, burst: 20}"), NULL);
+	config_rig_judge(LIMITS_OF("rpm: {limit: 600, burst: 1}"), NULL);
+	config_rig_judge(LIMITS_OF("rps: {limit: 1k, burst: 1}") "nonsense-word: 1\n",
+			 "t:7: nonsense-word: unknown key; allowed: listen, admin, admin_token, workers, allow_anonymous, "
+			 "trusted_proxies, max_body, memory_limit, log_level, redis, client, drain, upstreams, models, tenants\n");
+}
+
 static void guards_the_doors(void **state)
 {
 #define KEYED "tenants: {a: {keys: [12345678]}}\n"
@@ -240,6 +256,8 @@ static void judges_what_goes_to_an_upstream(void **state)
 		  "t:5: upstreams.u.forward_headers[4]: found \"cookie\": a client's secrets never reach an upstream; allowed: others\n"
 		  "t:5: upstreams.u.forward_headers[5]: found \"Connection\", which is the connection's or the gateway's own; allowed: others\n"
 		  "t:5: upstreams.u.forward_headers[6]: found \"Via\", which is the connection's or the gateway's own; allowed: others\n" },
+		{ UP("credential: {header: X-Key, value: CANARY}\n    forward_headers: x-key"),
+		  "t:6: upstreams.u.forward_headers: found \"x-key\", which carries the credential; allowed: others\n" },
 		{ UP("ca_file: /nowhere/ca.pem"), "t:5: upstreams.u.ca_file: \"/nowhere/ca.pem\" cannot be read; allowed: a file of certificates, PEM\n" },
 		{ UP("ca_file: /dev/null"), "t:5: upstreams.u.ca_file: \"/dev/null\" holds no certificate; allowed: a file of certificates, PEM\n" },
 		{ UP("ca_file: /tmp"), "t:5: upstreams.u.ca_file: \"/tmp\" holds no certificate; allowed: a file of certificates, PEM\n" },
@@ -452,6 +470,7 @@ int main(void)
 		cmocka_unit_test(names_unknown_keys_and_their_neighbours),
 		cmocka_unit_test(says_what_comes_in_a_later_version),
 		cmocka_unit_test(judges_limits),
+		cmocka_unit_test(warns_of_a_burst_that_is_too_small),
 		cmocka_unit_test(guards_the_doors),
 		cmocka_unit_test(judges_where_upstreams_are),
 		cmocka_unit_test(judges_what_goes_to_an_upstream),

@@ -213,7 +213,7 @@ static void shows_itself_without_secrets(void **state)
 				"redis: {url: 'redis://user:CANARY@h', timeout: 1500ms}\n"
 				"upstreams: {u: {dialect: openai, default: true, endpoints: [{url: 'https://h/p/'}],\n"
 				"  credential: {header: x-key, value: CANARY}, limits: {rpm: 5, tpm: {limit: 4M, "
-				"burst: 9}, concurrency: 3}}}\n"
+				"burst: 9k}, concurrency: 3}}}\n"
 				"models: {m: {targets: [{upstream: u}]}}\ntenants: {t: {keys: [CANARY-CANARY, "
 				"CANARY-CANARY-2], models: [m]}}\n");
 	struct buf out;
@@ -233,7 +233,7 @@ static void shows_itself_without_secrets(void **state)
 	assert_string_equal(json_string_value(at(json, "upstreams u credential value")), "***");
 	assert_true(json_is_null(at(json, "upstreams u ca_file")));
 	assert_true(json_is_true(at(json, "upstreams u limits rpm strict")));
-	assert_int_equal(json_integer_value(at(json, "upstreams u limits tpm burst")), 9);
+	assert_int_equal(json_integer_value(at(json, "upstreams u limits tpm burst")), 9000);
 	assert_int_equal(json_integer_value(at(json, "upstreams u limits concurrency limit")), 3);
 	assert_null(json_object_get(at(json, "upstreams u limits concurrency"), "burst"));
 	assert_int_equal(json_integer_value(at(json, "upstreams u pool max")), 100);
