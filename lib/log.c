@@ -200,13 +200,13 @@ static ssize_t write_without_waiting(const struct log *log, struct iovec *parts,
 	return writev(log->descriptor, parts, (int)count);
 }
 
-/* A line that follows a torn one begins on a line of its own. */
-static bool put_line(struct log *log, struct log_line *line)
+/* Whole lines. What follows a torn one begins on a line of its own. */
+static bool put_lines(struct log *log, struct slice lines)
 {
 	char newline = '\n';
 	bool torn = atomic_exchange_explicit(&log->torn, false, memory_order_relaxed);
-	struct iovec parts[2] = { { &newline, 1 }, { line->text, line->len } };
-	size_t want = line->len + (torn ? 1 : 0);
+	struct iovec parts[2] = { { &newline, 1 }, { (void *)(uintptr_t)lines.data, lines.len } };
+	size_t want = lines.len + (torn ? 1 : 0);
 	ssize_t got = torn ? write_without_waiting(log, parts, 2) : write_without_waiting(log, parts + 1, 1);
 	if (got == (ssize_t)want)
 		return true;
@@ -215,15 +215,13 @@ static bool put_line(struct log *log, struct log_line *line)
 	return false;
 }
 
-void log_end(struct log_line *line)
+/* The last of a line; returns how many lost ones it tells of. */
+static uint64_t close_line(struct log *log, struct log_line *line)
 {
-	struct log *log = line->log;
-	if (log == NULL)
-		return;
-	line->log = NULL;
-	struct buf b;
-	buf_wrap(&b, line->text, LOG_LINE_MAX, line->len);
 	uint64_t untold = atomic_exchange_explicit(&log->untold, 0, memory_order_relaxed);
+	struct buf b;
+	line->log = NULL;
+	buf_wrap(&b, line->text, LOG_LINE_MAX, line->len);
 	if (untold > 0) {
 		buf_append(&b, SLICE(",\"dropped\":"));
 		buf_append_int(&b, (int64_t)untold);
@@ -231,10 +229,46 @@ void log_end(struct log_line *line)
 	buf_append(&b, SLICE("}\n"));
 	CHECK(!b.overflowed);
 	line->len = b.len;
-	if (put_line(log, line))
+	return untold;
+}
+
+static void count_lost(struct log *log, uint64_t lines, uint64_t untold)
+{
+	atomic_fetch_add_explicit(&log->dropped, lines, memory_order_relaxed);
+	atomic_fetch_add_explicit(&log->untold, untold + lines, memory_order_relaxed);
+}
+
+void log_end(struct log_line *line)
+{
+	struct log *log = line->log;
+	if (log == NULL)
 		return;
-	atomic_fetch_add_explicit(&log->dropped, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&log->untold, untold + 1, memory_order_relaxed);
+	uint64_t untold = close_line(log, line);
+	if (!put_lines(log, slice_make(line->text, line->len)))
+		count_lost(log, 1, untold);
+}
+
+void log_end_in(struct log_line *line, struct log_batch *batch)
+{
+	struct log *log = line->log;
+	if (log == NULL)
+		return;
+	uint64_t untold = close_line(log, line);
+	if (line->len > sizeof(batch->text) - batch->len)
+		log_flush(batch);
+	batch->log = log;
+	batch->untold += untold;
+	batch->lines++;
+	memcpy(batch->text + batch->len, line->text, line->len);
+	batch->len += line->len;
+}
+
+void log_flush(struct log_batch *batch)
+{
+	if (batch->len > 0 && !put_lines(batch->log, slice_make(batch->text, batch->len)))
+		count_lost(batch->log, batch->lines, batch->untold);
+	batch->len = 0;
+	batch->lines = batch->untold = 0;
 }
 
 void log_say(struct log *log, enum log_level level, const char *event, const char *format, ...)

@@ -35,6 +35,17 @@ void log_milliseconds(struct log_line *, const char *name, int64_t microseconds)
 void log_bool(struct log_line *, const char *name, bool value);
 void log_end(struct log_line *);
 
+/* Lines of one thread that go out with one write: zeroed at first, flushed by its owner soon (at the end of a loop's turn) and before it dies; a full one flushes
+ * itself. What it holds is lost if the process is killed meanwhile. */
+struct log_batch {
+	struct log *log;
+	size_t len;
+	uint64_t lines, untold;
+	char text[LOG_LINE_MAX];
+};
+void log_end_in(struct log_line *, struct log_batch *);
+void log_flush(struct log_batch *);
+
 /* One line of one message, for the rare event. */
 void log_say(struct log *, enum log_level, const char *event, const char *format, ...) PRINTF_LIKE(4, 5);
 

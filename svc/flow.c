@@ -278,8 +278,7 @@ static const struct pool_receiver receiver = { upstream_head, upstream_body, ups
 
 static enum stage upstream(struct request *r)
 {
-	const struct config_upstream *u = r->route.upstream;
-	const struct worker_upstream *pools = r->generation->upstreams[u - r->config->upstreams];
+	const struct worker_upstream *pools = request_upstream(r);
 	bool streams = r->call.framing != DIALECT_PLAIN;
 	struct pool_request request;
 
@@ -337,15 +336,6 @@ static void end_answer(struct request *r)
 		reply_refusal(r);
 }
 
-static void observe_pool(const struct request *r)
-{
-	struct slice upstream = slice_of(r->route.upstream->name);
-
-	metrics_observe(r->worker->metrics, METRIC_pool_wait_seconds, &upstream, r->result.waited);
-	if (r->result.handshake > 0)
-		metrics_observe(r->worker->metrics, METRIC_pool_handshake_seconds, &upstream, r->result.handshake);
-}
-
 /* In reverse of the taking. */
 static enum stage settle(struct request *r)
 {
@@ -362,8 +352,6 @@ static enum stage settle(struct request *r)
 	limiter_settle(&r->lease, &used);
 	if (r->meter != NULL)
 		charge_learn(r);
-	if (r->has_result)
-		observe_pool(r);
 	return STAGE_end;
 }
 

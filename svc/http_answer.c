@@ -6,7 +6,8 @@
 
 #include <time.h>
 
-enum { FAULT_BODY_MAX = 64 * 1024 };
+/* Room that is made at once: a usual head, and a small body behind it, so that neither grows the buffer again. */
+enum { FAULT_BODY_MAX = 64 * 1024, HEAD_ROOM = 1024, BODY_ROOM = 8 * 1024 };
 
 static struct slice reason_of(int status)
 {
@@ -134,7 +135,9 @@ void http_put_head(struct exchange *e, const struct http_answer *answer)
 	struct buf *out = &c->output;
 	size_t before = out->len;
 	CHECK(answer->status >= 200 && answer->status <= 599);
-	CHECK(buf_reserve(out, 512));
+	CHECK(buf_reserve(out, HEAD_ROOM + (answer->content_length > 0 && answer->content_length <= BODY_ROOM
+						    ? (size_t)answer->content_length
+						    : 0)));
 	buf_append(out, SLICE("HTTP/1.1 "));
 	buf_append_int(out, answer->status);
 	buf_append_byte(out, ' ');

@@ -74,6 +74,11 @@ struct request *request_of(void *arg)
 	return r;
 }
 
+const struct worker_upstream *request_upstream(const struct request *r)
+{
+	return r->route.upstream == NULL ? NULL : r->generation->upstreams[r->route.upstream - r->config->upstreams];
+}
+
 struct slice request_tenant(const struct request *r)
 {
 	return r->caller.tenant != NULL ? slice_of(r->caller.tenant->name) : SLICE("anonymous");
@@ -146,6 +151,18 @@ static void count_tokens(const struct request *r)
 	}
 }
 
+static void observe(const struct request *r, const struct worker_upstream *u, int64_t now)
+{
+	metrics_observe_series(u->seconds.request, now - r->born);
+	metrics_observe_series(u->seconds.overhead, r->took.ours);
+	if (r->took.first_byte > 0)
+		metrics_observe_series(u->seconds.first_byte, r->took.first_byte);
+	if (r->has_result)
+		metrics_observe_series(u->seconds.pool_wait, r->result.waited);
+	if (r->has_result && r->result.handshake > 0)
+		metrics_observe_series(u->seconds.pool_handshake, r->result.handshake);
+}
+
 static void count(const struct request *r, int64_t now)
 {
 	struct metrics *m = r->worker->metrics;
@@ -159,11 +176,9 @@ static void count(const struct request *r, int64_t now)
 	labels[3] = slice_of(request_outcome(r));
 	labels[4] = status;
 	metrics_add(m, METRIC_requests_total, labels, 1);
-	metrics_observe(m, METRIC_request_seconds, &upstream, now - r->born);
-	metrics_observe(m, METRIC_overhead_seconds, &upstream, r->took.ours);
-	if (r->took.first_byte > 0)
-		metrics_observe(m, METRIC_first_byte_seconds, &upstream, r->took.first_byte);
 	count_tokens(r);
+	if (request_upstream(r) != NULL)
+		observe(r, request_upstream(r), now);
 }
 
 static void log_not_empty(struct log_line *line, const char *name, struct slice value)
@@ -210,7 +225,8 @@ static void say(const struct request *r, int64_t now)
 	log_milliseconds(&line, "quota_ms", r->took.quota);
 	if (r->took.first_byte > 0)
 		log_milliseconds(&line, "first_byte_ms", r->took.first_byte);
-	log_end(&line);
+	log_end_in(&line, r->worker->lines);
+	loop_defer(r->worker->loop, &r->worker->flush);
 }
 
 void request_report(const struct request *r)

@@ -91,7 +91,8 @@ struct request *request_of(void *arg);
 const struct limits *request_limits(const struct request *, enum limiter_scope); /* NULL: that scope has none */
 /* True with a token limit in one of its scopes; *burst is then the smallest that one of them can ever grant at once. */
 bool request_token_burst(const struct request *, int64_t *burst);
-struct slice request_tenant(const struct request *); /* "anonymous" when there is none */
+const struct worker_upstream *request_upstream(const struct request *); /* NULL before it has a route */
+struct slice request_tenant(const struct request *);                    /* "anonymous" when there is none */
 
 bool request_never_sent(const struct request *); /* nothing of it reached the upstream */
 /* The refusal's code; "ok", or "upstream_error" for a status of 400 or more that was passed on. */

@@ -54,6 +54,7 @@ static struct worker_upstream *open_upstream(struct worker *w, const struct conf
 					     const struct config_upstream *u)
 {
 	struct worker_upstream *opened = mem_new(sizeof(*opened));
+	struct slice name = slice_of(u->name);
 
 	*opened = (struct worker_upstream){
 		.config = config_hold(config),
@@ -62,6 +63,11 @@ static struct worker_upstream *open_upstream(struct worker *w, const struct conf
 		.streams = open_pool(w, config, u, u->pool.streams, 0),
 		.references = 1,
 	};
+	opened->seconds.request = metrics_series(w->metrics, METRIC_request_seconds, &name);
+	opened->seconds.overhead = metrics_series(w->metrics, METRIC_overhead_seconds, &name);
+	opened->seconds.first_byte = metrics_series(w->metrics, METRIC_first_byte_seconds, &name);
+	opened->seconds.pool_wait = metrics_series(w->metrics, METRIC_pool_wait_seconds, &name);
+	opened->seconds.pool_handshake = metrics_series(w->metrics, METRIC_pool_handshake_seconds, &name);
 	return opened;
 }
 
@@ -132,6 +138,11 @@ static struct worker_generation *open_generation(struct worker *w, const struct 
 	return g;
 }
 
+static void flush_lines(void *batch)
+{
+	log_flush(batch);
+}
+
 struct worker *worker_new(struct worker_shared *shared, int index, const struct config *config)
 {
 	struct worker *w = mem_new(sizeof(*w));
@@ -141,6 +152,8 @@ struct worker *worker_new(struct worker_shared *shared, int index, const struct 
 	w->loop = loop_new();
 	w->log = shared->log;
 	list_init(&w->requests);
+	w->lines = mem_new(sizeof(*w->lines));
+	loop_deferred_init(&w->flush, flush_lines, w->lines);
 	w->redis = redis_new(w->loop, shared->redis, w->log);
 	w->limiter = limiter_new(w->loop, w->redis,
 				 &(struct limiter_options){ .timeout = config->redis.timeout,
@@ -161,6 +174,9 @@ void worker_free(struct worker **worker)
 	if (w == NULL)
 		return;
 	CHECK(w->requests_count == 0 && w->http == NULL);
+	loop_undefer(&w->flush);
+	log_flush(w->lines);
+	mem_free(w->lines);
 	worker_release(&w->now);
 	limiter_free(&w->limiter);
 	redis_free(&w->redis);

@@ -17,6 +17,7 @@
 struct estimate;
 struct http_server;
 struct log;
+struct log_batch;
 struct redis;
 
 /* The pools of one upstream in one worker. Counted by the generations that use it: a reload that did not change it carries it over. `upstream` says how
@@ -25,6 +26,9 @@ struct worker_upstream {
 	const struct config *config; /* held: `upstream` points into it */
 	const struct config_upstream *upstream;
 	struct pool *calls, *streams;
+	struct {
+		struct metrics_series *request, *overhead, *first_byte, *pool_wait, *pool_handshake;
+	} seconds; /* what is observed of each request */
 	unsigned references;
 };
 
@@ -59,7 +63,9 @@ struct worker {
 	struct metrics *metrics;
 	struct metrics_series *stage_seconds[16]; /* by stage; found by the flow at each stage's first end */
 	struct http_server *http;                 /* set by the door that serves it */
-	struct list requests;                     /* struct request, in order of birth */
+	struct log_batch *lines;                  /* of the access log, in this turn */
+	struct loop_deferred flush;
+	struct list requests; /* struct request, in order of birth */
 	unsigned requests_count;
 	uint64_t next_id;
 };

@@ -246,6 +246,58 @@ static void threads_never_tear_lines(void **state)
 	fclose(file);
 }
 
+static void put_in_batch(struct log *log, struct log_batch *batch, int64_t number)
+{
+	static char filler[900];
+	struct log_line line;
+	memset(filler, 'x', sizeof(filler));
+	log_begin(&line, log, LOG_INFO, "batch");
+	log_int(&line, "number", number);
+	log_text(&line, "filler", slice_make(filler, sizeof(filler)));
+	log_end_in(&line, batch);
+}
+
+/* Five lines of about 1 KiB are more than a batch holds: it flushes itself once, in order, and the rest when it is told to. */
+static void a_batch_keeps_order_and_flushes_itself(void **state)
+{
+	static struct log_batch batch;
+	struct log *log;
+	int ends[2], filled = 0;
+	(void)state;
+	open_pipe(ends, &log);
+	assert_int_equal(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+	char nothing;
+	while (read(ends[0], &nothing, 1) != 1 && filled < 20)
+		put_in_batch(log, &batch, filled++);
+	assert_in_range(filled, 4, 6);
+	close_pipe(ends, &log);
+	batch = (struct log_batch){ 0 };
+	open_pipe(ends, &log);
+	for (int i = 0; i < 10; i++)
+		put_in_batch(log, &batch, i);
+	log_flush(&batch);
+	log_flush(&batch);
+	for (int i = 0; i < 10; i++) {
+		json_t *line = read_line(ends[0]);
+		assert_int_equal(json_integer_value(json_object_get(line, "number")), i);
+		json_decref(line);
+	}
+	close_pipe(ends, &log);
+}
+
+static void a_lost_batch_counts_its_lines(void **state)
+{
+	static struct log_batch batch;
+	struct log *log = log_new(-1, LOG_INFO);
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		put_in_batch(log, &batch, i);
+	assert_int_equal(log_dropped(log), 0);
+	log_flush(&batch);
+	assert_int_equal(log_dropped(log), 3);
+	log_free(&log);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -257,6 +309,8 @@ int main(void)
 		cmocka_unit_test(a_full_socket_does_not_stop_it),
 		cmocka_unit_test(a_bad_descriptor_is_counted),
 		cmocka_unit_test(threads_never_tear_lines),
+		cmocka_unit_test(a_batch_keeps_order_and_flushes_itself),
+		cmocka_unit_test(a_lost_batch_counts_its_lines),
 	};
 	return cmocka_run_group_tests_name("log", tests, NULL, NULL);
 }

@@ -1,0 +1,97 @@
+"""A host that is short of descriptors, a log that nobody reads, reloads in a storm, faults by the dozen: nothing is lost, nothing stays."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+
+from support import client, load
+from support.client import headers_for, prompt
+from support.gateway import KEY, configuration
+from support.process import binary, die_with_parent, free_port, wait_until
+from support.rest import at_rest, counted
+
+FIELDS = {**headers_for("openai", KEY), "Content-Type": "application/json"}
+
+
+def body(words, stream=False):
+    return prompt("openai", f"[[sim {words}]]", stream)[1]
+
+
+def drive(gateway, words="tokens=5", stream=False, **how):
+    return load.run(gateway.url + "/v1/chat/completions", body=body(words, stream), headers=FIELDS, **how)
+
+
+def test_sixty_four_descriptors(start_gateway, sim, redis):
+    gateway = start_gateway(sim.url, redis.url)
+    subprocess.run(["prlimit", "--pid", str(gateway.pid), "--nofile=64:64"], check=True)
+    report = drive(gateway, connections=200, duration=2, options=["--grace", "1"])
+    assert report["by_status"].get("200", 0) > 0
+    wait_until(lambda: gateway.ask("openai", "[[sim tokens=1]]").status == 200, "it goes on")
+    at_rest([gateway], redis, sim)
+
+
+def test_reloads_in_a_storm(start_gateway, sim, redis):
+    gateway = start_gateway(sim.url, redis.url)
+    reports = []
+    load_thread = threading.Thread(target=lambda: reports.append(drive(gateway, connections=16, duration=3)))
+    load_thread.start()
+    number = 0
+    while load_thread.is_alive():
+        number += 1
+        gateway.reload({"upstreams": {"openai": {"pool": {"max": 20 + number % 50}}}} if number % 2 else
+                       {"tenants": {"acme": {"limits": {"rpm": 10000000 + number}}}})
+        wait_until(lambda: sum(line["event"] == "reload" for line in gateway.log()) >= number, "it is taken")
+    load_thread.join()
+    assert number > 10 and reports[0]["by_status"] == {"200": reports[0]["requests"]}, (number, reports)
+    at_rest([gateway], redis, sim)
+
+
+def test_a_log_that_nobody_reads(sim, redis, folder):
+    port, admin = free_port(), free_port()
+    path = folder / "silent.yaml"
+    path.write_text(json.dumps(configuration(sim.url, redis.url, f"127.0.0.1:{port}", f"127.0.0.1:{admin}")))
+    reader, writer = os.pipe()
+    gateway = subprocess.Popen([binary("sluice"), "serve", "-c", path], stdout=writer, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)
+    os.close(writer)
+
+    def ready():
+        try:
+            return client.request(f"http://127.0.0.1:{admin}/readyz").status == 200
+        except OSError:
+            return False
+
+    try:
+        wait_until(ready, "it is ready")
+        report = load.run(f"http://127.0.0.1:{port}/v1/chat/completions", connections=8, requests=2000, body=body("tokens=5"), headers=FIELDS)
+        assert report["by_status"] == {"200": 2000}
+        page = client.request(f"http://127.0.0.1:{admin}/metrics").text
+        assert int(page.split("\nsluice_log_dropped_total ")[1].split()[0]) > 1000
+        gateway.send_signal(signal.SIGTERM)
+        assert gateway.wait(30) == 0
+    finally:
+        gateway.kill()
+        gateway.wait()
+        os.close(reader)
+
+
+def test_faults_by_the_dozen_leave_nothing(start_gateway, sim, redis):
+    limits = {"rpm": 10000000, "tpm": 1000000000, "concurrency": 500}
+    gateway = start_gateway(sim.url, redis.url, {"workers": 3, "tenants": {"acme": {"limits": limits}}})
+    reports = []
+    ways = [("tokens=5", False, {}), ("tokens=50 rate=500", True, {}), ("tokens=200 rate=500", True, {"options": ["--abort-after", "3000"]}),
+            ("tokens=9 fault=reset@500 chance=30%", False, {}), ("tokens=9 fault=fin chance=20%", False, {}), ("status=503 chance=50%", False, {}),
+            ("tokens=90 fault=badchunk@900 chance=50%", True, {}), ("fault=garbage chance=20%", False, {})]
+    random.Random(1).shuffle(ways)
+    threads = [threading.Thread(target=lambda w=words, s=stream, h=how: reports.append(drive(gateway, w, s, connections=6, duration=3, **h)))
+               for words, stream, how in ways]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    at_rest([gateway], redis, sim)
+    ended = sum(report["completed"] for report in reports)
+    assert ended > 500 and counted([gateway]) >= ended  # those that left are counted too
+    assert gateway.ask("openai", "[[sim tokens=1]]").status == 200
