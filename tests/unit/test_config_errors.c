@@ -170,6 +170,8 @@ static void guards_the_doors(void **state)
 		{ "listen: 127.evil.example:80\n" U,
 		  "t:1: listen: found \"127.evil.example:80\": others could use it without a key; allowed: loopback, or `tenants`, or allow_anonymous: true\n" },
 		{ "listen: '[::]:80'\n" U, "t:1: listen: found \"[::]:80\": others could use it without a key; allowed: loopback, or `tenants`, or allow_anonymous: true\n" },
+		{ "listen: 128.0.0.1:80\n" U, "t:1: listen: found \"128.0.0.1:80\": others could use it without a key; allowed: loopback, or `tenants`, or allow_anonymous: true\n" },
+		{ "listen: '[::2]:80'\n" U, "t:1: listen: found \"[::2]:80\": others could use it without a key; allowed: loopback, or `tenants`, or allow_anonymous: true\n" },
 		{ "listen: '[::1]:80'\n" U, NULL }, { "listen: localhost:80\n" U, NULL }, { "listen: 127.8.9.10:0\n" U, NULL },
 		{ "listen: 'unix:relative'\n" U, NULL }, { "listen: '*:80'\n" U KEYED, NULL }, { "listen: '*:80'\nallow_anonymous: true\n" U, NULL },
 		{ "listen: [127.0.0.1:0, 127.0.0.1:0]\nadmin: 127.0.0.1:0\n" U, NULL },
@@ -245,6 +247,8 @@ static void judges_what_goes_to_an_upstream(void **state)
 		{ "upstreams: {u: {dialect: openai, endpoints: [{url: 'http://127.0.0.1.evil.example'}],\n credential: {header: a, value: CANARY}}}\n",
 		  "t:2: upstreams.u.credential: it would go unencrypted to another machine; allowed: an https:// endpoint, or allow_plaintext: true\n" },
 		{ "upstreams: {u: {dialect: openai, endpoints: [{url: 'http://h'}], credential: {header: a, value: b}, allow_plaintext: true}}\n", NULL },
+		{ "upstreams: {u: {dialect: openai, endpoints: [{url: 'http://192.168.0.1'}], credential: {header: a, value: CANARY}}}\n",
+		  "t:1: upstreams.u.credential: it would go unencrypted to another machine; allowed: an https:// endpoint, or allow_plaintext: true\n" },
 		{ "upstreams: {u: {dialect: openai, endpoints: [{url: 'http://localhost:1'}], credential: {header: a, value: b}}}\n", NULL },
 		{ UP("pool: {min: 5, max: 4}"), "t:5: upstreams.u.pool.min: found 5, above max, 4; allowed: 0 to max\n" },
 		{ UP("pool:\n      max: 9\n      start: 10"), "t:7: upstreams.u.pool.start: found 10; allowed: min to max, 1 to 9\n" },
@@ -325,6 +329,20 @@ static void judges_models_and_tenants(void **state)
 	JUDGE(cases);
 }
 /* clang-format on */
+
+/* What fits into struct sockaddr_un: 107 bytes and a NUL. */
+static void knows_how_long_a_socket_path_is(void **state)
+{
+	char text[400], told[400];
+
+	(void)state;
+	snprintf(text, sizeof(text), "listen: unix:/%0106d\n%s", 0, U);
+	config_rig_judge(text, NULL);
+	snprintf(text, sizeof(text), "listen: unix:/%0107d\n%s", 0, U);
+	snprintf(told, sizeof(told),
+		 "t:1: listen: found \"unix:/%0107d\"; allowed: host:port, [v6]:port, *:port, unix:/path\n", 0);
+	config_rig_judge(text, told);
+}
 
 /* A key and its SHA-256 are the same key. */
 static void knows_a_key_by_its_digest(void **state)
@@ -475,6 +493,7 @@ int main(void)
 		cmocka_unit_test(judges_where_upstreams_are),
 		cmocka_unit_test(judges_what_goes_to_an_upstream),
 		cmocka_unit_test(judges_models_and_tenants),
+		cmocka_unit_test(knows_how_long_a_socket_path_is),
 		cmocka_unit_test(knows_a_key_by_its_digest),
 		cmocka_unit_test(judges_references),
 		cmocka_unit_test(never_tells_what_a_reference_stands_for),
