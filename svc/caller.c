@@ -235,21 +235,34 @@ static bool is_trusted(const struct config *config, struct slice text)
 	return false;
 }
 
-/* Each proxy appends whom it heard from, so the list is read from its end, as far as those who wrote it are trusted. */
+/* Takes the last element off a list; empty when none is left. */
+static struct slice cut_last(struct slice *list)
+{
+	size_t comma = list->len;
+
+	while (comma > 0 && list->data[comma - 1] != ',')
+		comma--;
+	struct slice last = slice_trim(slice_skip(*list, comma));
+	*list = slice_first(*list, comma > 0 ? comma - 1 : 0);
+	return last;
+}
+
+/* Each proxy appends whom it heard from, to the field or as a field of its own; so they are read from the end, as far as those who wrote are trusted. */
 static struct slice client_address(const struct config *config, const struct http_head *head, struct slice peer)
 {
-	struct slice list = http_field_of(head, SLICE("X-Forwarded-For")), address = peer;
+	struct slice address = peer;
 
-	while (list.len > 0 && is_trusted(config, address)) {
-		struct address parsed;
-		size_t comma = list.len;
-		while (comma > 0 && list.data[comma - 1] != ',')
-			comma--;
-		struct slice last = slice_trim(slice_skip(list, comma));
-		if (!read_address(last, &parsed))
-			break;
-		address = last;
-		list = slice_first(list, comma > 0 ? comma - 1 : 0);
+	for (size_t i = head->fields_count; i-- > 0;) {
+		struct slice list = head->fields[i].value;
+		if (!slice_equal_nocase(head->fields[i].name, SLICE("x-forwarded-for")))
+			continue;
+		while (list.len > 0) {
+			struct address parsed;
+			struct slice last = cut_last(&list);
+			if (!is_trusted(config, address) || !read_address(last, &parsed))
+				return address;
+			address = last;
+		}
 	}
 	return address;
 }

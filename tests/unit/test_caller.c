@@ -170,6 +170,20 @@ static void test_ids_and_deadlines(void **state)
 	close_rig(&r);
 }
 
+/* A proxy that adds a field of its own: what the client wrote before is nobody's word. */
+static void test_several_forwarding_fields(void **state)
+{
+	const char *lines[] = { "X-Forwarded-For: 203.0.113.66", "X-Other: 1",
+				"X-Forwarded-For: 203.0.113.9, 10.9.9.9" };
+	struct rig r;
+
+	(void)state;
+	open_rig(&r, "trusted_proxies: [10.0.0.0/8]\n");
+	assert_int_equal(read_head(&r, "/", lines, ARRAY_LENGTH(lines), "10.1.2.3"), REFUSAL_none);
+	assert_true(slice_equal(r.caller.address, SLICE("203.0.113.9")));
+	close_rig(&r);
+}
+
 static void test_addresses_behind_proxies(void **state)
 {
 	static const struct {
@@ -289,10 +303,15 @@ static void test_retry_after_as_a_date(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_keys_in_four_places),      cmocka_unit_test(test_who_is_anonymous),
-		cmocka_unit_test(test_the_key_leaves_the_query), cmocka_unit_test(test_ids_and_deadlines),
-		cmocka_unit_test(test_addresses_behind_proxies), cmocka_unit_test(test_what_goes_up),
-		cmocka_unit_test(test_what_comes_down),          cmocka_unit_test(test_retry_after_as_a_date),
+		cmocka_unit_test(test_keys_in_four_places),
+		cmocka_unit_test(test_who_is_anonymous),
+		cmocka_unit_test(test_the_key_leaves_the_query),
+		cmocka_unit_test(test_ids_and_deadlines),
+		cmocka_unit_test(test_addresses_behind_proxies),
+		cmocka_unit_test(test_several_forwarding_fields),
+		cmocka_unit_test(test_what_goes_up),
+		cmocka_unit_test(test_what_comes_down),
+		cmocka_unit_test(test_retry_after_as_a_date),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
