@@ -161,12 +161,12 @@ def measure(name, port, pids, redis, seconds):
     before, redis_before = cpu(pids), cpu([redis.pid])
     report = drive(port, 64, seconds)
     done = report["completed"]
+    used, redis_used = cpu(pids) - before, cpu([redis.pid]) - redis_before
     if report["by_status"] != {"200": done}:
         raise RuntimeError(f"{name}: {report['by_status']} {report['errors']}")
     one = drive(port, 1, max(1, seconds / 2))
-    return {"cpu_us": (cpu(pids) - before) / (done + one["completed"]), "redis_us": (cpu([redis.pid]) - redis_before) / (done + one["completed"]),
-            "rate": report["rate"], "p50_64": report["latency_us"]["p50"], "p99_64": report["latency_us"]["p99"],
-            "p50_1": one["latency_us"]["p50"], "p99_1": one["latency_us"]["p99"]}
+    return {"cpu_us": used / done, "redis_us": redis_used / done, "rate": report["rate"], "p50_64": report["latency_us"]["p50"],
+            "p99_64": report["latency_us"]["p99"], "p50_1": one["latency_us"]["p50"], "p99_1": one["latency_us"]["p99"]}
 
 
 def medians(rounds):

@@ -3,11 +3,12 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 
 import pytest
 
-from support.process import BUILD, ROOT, binary
+from support.process import BUILD, ROOT, Process, binary, free_port
 
 MANUAL = ROOT / "docker" / "sluice.1"
 
@@ -65,3 +66,21 @@ def test_what_the_image_copies_exists():
 def test_the_demonstration_holds():
     done = subprocess.run([ROOT / "docker/demo.sh", BUILD], env={**os.environ, "DEMO_SECONDS": "6"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
     assert done.returncode == 0 and "\nheld: " in done.stdout, done.stdout
+
+
+def test_make_runs_lines_work(folder):
+    """What `make run` prints is pasted into a shell, line by line."""
+    ports = free_port(), free_port()
+    settings = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+    settings.update(SLUICE_LISTEN=f"127.0.0.1:{ports[0]}", SLUICE_ADMIN=f"127.0.0.1:{ports[1]}", TMPDIR=str(folder))
+    gateway = Process([ROOT / "docker/run.sh", BUILD], folder, "run", env=settings)
+    try:
+        gateway.wait_ready(lambda: f"curl http://127.0.0.1:{ports[1]}/status" in gateway.stdout())
+        lines = re.findall(r"^  (curl .*)$", gateway.stdout(), re.M)
+        assert len(lines) == 7
+        for line in lines:
+            done = subprocess.run(["sh", "-c", line.replace("curl ", "curl -sS --fail-with-body -m 20 ", 1)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            assert done.returncode == 0 and len(done.stdout) > 100, (line, done)
+    finally:
+        gateway.signal(signal.SIGINT)
+        gateway.wait(30)
