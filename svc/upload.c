@@ -45,8 +45,8 @@ static bool add_piece(struct upload *u, size_t at_least, int64_t expected)
 		return false;
 	}
 	u->counted += size;
-	piece = mem_new(sizeof(*piece) + room);
-	piece->room = room;
+	piece = mem_resize(NULL, sizeof(*piece) + room); /* not zeroed: it is written at once */
+	*piece = (struct upload_piece){ .room = room };
 	if (u->last == NULL)
 		u->first = piece;
 	else
