@@ -19,10 +19,14 @@ int command_misused(const struct command *c, const char *format, ...)
 
 int command_option(const struct command *c, int argc, char **argv, const struct option *options, int *exit_code)
 {
+	const char *letters = ":h";
 	int option;
 
+	for (const struct option *o = options; o->name != NULL; o++)
+		if (o->val == 'c')
+			letters = ":hc:"; /* the one option that has a letter */
 	opterr = 0;
-	option = getopt_long(argc, argv, ":hc:", options, NULL);
+	option = getopt_long(argc, argv, letters, options, NULL);
 	if (option == 'h') {
 		fputs(c->help, stdout);
 		*exit_code = COMMAND_DONE;

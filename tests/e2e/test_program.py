@@ -27,7 +27,8 @@ def test_help_everywhere():
     for name in COMMANDS:
         told = sluice(name, "--help")
         assert told.returncode == 0 and told.stdout.startswith(f"usage: sluice {name}") and "example: " in told.stdout
-    for wrong in ([], ["nonsense"], ["serve", "--nope"], ["check"], ["config"], ["flow", "x"], ["top", "--count", "0"], ["serve", "-c"], ["status", "x"]):
+    for wrong in ([], ["nonsense"], ["serve", "--nope"], ["check"], ["config"], ["flow", "x"], ["top", "--count", "0"], ["serve", "-c"], ["status", "x"],
+                  ["status", "-c", "1"], ["check", "-c", "x"]):
         told = sluice(*wrong)
         assert told.returncode == 2 and (told.stderr + told.stdout).strip(), wrong
 
