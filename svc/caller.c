@@ -13,7 +13,7 @@
 #include "lib/clock.h"
 #include "lib/text.h"
 
-enum { KEY_MOST = 512, REQUEST_ID_MOST = 128, ADDRESS_MOST = 64 };
+enum { KEY_MOST = 512, REQUEST_ID_MOST = 128, ADDRESS_MOST = 64, HOPS_MOST = 32 };
 
 static const int64_t longest_deadline = CLOCK_DAY;
 
@@ -57,11 +57,36 @@ static void find_key_fields(const struct http_head *head, struct keys *keys, str
 	}
 }
 
+/* Also spelled %6Bey: whoever reads the query behind us takes that for the same. */
+static bool is_key_name(struct slice name)
+{
+	char text[3];
+	size_t length;
+
+	return text_url_decode(name, text, sizeof(text), &length) &&
+	       slice_equal(slice_make(text, length), SLICE("key"));
+}
+
+/* False: the arena is full. */
+static bool note_key_parameter(struct slice value, struct mem *mem, struct keys *keys)
+{
+	char *decoded = mem_take(mem, value.len + 1);
+	size_t length;
+
+	if (decoded == NULL)
+		return false;
+	if (text_url_decode(value, decoded, value.len, &length))
+		note_key(keys, slice_make(decoded, length));
+	else
+		note_key(keys, value); /* no key of anybody */
+	return true;
+}
+
 /* Takes `key=…` out of the query. False: the arena is full. */
 static bool clean_query(struct slice query, struct mem *mem, struct keys *keys, struct caller *caller)
 {
-	char *kept, *decoded = NULL;
-	size_t length = 0, decoded_length;
+	char *kept;
+	size_t length = 0;
 
 	caller->query = query;
 	if (query.len == 0)
@@ -70,22 +95,17 @@ static bool clean_query(struct slice query, struct mem *mem, struct keys *keys, 
 	if (kept == NULL)
 		return false;
 	for (struct slice rest = query; rest.len > 0;) {
-		struct slice part = slice_cut(rest, '&', &rest);
-		if (slice_starts(part, SLICE("key="))) {
-			part = slice_skip(part, 4);
-			decoded = mem_take(mem, part.len + 1);
-			if (decoded == NULL)
-				return false;
+		struct slice value, part = slice_cut(rest, '&', &rest);
+		if (is_key_name(slice_cut(part, '=', &value))) {
 			caller->google_key = true;
-			if (text_url_decode(part, decoded, part.len, &decoded_length))
-				note_key(keys, slice_make(decoded, decoded_length));
-			else
-				note_key(keys, part); /* no key of anybody */
+			if (!note_key_parameter(value, mem, keys))
+				return false;
 			continue;
 		}
 		if (length > 0)
 			kept[length++] = '&';
-		memcpy(kept + length, part.data, part.len);
+		if (part.len > 0)
+			memcpy(kept + length, part.data, part.len);
 		length += part.len;
 	}
 	caller->query = slice_make(kept, length);
@@ -178,10 +198,13 @@ static void read_fields(const struct http_head *head, struct caller *caller)
 
 /* ---- the client's address ---------------------------------------------------------------------------------------------- */
 
+/* As IPv6; an address of IPv4 as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2), so that both spellings of it are one. */
 struct address {
-	int family;
 	unsigned char bytes[16];
 };
+
+enum { MAPPED_BITS = 96 }; /* what stands before the IPv4 address */
+static const struct address mapped = { .bytes = { [10] = 0xFF, [11] = 0xFF } };
 
 static bool read_address(struct slice text, struct address *address)
 {
@@ -191,8 +214,10 @@ static bool read_address(struct slice text, struct address *address)
 		return false;
 	memcpy(memory, text.data, text.len);
 	memory[text.len] = '\0';
-	address->family = memchr(memory, ':', text.len) != NULL ? AF_INET6 : AF_INET;
-	return inet_pton(address->family, memory, address->bytes) == 1;
+	if (memchr(memory, ':', text.len) != NULL)
+		return inet_pton(AF_INET6, memory, address->bytes) == 1;
+	*address = mapped;
+	return inet_pton(AF_INET, memory, address->bytes + MAPPED_BITS / 8) == 1;
 }
 
 static bool same_bits(const unsigned char *a, const unsigned char *b, int64_t bits)
@@ -203,18 +228,21 @@ static bool same_bits(const unsigned char *a, const unsigned char *b, int64_t bi
 	return memcmp(a, b, whole) == 0 && (mask == 0 || ((a[whole] ^ b[whole]) & mask) == 0);
 }
 
-/* An address, or a network in CIDR (RFC 4632); the configuration has checked its form. */
+/* An address, or a network in CIDR (RFC 4632); the configuration has checked its form. One of IPv6 that is wide enough to hold the mapped addresses
+ * holds none of IPv4 all the same: whoever wrote ::/0 did not mean them. */
 static bool is_inside(const struct address *address, struct slice network)
 {
 	struct slice width, text = slice_cut(network, '/', &width);
+	int64_t bits, before = slice_find(text, ':') < text.len ? 0 : MAPPED_BITS;
 	struct address base;
-	int64_t bits;
 
-	if (!read_address(text, &base) || base.family != address->family)
+	if (!read_address(text, &base))
 		return false;
 	if (width.len == 0 || !text_int(width, &bits))
-		bits = base.family == AF_INET ? 32 : 128;
-	return bits >= 0 && bits <= (base.family == AF_INET ? 32 : 128) && same_bits(address->bytes, base.bytes, bits);
+		bits = 128 - before;
+	bits += before;
+	return bits >= before && bits <= 128 && same_bits(address->bytes, base.bytes, bits) &&
+	       (bits >= MAPPED_BITS || !same_bits(address->bytes, mapped.bytes, MAPPED_BITS));
 }
 
 static bool is_trusted(const struct config *config, struct slice text)
@@ -235,6 +263,16 @@ static bool is_trusted(const struct config *config, struct slice text)
 	return false;
 }
 
+/* Some proxies add the port: "a.b.c.d:port", "[v6]:port". */
+static struct slice without_port(struct slice text)
+{
+	struct slice behind, before = slice_cut(text, ':', &behind);
+
+	if (slice_starts(text, SLICE("[")) && slice_find(text, ']') < text.len)
+		return slice_first(slice_skip(text, 1), slice_find(text, ']') - 1);
+	return slice_find(behind, ':') == behind.len ? before : text;
+}
+
 /* Takes the last element off a list; empty when none is left. */
 static struct slice cut_last(struct slice *list)
 {
@@ -247,10 +285,12 @@ static struct slice cut_last(struct slice *list)
 	return last;
 }
 
-/* Each proxy appends whom it heard from, to the field or as a field of its own; so they are read from the end, as far as those who wrote are trusted. */
+/* Each proxy appends whom it heard from, to the field or as a field of its own; so they are read from the end, as far as those who wrote are trusted.
+ * The hops are capped, because what stands before is whatever the client liked to send. */
 static struct slice client_address(const struct config *config, const struct http_head *head, struct slice peer)
 {
 	struct slice address = peer;
+	unsigned hops = 0;
 
 	for (size_t i = head->fields_count; i-- > 0;) {
 		struct slice list = head->fields[i].value;
@@ -258,8 +298,8 @@ static struct slice client_address(const struct config *config, const struct htt
 			continue;
 		while (list.len > 0) {
 			struct address parsed;
-			struct slice last = cut_last(&list);
-			if (!is_trusted(config, address) || !read_address(last, &parsed))
+			struct slice last = without_port(cut_last(&list));
+			if (++hops > HOPS_MOST || !is_trusted(config, address) || !read_address(last, &parsed))
 				return address;
 			address = last;
 		}

@@ -17,7 +17,7 @@ static const struct slice to_upstream[] = {
 	{ "content-type", 12 }, { "accept", 6 }, { "user-agent", 10 },
 	{ "anthropic-version", 17 }, { "anthropic-beta", 14 }, { "anthropic-dangerous-direct-browser-access", 41 }, { "openai-beta", 11 },
 	{ "idempotency-key", 15 }, { "x-idempotency-key", 17 },
-	{ "traceparent", 11 }, { "tracestate", 10 },
+	{ "traceparent", 11 }, { "tracestate", 10 }, { "via", 3 },
 };
 /* A client's key never passes, whatever forward_headers says. */
 static const struct slice secrets[] = {
@@ -25,13 +25,17 @@ static const struct slice secrets[] = {
 };
 static const struct slice not_to_client[] = {
 	{ "date", 4 }, { "server", 6 }, { "set-cookie", 10 }, { "set-cookie2", 11 }, { "alt-svc", 7 }, { "strict-transport-security", 25 },
-	{ "openai-organization", 19 }, { "openai-project", 14 }, { "ratelimit", 9 }, { "ratelimit-policy", 16 }, { "x-request-id", 12 },
+	{ "openai-organization", 19 }, { "openai-project", 14 }, { "anthropic-organization-id", 25 }, { "ratelimit", 9 }, { "ratelimit-policy", 16 }, { "x-request-id", 12 },
 	{ "server-timing", 13 }, { "report-to", 9 }, { "nel", 3 },
 };
 static const struct slice not_to_client_prefixes[] = {
 	{ "x-ratelimit-", 12 }, { "anthropic-ratelimit-", 20 }, { "access-control-", 15 }, { "x-sluice-", 9 }, { "cf-", 3 },
 };
 /* clang-format on */
+
+/* A line of its own behind those that came: the lines of a field are one list (RFC 9110 sections 5.3 and 7.6.3). */
+static const struct slice our_via = { "1.1 sluice", 10 };
+static const int64_t longest_wait = 366 * CLOCK_DAY;
 
 static bool is_one_of(struct slice name, const struct slice *list, size_t count)
 {
@@ -76,8 +80,7 @@ static bool is_forwarded(const struct config_upstream *u, struct slice name)
 		return true;
 	for (size_t i = 0; i < u->forward_headers_count; i++)
 		if (slice_equal_nocase(name, slice_of(u->forward_headers[i])))
-			return !slice_equal_nocase(name, SLICE("via")) &&
-			       !slice_equal_nocase(name, SLICE("accept-encoding"));
+			return !slice_equal_nocase(name, SLICE("accept-encoding"));
 	return false;
 }
 
@@ -94,7 +97,6 @@ const struct pool_field *fields_to_upstream(const struct http_head *head, const 
 					    struct mem *mem, size_t *count)
 {
 	struct pool_field *fields = mem_take(mem, (head->fields_count + 3) * sizeof(*fields));
-	struct slice via = http_field_of(head, SLICE("Via"));
 
 	*count = 0;
 	if (fields == NULL)
@@ -109,9 +111,8 @@ const struct pool_field *fields_to_upstream(const struct http_head *head, const 
 		fields[(*count)++] =
 			(struct pool_field){ slice_of(u->credential.header), slice_of(u->credential.value) };
 	fields[(*count)++] = (struct pool_field){ SLICE("Accept-Encoding"), SLICE("identity") };
-	via = via.len > 0 && is_clean(via) ? mem_format(mem, "%.*s, 1.1 sluice", SLICE_ARGS(via)) : SLICE("1.1 sluice");
-	fields[(*count)++] = (struct pool_field){ SLICE("Via"), via };
-	return via.len > 0 ? fields : NULL;
+	fields[(*count)++] = (struct pool_field){ SLICE("Via"), our_via };
+	return fields;
 }
 
 /* ---- towards the client ----------------------------------------------------------------------------------------------- */
@@ -135,33 +136,67 @@ static bool dropped_by_connection(const struct pool_head *head, struct slice nam
 	return false;
 }
 
-/* Retry-After (RFC 9110 section 10.2.3) is whole seconds or a date; a date is compared with our clock. */
-static int64_t read_retry_after(struct slice value)
+/* An amount of `unit`; whole by the standard, but some write 0.5. */
+static int64_t read_wait(struct slice value, int64_t unit)
 {
-	char text[40];
-	struct tm date = { 0 };
-	int64_t seconds;
+	int64_t whole;
+	double amount;
 
-	if (text_int(value, &seconds))
-		return seconds >= 0 && seconds <= INT64_MAX / CLOCK_SECOND ? seconds * CLOCK_SECOND : -1;
-	snprintf(text, sizeof(text), "%.*s", SLICE_ARGS(slice_first(value, sizeof(text) - 1)));
-	if (strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &date) == NULL)
+	if (text_int(value, &whole))
+		amount = (double)whole;
+	else if (!text_decimal(value, &amount))
 		return -1;
-	seconds = (int64_t)timegm(&date) - clock_unix() / CLOCK_SECOND;
-	return seconds > 0 ? seconds * CLOCK_SECOND : 0;
+	if (amount < 0)
+		return -1;
+	return amount >= (double)(longest_wait / unit) ? longest_wait : (int64_t)(amount * (double)unit);
 }
 
-static void read_field(const struct pool_field *field, struct fields_answer *answer)
+/* The three forms of a date that RFC 9110 section 5.6.7 has a recipient take; compared with our clock. */
+static int64_t read_date(struct slice value)
+{
+	static const char *const forms[] = { "%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT",
+					     "%a %b %e %H:%M:%S %Y" };
+	char text[40];
+	int64_t wait;
+
+	snprintf(text, sizeof(text), "%.*s", SLICE_ARGS(slice_first(value, sizeof(text) - 1)));
+	for (size_t i = 0; i < ARRAY_LENGTH(forms); i++) {
+		struct tm date = { 0 };
+		const char *end = strptime(text, forms[i], &date);
+		if (end == NULL || *end != '\0')
+			continue;
+		wait = (int64_t)timegm(&date) - clock_unix() / CLOCK_SECOND;
+		if (wait <= 0)
+			return 0;
+		return wait >= longest_wait / CLOCK_SECOND ? longest_wait : wait * CLOCK_SECOND;
+	}
+	return -1;
+}
+
+/* Retry-After (RFC 9110 section 10.2.3): seconds, or a date. */
+static int64_t read_retry_after(struct slice value)
+{
+	int64_t wait = read_wait(value, CLOCK_SECOND);
+
+	return wait >= 0 ? wait : read_date(value);
+}
+
+/* The finer retry-after-ms wins over Retry-After, whichever comes first. */
+static void read_field(const struct pool_field *field, struct fields_answer *answer, bool *fine)
 {
 	int64_t number;
 
-	if (slice_equal_nocase(field->name, SLICE("content-length")) && text_int(field->value, &number) && number >= 0)
+	if (slice_equal_nocase(field->name, SLICE("content-length")) && text_int(field->value, &number) &&
+	    number >= 0) {
 		answer->content_length = number;
-	else if (slice_equal_nocase(field->name, SLICE("retry-after-ms")) && text_int(field->value, &number) &&
-		 number >= 0 && number <= INT64_MAX / CLOCK_MILLISECOND)
-		answer->retry_after = number * CLOCK_MILLISECOND;
-	else if (slice_equal_nocase(field->name, SLICE("retry-after")) && answer->retry_after < 0)
-		answer->retry_after = read_retry_after(field->value);
+	} else if (slice_equal_nocase(field->name, SLICE("retry-after-ms"))) {
+		number = read_wait(field->value, CLOCK_MILLISECOND);
+		*fine |= number >= 0;
+		answer->retry_after = number >= 0 ? number : answer->retry_after;
+	} else if (slice_equal_nocase(field->name, SLICE("retry-after")) && !*fine) {
+		number = read_retry_after(field->value);
+		answer->retry_after = number >= 0 ? number : answer->retry_after;
+	}
 }
 
 static bool copy_field(const struct pool_field *field, struct mem *mem, struct fields_answer *answer)
@@ -178,20 +213,10 @@ static bool copy_field(const struct pool_field *field, struct mem *mem, struct f
 	return true;
 }
 
-static bool append_via(const struct pool_head *head, struct mem *mem, struct fields_answer *answer)
-{
-	struct slice via = SLICE_NONE;
-
-	for (size_t i = 0; i < head->fields_count && via.len == 0; i++)
-		if (slice_equal_nocase(head->fields[i].name, SLICE("via")))
-			via = head->fields[i].value;
-	via = via.len > 0 && is_clean(via) ? mem_format(mem, "%.*s, 1.1 sluice", SLICE_ARGS(via)) : SLICE("1.1 sluice");
-	answer->fields[answer->count++] = (struct http_field){ SLICE("Via"), via };
-	return via.len > 0;
-}
-
 bool fields_to_client(const struct pool_head *head, struct mem *mem, size_t room, struct fields_answer *answer)
 {
+	bool fine = false;
+
 	*answer = (struct fields_answer){ .capacity = head->fields_count + 1 + room,
 					  .content_length = -1,
 					  .retry_after = -1 };
@@ -200,12 +225,13 @@ bool fields_to_client(const struct pool_head *head, struct mem *mem, size_t room
 		return false;
 	for (size_t i = 0; i < head->fields_count; i++) {
 		const struct pool_field *field = &head->fields[i];
-		read_field(field, answer);
-		if (!passes_to_client(field->name) || slice_equal_nocase(field->name, SLICE("via")) ||
-		    !is_clean(field->value) || dropped_by_connection(head, field->name))
+		read_field(field, answer, &fine);
+		if (!passes_to_client(field->name) || !is_clean(field->value) ||
+		    dropped_by_connection(head, field->name))
 			continue;
 		if (!copy_field(field, mem, answer))
 			return false;
 	}
-	return append_via(head, mem, answer);
+	answer->fields[answer->count++] = (struct http_field){ SLICE("Via"), our_via };
+	return true;
 }

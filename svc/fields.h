@@ -23,7 +23,7 @@ struct fields_answer {
 	size_t count, capacity;
 	int64_t content_length; /* as the upstream says; -1: it does not, or not as a number */
 	struct slice content_type;
-	int64_t retry_after; /* microseconds, from Retry-After (seconds or a date) or retry-after-ms; -1: absent */
+	int64_t retry_after; /* microseconds, at most a year, from retry-after-ms, else Retry-After (seconds or a date); -1: absent */
 };
 /* False: the arena is full. */
 bool fields_to_client(const struct pool_head *, struct mem *, size_t room, struct fields_answer *) MUST_CHECK;
