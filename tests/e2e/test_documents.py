@@ -82,5 +82,5 @@ def test_make_runs_lines_work(folder):
             done = subprocess.run(["sh", "-c", line.replace("curl ", "curl -sS --fail-with-body -m 20 ", 1)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             assert done.returncode == 0 and len(done.stdout) > 100, (line, done)
     finally:
-        gateway.signal(signal.SIGINT)
+        gateway.signal(signal.SIGTERM)  # SIGINT is ignored by what a shell started in the background
         gateway.wait(30)
