@@ -60,6 +60,8 @@ static struct event_base *new_base(void)
 	struct event_base *base = event_base_new_with_config(config);
 	event_config_free(config);
 	CHECK(refused == 0 && base != NULL);
+	refused = event_base_priority_init(base, LOOP_USUAL + 1);
+	CHECK(refused == 0); /* an event without a word of its own gets the middle: half of two, LOOP_USUAL */
 	return base;
 }
 
@@ -170,6 +172,11 @@ void loop_turn(struct loop *loop, bool may_wait)
 	for (int round = 0; round < MOST_ROUNDS && !list_empty(&loop->deferred); round++)
 		run_deferred_round(loop);
 	loop->in_turn = false;
+}
+
+void loop_breathe(struct loop *loop)
+{
+	event_base_loopbreak(loop->base);
 }
 
 void loop_run(struct loop *loop)

@@ -147,8 +147,11 @@ static void on_deadline(void *arg)
 	int64_t now = clock_now();
 	r->earliest = INT64_MAX;
 	int64_t sent = redis_queue_expire(&r->queue, &r->queue.sent, REDIS_TIMED_OUT, now, &cut);
+	bool sent_late = cut;
 	int64_t waiting = redis_queue_expire(&r->queue, &r->queue.waiting, REDIS_UNSENT, now, &cut);
 	arm(r, cut || waiting < sent ? waiting : sent, now);
+	if (sent_late)
+		redis_queue_shrink(&r->queue);
 	if (cut)
 		disconnect(r, "no answer before a call's deadline");
 	else
@@ -263,9 +266,13 @@ static void on_state_timer(void *arg)
 static void flush(struct redis *r)
 {
 	struct iovec parts[WRITE_PARTS];
+	if (r->state == STATE_UP && !list_empty(&r->queue.waiting))
+		redis_queue_drop_late(&r->queue, clock_now());
 	while (r->state == STATE_UP && !list_empty(&r->queue.waiting)) {
 		const char *reason;
 		size_t total = 0, count = redis_queue_gather(&r->queue, parts, WRITE_PARTS);
+		if (count == 0)
+			return; /* the window is full: the next replies go on */
 		for (size_t i = 0; i < count; i++)
 			total += parts[i].iov_len;
 		ssize_t taken = redis_link_write(r->link, parts, count, &reason);
@@ -327,6 +334,8 @@ static void call_answered(struct redis *r, const struct redisReply *reply)
 		r->failures = 0;
 	}
 	redis_queue_answer(&r->queue, call, &answer);
+	if (!list_empty(&r->queue.waiting))
+		loop_defer(r->loop, &r->turn_end);
 	const struct redis_error_row *row = redis_error_row(answer.error);
 	if (row->drop && r->link == link && link != NULL)
 		disconnect(r, row->prefix);

@@ -1,6 +1,7 @@
 #include "lib/redis_queue.h"
 #include "lib/clock.h"
 
+enum { WINDOW_FIRST = 64, WINDOW_LEAST = 8, WINDOW_MOST = 256 };
 #define MOST_WAITING (64u * 1024 * 1024) /* bytes of calls that wait for a connection */
 
 static struct redis_call *call_of(struct list *node)
@@ -14,6 +15,7 @@ void redis_queue_init(struct redis_queue *q)
 	list_init(&q->sent);
 	list_init(&q->ending);
 	redis_call_store_init(&q->store);
+	q->window = WINDOW_FIRST;
 }
 
 void redis_queue_free(struct redis_queue *q)
@@ -58,9 +60,26 @@ void redis_queue_cancel(struct redis_queue *q, struct redis_call *call)
 	/* Sent, or half of it: the connection owes its reply, which is dropped when it comes. Running: it is at its end. */
 }
 
+void redis_queue_shrink(struct redis_queue *q)
+{
+	q->window = q->window / 2 > WINDOW_LEAST ? q->window / 2 : WINDOW_LEAST;
+	q->grown = 0;
+}
+
+static void grow(struct redis_queue *q)
+{
+	if (q->window == WINDOW_MOST || ++q->grown < q->window)
+		return;
+	q->window++;
+	q->grown = 0;
+}
+
 size_t redis_queue_gather(struct redis_queue *q, struct iovec *parts, size_t most)
 {
-	size_t count = 0;
+	size_t count = 0, room = q->sent_count < q->window ? q->window - q->sent_count : 0;
+	if (room == 0 && !list_empty(&q->waiting) && call_of(q->waiting.next)->written > 0)
+		room = 1; /* what has begun goes on */
+	most = most < room ? most : room;
 	for (struct list *node = q->waiting.next; node != &q->waiting && count < most; node = node->next) {
 		struct redis_call *call = call_of(node);
 		parts[count].iov_base = call->bytes.data + call->written;
@@ -82,6 +101,7 @@ void redis_queue_written(struct redis_queue *q, size_t taken)
 		take_from_waiting(q, call);
 		call->state = REDIS_CALL_SENT;
 		list_push_back(&q->sent, &call->node);
+		q->sent_count++;
 	}
 }
 
@@ -99,7 +119,11 @@ void redis_queue_unwrite(struct redis_queue *q)
 struct redis_call *redis_queue_pop_sent(struct redis_queue *q)
 {
 	struct list *node = list_pop_front(&q->sent);
-	return node == NULL ? NULL : call_of(node);
+	if (node == NULL)
+		return NULL;
+	q->sent_count--;
+	grow(q);
+	return call_of(node);
 }
 
 static void count_answer(struct redis_queue *q, const struct redis_answer *answer)
@@ -140,6 +164,7 @@ static void end_call(struct redis_queue *q, struct redis_call *call, enum redis_
 		take_from_waiting(q, call);
 	else
 		list_remove(&call->node);
+	q->sent_count -= call->state == REDIS_CALL_SENT;
 	call->state = REDIS_CALL_ENDING;
 	call->result = result;
 	list_push_back(&q->ending, &call->node);
@@ -165,6 +190,16 @@ int64_t redis_queue_expire(struct redis_queue *q, struct list *calls, enum redis
 		end_call(q, call, result);
 	}
 	return earliest;
+}
+
+void redis_queue_drop_late(struct redis_queue *q, int64_t now)
+{
+	LIST_EACH(&q->waiting, node, following)
+	{
+		struct redis_call *call = call_of(node);
+		if (call->written == 0 && call->deadline - now < (call->deadline - call->started) / 4)
+			end_call(q, call, REDIS_UNSENT);
+	}
 }
 
 void redis_queue_answer_ending(struct redis_queue *q)

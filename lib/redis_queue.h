@@ -4,6 +4,11 @@
  *              │          │
  *              └──────────┴─► ending ──► answer    deadline, loss, refusal
  *
+ * At most `window` calls are out at once. Redis works through its calls one by one, so what is sent too early only waits there, where it cannot be taken
+ * back: a burst would let every call of it miss its deadline after its script had run, the connection would be cut, and the next burst would find the same.
+ * Here a call that cannot make it any more ends unsent, at no cost to anybody. The window grows by one for each window of replies and halves when a
+ * deadline passes on the wire (additive increase, multiplicative decrease: Chiu and Jain, 1989), so that a fleet shares a slow Redis.
+ *
  * Nothing here touches a socket or a timer. `done` runs inside redis_queue_answer and redis_queue_answer_ending alone; it may
  * add and cancel calls, and even begin the end of the queue's owner, as long as the memory stays until those return. */
 #ifndef SLUICE_REDIS_QUEUE_H
@@ -17,7 +22,8 @@
  * written; that one may neither be removed nor overtaken. */
 struct redis_queue {
 	struct list waiting, sent, ending;
-	size_t waiting_bytes;
+	size_t waiting_bytes, sent_count;
+	unsigned window, grown; /* grown: replies since the window was last changed */
 	struct redis_call_store store;
 	struct redis_counts counts;
 };
@@ -30,7 +36,10 @@ void redis_queue_free(struct redis_queue *); /* all lists must be empty */
 bool redis_queue_add(struct redis_queue *, struct redis_call *, bool refused);
 void redis_queue_cancel(struct redis_queue *, struct redis_call *);
 
-/* What the next write consists of, at most `most` parts; and what the socket took of it. */
+/* The waiting ones that have less than a quarter of their time left end unsent. */
+void redis_queue_drop_late(struct redis_queue *, int64_t now);
+void redis_queue_shrink(struct redis_queue *); /* a call timed out on the wire */
+/* What the next write consists of, at most `most` parts and as the window allows; and what the socket took of it. */
 size_t redis_queue_gather(struct redis_queue *, struct iovec *parts, size_t most);
 void redis_queue_written(struct redis_queue *, size_t taken);
 void redis_queue_unwrite(struct redis_queue *); /* the connection is gone: half a command never runs and starts anew */

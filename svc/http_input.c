@@ -48,6 +48,10 @@ static void start_body(struct connection *c, struct exchange *e)
 	http_chunk_init(&e->chunk);
 	s->stats.requests++;
 	s->stats.exchanges++;
+	if (++s->begun == HTTP_HEADS_PER_TURN) {
+		s->begun = 0;
+		loop_breathe(s->loop);
+	}
 	e->owned = true;
 	void *owner = s->handler->head(e, s->arg);
 	e->owner = owner;

@@ -29,6 +29,7 @@
 enum {
 	HTTP_SCRATCH = 64 * 1024,      /* one read of a body */
 	HTTP_HEAD_READ = 16 * 1024,    /* one read while a head is expected */
+	HTTP_HEADS_PER_TURN = 64,      /* of one server, before the rest of the loop gets its turn */
 	HTTP_READS_PER_TURN = 16,      /* of one connection, before the others get their turn */
 	HTTP_KEPT_OUTPUT = 1024,       /* an idle connection keeps no greater buffer */
 	HTTP_OUTPUT_MAX = 1 << 30,     /* nobody who heeds "pause" comes near */
@@ -133,8 +134,9 @@ struct http_server {
 	int64_t timer_at;
 	struct loop_deferred farewell;
 	bool draining, accept_failed;
-	bool leaving; /* http_server_free was called: no new request is begun */
-	bool emptied; /* its connections are dead */
+	bool leaving;   /* http_server_free was called: no new request is begun */
+	bool emptied;   /* its connections are dead */
+	unsigned begun; /* requests since the last breath */
 	int64_t date_second;
 	struct http_stats stats;
 	char date[32];

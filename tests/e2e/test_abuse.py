@@ -95,3 +95,12 @@ def test_faults_by_the_dozen_leave_nothing(start_gateway, sim, redis):
     ended = sum(report["completed"] for report in reports)
     assert ended > 500 and counted([gateway]) >= ended  # those that left are counted too
     assert gateway.ask("openai", "[[sim tokens=1]]").status == 200
+
+
+def test_a_flood_does_not_drown_redis(start_gateway, sim, redis):
+    """Two thousand callers who come again at once: more than Redis can answer in time. What it can answer is served; no call is sent that comes too late, so
+    the connection stays, and nothing has to be settled twice."""
+    gateway = start_gateway(sim.url, redis.url, {"tenants": {"acme": {"limits": {"rpm": 100000000}}}, "upstreams": {"openai": {"pool": {"max": 500}}}})
+    report = drive(gateway, "tokens=1", connections=2000, duration=4, options=["--grace", "20"])
+    assert report["by_status"]["200"] >= 2000, report["by_status"]
+    at_rest([gateway], redis, sim)
