@@ -87,12 +87,17 @@ static bool same_pools(const struct config_upstream *a, const struct config_upst
 static struct worker_upstream *carry_over(struct worker *w, const struct config *config, size_t index,
 					  struct worker_generation *before)
 {
+	struct worker_upstream *opened;
+
 	for (size_t i = 0; before != NULL && i < before->config->upstreams_count; i++)
 		if (same_pools(before->upstreams[i]->upstream, &config->upstreams[index])) {
 			before->upstreams[i]->references++;
 			return before->upstreams[i];
 		}
-	return open_upstream(w, config, &config->upstreams[index]);
+	opened = open_upstream(w, config, &config->upstreams[index]);
+	if (before != NULL) /* the first ones are waited for: worker_warm */
+		pool_warm(opened->calls, WORKER_WARM_TIMEOUT, NULL, NULL);
+	return opened;
 }
 
 static void release_upstream(struct worker_upstream *u)
@@ -138,6 +143,8 @@ static struct worker_generation *open_generation(struct worker *w, const struct 
 	return g;
 }
 
+static void warming_free(void *warming);
+
 static void flush_lines(void *batch)
 {
 	log_flush(batch);
@@ -174,6 +181,8 @@ void worker_free(struct worker **worker)
 	if (w == NULL)
 		return;
 	CHECK(w->requests_count == 0 && w->http == NULL);
+	if (w->warming != NULL)
+		warming_free(w->warming);
 	loop_undefer(&w->flush);
 	log_flush(w->lines);
 	mem_free(w->lines);
@@ -188,9 +197,18 @@ void worker_free(struct worker **worker)
 
 /* ---- warm-up ---------------------------------------------------------------------------------------------------- */
 
-/* What is still to come: each upstream's pool, and Redis. */
+struct warming_pool {
+	struct warming *all;
+	const struct config_upstream *upstream;
+	unsigned wanted;
+};
+
+/* What is still to come: each upstream's pool, and Redis. Owned by the worker from worker_warm to the end of the turn in which the last came. It holds the
+ * generation that it warms: a reload may come meanwhile, and pools that are closed would never tell. */
 struct warming {
 	struct worker *worker;
+	struct worker_generation *generation;
+	struct warming_pool *pools; /* as many as its upstreams */
 	size_t left;
 	bool redis_awaited;
 	struct loop_timer redis_timeout;
@@ -199,17 +217,17 @@ struct warming {
 	void *arg;
 };
 
-struct warming_pool {
-	struct warming *all;
-	const struct config_upstream *upstream;
-	unsigned wanted;
-};
-
-static void warming_free(void *arg)
+static void warming_free(void *warming)
 {
-	struct warming *all = arg;
+	struct warming *all = warming;
 
+	all->worker->warming = NULL;
+	if (all->redis_awaited)
+		redis_on_change(all->worker->redis, NULL, NULL);
+	loop_undefer(&all->burial);
 	loop_timer_free(&all->redis_timeout);
+	worker_release(&all->generation);
+	mem_free(all->pools);
 	mem_free(all);
 }
 
@@ -230,7 +248,6 @@ static void pool_warmed(void *arg, unsigned opened)
 		log_say(all->worker->log, LOG_WARNING, "warm_up",
 			"upstream %s: %u of %u connections could be opened in time", one->upstream->name, opened,
 			one->wanted);
-	mem_free(one);
 	one_less(all);
 }
 
@@ -272,11 +289,15 @@ void worker_warm(struct worker *w, void (*warmed)(void *arg), void *arg)
 	struct warming *all = mem_new(sizeof(*all));
 	const struct config *config = w->now->config;
 
+	CHECK(w->warming == NULL);
 	*all = (struct warming){ .worker = w, .left = config->upstreams_count + 1, .warmed = warmed, .arg = arg };
+	all->generation = worker_hold(w);
+	all->pools = mem_new_array(config->upstreams_count, sizeof(*all->pools));
+	w->warming = all;
 	loop_deferred_init(&all->burial, warming_free, all);
 	warm_redis(all);
 	for (size_t i = 0; i < config->upstreams_count; i++) {
-		struct warming_pool *one = mem_new(sizeof(*one));
+		struct warming_pool *one = &all->pools[i];
 		*one = (struct warming_pool){ .all = all, .upstream = &config->upstreams[i] };
 		one->wanted = one->upstream->pool.min > 0 ? share(w, config, one->upstream->pool.min) : 0;
 		pool_warm(w->now->upstreams[i]->calls, WORKER_WARM_TIMEOUT, pool_warmed, one);

@@ -19,6 +19,7 @@ struct http_server;
 struct log;
 struct log_batch;
 struct redis;
+struct warming;
 
 /* The pools of one upstream in one worker. Counted by the generations that use it: a reload that did not change it carries it over. `upstream` says how
  * the pools were opened; all else of an upstream a request reads from the configuration that it began under. */
@@ -65,7 +66,8 @@ struct worker {
 	struct http_server *http;                 /* set by the door that serves it */
 	struct log_batch *lines;                  /* of the access log, in this turn */
 	struct loop_deferred flush;
-	struct list requests; /* struct request, in order of birth */
+	struct warming *warming; /* while it warms up */
+	struct list requests;    /* struct request, in order of birth */
 	unsigned requests_count;
 	uint64_t next_id;
 };
@@ -73,9 +75,10 @@ struct worker {
 struct worker *worker_new(struct worker_shared *, int index, const struct config *);
 void worker_free(struct worker **); /* no request may be left */
 
-/* Opens the pools' warm connections and waits for Redis; `warmed` runs once, when all is there or 10 s have passed. */
+/* Opens the pools' warm connections and waits for Redis; `warmed` runs once, when all is there or 10 s have passed, unless the worker is freed before. Once a
+ * worker; a reload meanwhile changes nothing of what is waited for. */
 void worker_warm(struct worker *, void (*warmed)(void *arg), void *arg);
-/* From now on new requests begin under `next`; upstreams that did not change keep their pools. */
+/* From now on new requests begin under `next`; upstreams that did not change keep their pools, the pools of the others begin to warm. */
 void worker_reload(struct worker *, const struct config *next);
 
 struct worker_generation *worker_hold(struct worker *); /* the newest */
