@@ -42,7 +42,7 @@ struct instance {
 	struct server *server;
 	struct admin *admin;
 	int code;
-	bool stopping;
+	bool stopping, signalled;
 };
 
 /* ---- the process ---------------------------------------------------------------------------------------------------------- */
@@ -88,9 +88,11 @@ static const char *find_config(void)
 
 /* ---- end ------------------------------------------------------------------------------------------------------------------- */
 
+/* The first failure is what the exit code says. */
 static void stop(struct instance *in, int code)
 {
-	in->code = code;
+	if (in->code == COMMAND_DONE)
+		in->code = code;
 	loop_stop(in->loop);
 }
 
@@ -108,14 +110,31 @@ static void drain(struct instance *in, bool wait)
 		server_drain(in->server, wait, drained, in);
 }
 
-static void on_terminate(void *arg)
+/* POST /drain; a SIGTERM behind it is the first signal still. */
+static void on_drain(void *arg)
 {
 	drain(arg, true);
 }
 
+static void on_signal(struct instance *in, bool wait)
+{
+	if (in->signalled) {
+		log_say(in->log, LOG_WARNING, "draining", "a second signal: what is left is cut");
+		stop(in, COMMAND_FAILED);
+		return;
+	}
+	in->signalled = true;
+	drain(in, wait);
+}
+
+static void on_terminate(void *arg)
+{
+	on_signal(arg, true);
+}
+
 static void on_interrupt(void *arg)
 {
-	drain(arg, false);
+	on_signal(arg, false);
 }
 
 /* ---- reload ---------------------------------------------------------------------------------------------------------------- */
@@ -174,7 +193,7 @@ static void start_server(struct instance *in)
 		return;
 	}
 	if (in->config->admin != NULL) {
-		in->admin = admin_new(in->loop, in->server, on_terminate, in, in->log, error, sizeof(error));
+		in->admin = admin_new(in->loop, in->server, on_drain, in, in->log, error, sizeof(error));
 		if (in->admin == NULL) {
 			fail(in, error);
 			return;
@@ -231,7 +250,6 @@ static void boot(void *arg)
 	start_server(in);
 }
 
-/* Only the control thread takes signals: the others inherit the mask that stands when they are made. */
 static void take_signals(struct instance *in)
 {
 	signal(SIGPIPE, SIG_IGN);

@@ -9,7 +9,7 @@ static const struct command commands[] = {
 	{ "serve", "serve requests until SIGTERM",
 	  "usage: sluice serve [-c FILE]\n\n"
 	  "Serves the data plane on `listen` and the admin plane on `admin` until SIGTERM or SIGINT, then drains: SIGTERM is not ready at once, accepts for\n"
-	  "drain.wait and lets requests end until drain.deadline; SIGINT does not wait; a second signal ends at once. SIGHUP reads the file again: all of it\n"
+	  "drain.wait and lets requests end until drain.deadline; SIGINT does not wait; a second signal cuts what is left (exit code 1). SIGHUP reads the file again: all of it\n"
 	  "or nothing. One JSON line a request goes to stdout.\n\n"
 	  "  -c, --config FILE   the configuration; else $SLUICE_CONFIG, ./sluice.yaml, /etc/sluice/sluice.yaml\n\n"
 	  "example: sluice config --example >sluice.yaml && sluice serve -c sluice.yaml\n",

@@ -1,11 +1,12 @@
 /* Control and workers talk by posted messages alone. A visit is a baton: posted to the first worker, by it to the next, by the last one back to control; so a
  * scrape needs no lock and no worker waits for another.
  *
- * A drain looks at the workers ten times a second until all are at rest: requests ended, clients' connections closed, settles answered. Shortly before
- * the deadline it ends what is left, so that clients still hear why. */
+ * A drain looks at the workers ten times a second until all are at rest: requests ended, clients' connections closed, settles answered (for a second: Redis may
+ * be away, and the leases end by themselves). Shortly before the deadline it ends what is left, so that clients still hear why. */
 #include "svc/server.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -19,7 +20,8 @@
 #include "svc/flow.h"
 #include "svc/http.h"
 
-#define DRAIN_LOOK (100 * CLOCK_MILLISECOND)
+#define DRAIN_LOOK      (100 * CLOCK_MILLISECOND)
+#define SETTLE_PATIENCE CLOCK_SECOND
 
 enum { SERVER_MAGIC = 0x53455256 };
 enum drain_state { RUNNING, WAITING, ENDING, CUTTING, DRAINED };
@@ -50,7 +52,9 @@ struct server {
 	int64_t drain_began;
 	struct loop_timer drain_timer;
 	bool looking;
-	size_t restless; /* workers that the present look found at work */
+	size_t restless;    /* workers that the present look found at work */
+	unsigned unsettled; /* settles that it found unanswered */
+	int64_t at_rest;    /* since when none was at work; 0: one is */
 	void (*drained)(void *arg);
 	void *drained_arg;
 };
@@ -194,14 +198,23 @@ static void warm_worker(void *arg)
 	worker_warm(t->worker, worker_is_warm, t);
 }
 
+/* Only the control thread takes signals: the others inherit the mask that stands when they are made. */
 void server_start(struct server *s)
 {
+	sigset_t ours, before;
+
+	sigemptyset(&ours);
+	sigaddset(&ours, SIGTERM);
+	sigaddset(&ours, SIGINT);
+	sigaddset(&ours, SIGHUP);
+	CHECK(pthread_sigmask(SIG_BLOCK, &ours, &before) == 0);
 	for (size_t i = 0; i < s->threads_count; i++) {
 		struct thread *t = &s->threads[i];
 		loop_post(t->worker->loop, warm_worker, t);
 		t->runs = pthread_create(&t->id, NULL, run_worker, t) == 0;
 		CHECK(t->runs);
 	}
+	CHECK(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
 }
 
 static void stop_worker(void *arg)
@@ -240,6 +253,7 @@ void server_free(struct server **handle)
 	*handle = NULL;
 	if (s == NULL)
 		return;
+	s->state = DRAINED; /* a look that is on its way tells nobody any more */
 	for (size_t i = 0; i < s->threads_count; i++)
 		if (s->threads[i].runs)
 			loop_post(s->threads[i].worker->loop, stop_worker, s->threads[i].worker->loop);
@@ -357,8 +371,26 @@ static void look_at_worker(struct worker *w, void *arg)
 	struct http_stats stats;
 
 	http_server_stats(w->http, &stats);
-	if (w->requests_count > 0 || stats.connections > 0 || limiter_unsettled(w->limiter) > 0)
-		s->restless++;
+	s->restless += w->requests_count > 0 || stats.connections > 0;
+	s->unsettled += limiter_unsettled(w->limiter);
+}
+
+/* The workers are at rest, and so is Redis, or it was waited for in vain. */
+static bool has_settled(struct server *s)
+{
+	if (s->restless > 0) {
+		s->at_rest = 0;
+		return false;
+	}
+	if (s->at_rest == 0)
+		s->at_rest = clock_now();
+	if (s->unsettled > 0 && clock_now() - s->at_rest < SETTLE_PATIENCE)
+		return false;
+	if (s->unsettled > 0)
+		log_say(s->log, LOG_WARNING, "drain",
+			"Redis did not answer %u settles: their leases end by themselves, their charges stay",
+			s->unsettled);
+	return true;
 }
 
 static void look_over(void *arg)
@@ -369,7 +401,7 @@ static void look_over(void *arg)
 	s->looking = false;
 	if (s->state == DRAINED)
 		return;
-	if (s->restless == 0 || left <= 0) {
+	if (has_settled(s) || left <= 0) {
 		if (s->restless > 0)
 			log_say(s->log, LOG_WARNING, "drain", "the deadline has come; %zu workers were still at work",
 				s->restless);
@@ -386,6 +418,7 @@ static void look(struct server *s)
 		return;
 	s->looking = true;
 	s->restless = 0;
+	s->unsettled = 0;
 	server_visit(s, look_at_worker, look_over, s);
 }
 
@@ -407,10 +440,10 @@ static void drain_step(void *arg)
 		log_say(s->log, LOG_INFO, "draining", "no new connections from now on");
 		server_visit(s, refuse_new, NULL, NULL);
 	}
-	if (s->state == ENDING && clock_now() >= farewell_time(s)) {
+	if (s->state == ENDING && clock_now() >= farewell_time(s))
 		s->state = CUTTING;
+	if (s->state == CUTTING) /* each time: one may have begun since */
 		server_visit(s, end_all, NULL, NULL);
-	}
 	look(s);
 }
 
@@ -418,14 +451,10 @@ void server_drain(struct server *s, bool wait, void (*drained)(void *arg), void 
 {
 	int64_t until = s->config->drain.wait;
 
-	if (s->state == DRAINED)
+	if (s->state == WAITING && !wait)
+		loop_timer_set(&s->drain_timer, 0);
+	if (s->state != RUNNING)
 		return;
-	if (s->state != RUNNING) { /* asked again: in a hurry */
-		s->state = DRAINED;
-		loop_timer_clear(&s->drain_timer);
-		drained(arg);
-		return;
-	}
 	s->state = WAITING;
 	s->drain_began = clock_now();
 	s->drained = drained;

@@ -34,7 +34,7 @@ void server_reload(struct server *, const struct config *next);
 void server_visit(struct server *, void (*visit)(struct worker *, void *arg), void (*done)(void *arg), void *arg);
 
 /* Not ready from now on. Still accepts for drain.wait (`wait` false: not at all), lets what is in flight end, ends with an in-band error what would pass
- * drain.deadline; then `drained` runs, once. A second call hurries: what is left is cut. */
+ * drain.deadline; then `drained` runs, once. Asked again it goes on as it does; `wait` false ends the waiting. Who is in a hurry calls server_free. */
 void server_drain(struct server *, bool wait, void (*drained)(void *arg), void *arg);
 
 #endif

@@ -35,11 +35,15 @@ def folder():
     shutil.rmtree(path, ignore_errors=True)
 
 
+FINDINGS = ("Sanitizer:", "runtime error:")
+
+
 def end(process):
-    """Stops it. The simulator must leave in order: a sanitizer's finding is in its exit code and its last words."""
+    """Stops it. The simulator must leave in order, and a sanitizer's finding in any process' last words fails the test: also one at its very end."""
     code = process.stop()
-    if isinstance(process, Sim) and code != 0:
-        raise RuntimeError(f"{process.name} ended with {code}\n{process.stderr()[-4000:]}")
+    words = process.stderr()
+    if (isinstance(process, Sim) and code != 0) or any(finding in words for finding in FINDINGS):
+        raise RuntimeError(f"{process.name} ended with {code}\n{words[-4000:]}")
 
 
 @pytest.fixture

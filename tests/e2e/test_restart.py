@@ -49,16 +49,6 @@ def test_an_idle_instance_leaves_at_once(start_gateway, sim, redis):
     assert gateway.wait(10) == 0 and time.monotonic() - began < 3
 
 
-def test_a_second_signal_hurries(start_gateway, sim, redis):
-    gateway = start_gateway(sim.url, redis.url, {"drain": {"wait": "20s", "deadline": "30s"}})
-    with gateway.open_stream("openai", "[[sim tokens=10000 rate=20]]") as stream:
-        assert stream.read_event()
-        gateway.signal(signal.SIGTERM)
-        wait_until(lambda: request(f"{gateway.url}/readyz").status == 503, "it drains")
-        gateway.signal(signal.SIGTERM)
-        assert gateway.wait(5) == 0
-
-
 def test_drain_by_the_admin_plane(gateway):
     assert request(f"{gateway.admin_url}/drain", method="POST", body=b"").status == 202
     assert gateway.wait(10) == 0

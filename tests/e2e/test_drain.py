@@ -1,0 +1,112 @@
+"""How an instance ends and changes at the awkward moment: asked twice, without Redis, while it still warms up."""
+
+import http.client
+import signal
+import socket
+import threading
+
+import pytest
+
+from support.client import request
+from support.process import wait_until
+
+PATIENT = {"drain": {"wait": "0s", "deadline": "60s"}}
+
+
+class Silent:
+    """A provider that takes connections and never says a word: who warms up on it waits for the whole 10 s."""
+
+    def __enter__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.taken = []
+        self.thread = threading.Thread(target=self._accept)
+        self.thread.start()
+        return self
+
+    def _accept(self):
+        while True:
+            try:
+                self.taken.append(self.listener.accept()[0])
+            except OSError:
+                return
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.listener.close()
+        for each in self.taken:
+            each.close()
+
+
+def drain(gateway):
+    assert request(f"{gateway.admin_url}/drain", method="POST", body=b"").status == 202
+
+
+def test_being_told_again_is_no_reason_to_hurry(start_gateway, sim, redis):
+    """A preStop hook posts /drain, then SIGTERM comes: what can end ends all the same."""
+    gateway = start_gateway(sim.url, redis.url, PATIENT)
+    with gateway.open_stream("openai", "[[sim tokens=40 rate=20]]") as stream:
+        assert stream.read_event()
+        drain(gateway)
+        drain(gateway)
+        gateway.signal(signal.SIGTERM)
+        assert stream.read_all().rstrip().endswith(b"[DONE]")
+    assert gateway.wait() == 0
+
+
+def test_an_interrupt_ends_the_waiting_alone(start_gateway, sim, redis):
+    gateway = start_gateway(sim.url, redis.url, {"drain": {"wait": "300s", "deadline": "600s"}})
+    with gateway.open_stream("openai", "[[sim tokens=40 rate=20]]") as stream:
+        assert stream.read_event()
+        drain(gateway)
+        gateway.signal(signal.SIGINT)
+        assert stream.read_all().rstrip().endswith(b"[DONE]")
+    assert gateway.wait() == 0
+
+
+def test_a_second_signal_cuts_and_says_so(start_gateway, sim, redis):
+    gateway = start_gateway(sim.url, redis.url, {"drain": {"wait": "300s", "deadline": "600s"}})
+    with gateway.open_stream("openai", "[[sim tokens=10000 rate=20]]") as stream:
+        assert stream.read_event()
+        gateway.signal(signal.SIGTERM)
+        wait_until(lambda: request(f"{gateway.url}/readyz").status == 503, "it drains")
+        gateway.signal(signal.SIGINT)
+        assert gateway.wait() == 1
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            stream.read_all()
+
+
+def test_a_settle_that_redis_never_answers_holds_nobody(start_gateway, sim, redis):
+    gateway = start_gateway(sim.url, redis.url, {"drain": {"wait": "0s", "deadline": "300s"}, "tenants": {"acme": {"limits": {"rpm": 1000}}}})
+    with gateway.open_stream("openai", "[[sim tokens=20 rate=20]]") as stream:
+        assert stream.read_event()
+        redis.signal(signal.SIGSTOP)
+        assert stream.read_all().rstrip().endswith(b"[DONE]")
+    wait_until(lambda: gateway.status()["quota"]["unsettled"] == 1, "the settle waits")
+    gateway.signal(signal.SIGTERM)
+    assert gateway.wait() == 0
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_the_end_may_come_before_it_is_warm(start_gateway, sim, redis, end):
+    with Silent() as silent:
+        gateway = start_gateway(sim.url, redis.url, {"upstreams": {"openai": {"endpoints": [{"url": silent.url}]}}}, wait=False)
+        wait_until(lambda: silent.taken, "it warms up")
+        gateway.signal(end)
+        assert gateway.wait(9) == 0  # not after the 10 s that warming up may take
+
+
+def test_a_reload_may_come_before_it_is_warm(start_gateway, sim, redis):
+    with Silent() as silent:
+        gateway = start_gateway(sim.url, redis.url, {"upstreams": {"openai": {"endpoints": [{"url": silent.url}]}}}, wait=False)
+        wait_until(lambda: silent.taken, "it warms up")
+        gateway.reload({"upstreams": {"openai": {"endpoints": [{"url": sim.url}]}}})
+        gateway.wait_ready(gateway.ready)
+        assert gateway.ask("openai", "[[sim tokens=1]]").status == 200
+
+
+def test_pools_are_warm_after_a_reload_too(start_gateway, sim, redis):
+    gateway = start_gateway(sim.url, redis.url)
+    gateway.reload({"upstreams": {"openai": {"pool": {"min": 3, "start": 3}}}})
+    wait_until(lambda: gateway.status()["upstreams"]["openai"]["pools"]["calls"]["idle"] == 3, "three are open")
