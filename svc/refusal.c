@@ -244,6 +244,8 @@ static void put_responses_event(const struct words *w, struct buf *out)
 	put(out, "}\n\n");
 }
 
+/* Google puts an error into a stream as bare JSON without "data:", and that alone is what its SDKs raise an error for; to
+ * other readers it is a line of no meaning, and the end that follows tells them. */
 void refusal_write_event(enum refusal refusal, enum dialect dialect, bool responses, struct slice detail,
 			 struct slice request_id, struct buf *out)
 {
@@ -253,7 +255,8 @@ void refusal_write_event(enum refusal refusal, enum dialect dialect, bool respon
 		put_responses_event(&words, out);
 		return;
 	}
-	put(out, dialect == DIALECT_anthropic || dialect == DIALECT_http ? "event: error\ndata: " : "data: ");
+	if (dialect != DIALECT_gemini)
+		put(out, dialect == DIALECT_openai ? "data: " : "event: error\ndata: ");
 	(void)put_body(&words, dialect, out);
 	put(out, dialect == DIALECT_gemini ? "\r\n\r\n" : "\n\n");
 }

@@ -55,7 +55,7 @@ const char *refusal_write(enum refusal, enum dialect, struct slice detail, struc
 /* The same for an HTTP fault that has no row here: its own status, code and text, in the dialect's shape for that status class. */
 const char *refusal_write_fault(int status, const char *code, const char *text, enum dialect, struct buf *out);
 /* The in-band error of a stream of server-sent events that has begun and stands between two events: one event, with its
- * blank line. `responses`: the stream is one of OpenAI's /v1/responses. Gemini's JSON array has no such event: its
+ * blank line (Gemini: bare JSON, as Google does it). `responses`: the stream is one of OpenAI's /v1/responses. Gemini's JSON array has no such event: its
  * bracket stays open. */
 void refusal_write_event(enum refusal, enum dialect, bool responses, struct slice detail, struct slice request_id,
 			 struct buf *out);

@@ -259,6 +259,8 @@ static void send_whole(struct request *r, struct lines *l, int status, struct sl
 	struct http_answer answer = { .status = status, .fields = l->fields, .content_length = (int64_t)body.len };
 
 	add_text(l, SLICE("Content-Type"), content_type);
+	if (r->call.dialect == DIALECT_anthropic) /* the field in which its SDKs look */
+		add_text(l, SLICE("request-id"), r->public_id);
 	answer.fields_count = l->count;
 	r->status = status;
 	r->answered = true;

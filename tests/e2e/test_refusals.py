@@ -32,6 +32,7 @@ def refused(gateway, dialect, status, code, retry=None, **how):
     if retry is not None:
         assert answer.headers["x-should-retry"] == ("true" if retry else "false")
     assert re.fullmatch(r"[A-Za-z0-9._-]+", answer.headers["x-request-id"])
+    assert answer.headers["request-id"] == (answer.headers["x-request-id"] if dialect == "anthropic" else None)
     return answer
 
 

@@ -122,13 +122,15 @@ static void event(const struct ask *ask, size_t step, struct buf *out)
 		buf_append_byte(out, ']');
 }
 
+/* Also among events it is bare JSON over several lines, without "data:"; Google's own SDKs are made for that. */
 static void broken(const struct ask *ask, struct slice message, struct buf *out)
 {
-	buf_append(out, ask->array ? SLICE(",\r\n") : SLICE("data: "));
-	buf_append(out, SLICE("{\"error\": {\"code\": 503,\"message\": \""));
+	if (ask->array)
+		buf_append(out, SLICE(",\r\n"));
+	buf_append(out, SLICE("{\n  \"error\": {\n    \"code\": 503,\n    \"message\": \""));
 	buf_append(out, message);
-	buf_append(out, SLICE("\",\"status\": \"UNAVAILABLE\"}}"));
-	buf_append(out, ask->array ? SLICE("]") : SLICE("\r\n\r\n"));
+	buf_append(out, SLICE("\",\n    \"status\": \"UNAVAILABLE\"\n  }\n}"));
+	buf_append(out, ask->array ? SLICE("]") : SLICE("\n"));
 }
 
 static void count(const struct ask *ask, struct buf *out)

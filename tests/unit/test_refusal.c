@@ -94,6 +94,8 @@ static void judge_event(enum refusal refusal, enum dialect dialect, bool respons
 	struct slice event = buf_slice(&out), end = dialect == DIALECT_gemini ? SLICE("\r\n\r\n") : SLICE("\n\n");
 	bool named = dialect == DIALECT_anthropic || dialect == DIALECT_http || responses;
 	struct slice begin = named ? SLICE("event: error\ndata: ") : SLICE("data: ");
+	if (dialect == DIALECT_gemini)
+		begin = SLICE_NONE; /* bare JSON */
 	assert_true(slice_starts(event, begin) && slice_ends(event, end));
 	event = slice_skip(event, begin.len);
 	event.len -= end.len;
