@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import resource
 import shutil
 import socket
@@ -122,7 +123,9 @@ class Sluice(Process):
         openai = {"dialect": "openai", "default": True, "endpoints": [{"url": endpoint}], "limits": {"rpm": much},
                   "credential": {"header": "Authorization", "value": "Bearer upstream"},
                   "pool": {"min": 4, "start": 4, "max": 100, "streams": streams, "http": "1.1"}, **({"ca_file": str(ca)} if ca else {})}
-        config = {"listen": f"127.0.0.1:{self.port}", "admin": f"127.0.0.1:{self.admin}", "workers": 1, "redis": {"url": redis.url},
+        config = {"listen": f"127.0.0.1:{self.port}", "admin": f"127.0.0.1:{self.admin}", "workers": 1,
+                  # A machine that is busy with other things may keep Redis waiting; a run of refusals would measure nothing.
+                  "redis": {"url": redis.url, "timeout": "1s"},
                   "upstreams": {"openai": openai}, "models": {"gpt-4o-mini": {"targets": [{"upstream": "openai"}], "limits": {"rpm": much}}},
                   "tenants": {"bench": {"keys": [KEY], "limits": {"rpm": much, "tpm": {"limit": "1000G", "burst": "100G"}}}},
                   "drain": {"wait": "0s", "deadline": "5s"}}
@@ -151,6 +154,12 @@ def memory(pid):
     """Resident KiB."""
     with open(f"/proc/{pid}/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+def own_memory(pid):
+    """KiB of it, with what is shared with other processes divided among them."""
+    with open(f"/proc/{pid}/smaps_rollup") as maps:
+        return next(int(line.split()[1]) for line in maps if line.startswith("Pss:"))
 
 
 def drive(port, connections, seconds):
@@ -213,6 +222,12 @@ def per_stream(folder, sim, redis, count, authority=None):
 # ---- the table -------------------------------------------------------------------------------------------------------------------
 
 
+def progress(what):
+    """What goes on now, on a terminal alone; the next line takes its place."""
+    if sys.stdout.isatty():
+        print(f"\r{what:<60}\r", end="", flush=True)
+
+
 def show(what, value, unit, target=None, least=False):
     met = "" if target is None else "   met" if (value >= target if least else value <= target) else "   NOT met"
     wanted = "" if target is None else f"   target {'≥' if least else '≤'} {target:g} {unit}"
@@ -226,14 +241,31 @@ def print_peers(figures):
     print()
 
 
-def layers():
-    """What the parts cost alone, by their own benches."""
-    print("\nBudget per layer (each part alone, by its own bench):")
-    for program in sorted((pathlib.Path(GIVEN.build) / "tests/bench").glob("bench_*")):
-        if os.access(program, os.X_OK) and program.suffix == "":
-            done = subprocess.run([program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
-            for line in done.stdout.splitlines():
-                print(f"  {program.name[6:]:<10} {line}")
+def part(program, pattern, *arguments):
+    """What a part's own bench says in the first group of `pattern`: microseconds."""
+    done = subprocess.run([pathlib.Path(GIVEN.build) / "tests/bench" / program, *arguments], stdout=subprocess.PIPE, text=True, timeout=600, check=True)
+    found = re.search(pattern, done.stdout, re.M)
+    if found is None:
+        raise RuntimeError(f"{program} says nothing like {pattern}:\n{done.stdout}")
+    return [float(figure) for figure in found.groups()]
+
+
+def layers(whole):
+    """Microseconds of the gateway's own CPU a request, by layer: each part alone, by its own bench, in the same shape as the whole's load. Alone, a part
+    has the caches for itself: the rest is the flow's own work and what the parts cost each other."""
+    calls = "5000" if GIVEN.quick else "20000"
+    question, answer = part("bench_json", r"^chat, one long message +\d+ bytes +([\d.]+) us(?:.|\n)*^a plain answer +\d+ bytes +([\d.]+) us")
+    script, = part("bench_limiter", r"^tenant: rpm tpm; model, upstream: rpm; refund +[\d.]+ +([\d.]+)", calls)
+    budget = {"HTTP with the client: svc/http, llhttp": part("bench_http", r"^64 at once.* server +([\d.]+)", calls)[0],
+              "question and answer: lib/json_scan": question + answer,
+              "two script calls: lib/limiter, lib/redis": 2 * script,
+              "HTTP with the upstream: lib/pool, libcurl": part("bench_pool", r"^64 at once.* pool +([\d.]+)", calls, "pool")[0]}
+    budget["flow, fields, counters, log line: the rest"] = whole - sum(budget.values())
+    progress("")
+    print("\n  Budget: µs of CPU a request, by layer (each part alone, at 64 at once)")
+    for layer, spent in [*budget.items(), ("the whole, as measured above", whole)]:
+        print(f"  {layer:<52} {spent:>10.1f} µs {100 * spent / whole:>7.0f} %")
+    return budget
 
 
 def enough_descriptors(streams):
@@ -256,16 +288,17 @@ def main():
         upstream = f"127.0.0.1:{sim.port}"
         peers = {"nginx": Nginx(folder, upstream), "haproxy": HAProxy(folder, upstream), "sluice": Sluice(folder, upstream, redis)}
         started = [redis, sim, *peers.values()]
-        result["idle_kib"] = memory(peers["sluice"].pid)
+        result["idle_kib"], result["idle_pss_kib"] = memory(peers["sluice"].pid), own_memory(peers["sluice"].pid)
         rounds = []
         for number in range(GIVEN.rounds):
-            print(f"round {number + 1} of {GIVEN.rounds}", end="\r", flush=True)
+            progress(f"round {number + 1} of {GIVEN.rounds}")
             one = {"direct": measure("direct", sim.port, [sim.pid], redis, GIVEN.seconds)}
             one.update({name: measure(name, peer.port, peer.processes(), redis, GIVEN.seconds) for name, peer in peers.items()})
             rounds.append(one)
         result["peers"] = figures = medians(rounds)
         result["redis_calls"] = calls_per_request(redis, peers["sluice"].port)
-        print(f"{len(BODY)} bytes up, about 1 KB down; medians of {GIVEN.rounds} rounds of {GIVEN.seconds} s")
+        progress("")
+        print(f"{len(BODY)} bytes up, about 1 KB down; medians of {GIVEN.rounds} round{'s' * (GIVEN.rounds > 1)} of {GIVEN.seconds} s")
         print_peers(figures)
         show("Sluice's CPU over nginx's", figures["sluice"]["cpu_us"] / figures["nginx"]["cpu_us"], "×", 3)
         show("added latency at one connection, p50", figures["sluice"]["p50_1"] - figures["direct"]["p50_1"], "µs")
@@ -273,17 +306,18 @@ def main():
         show("script calls a request", result["redis_calls"], "")
         show("Redis' own CPU a request", figures["sluice"]["redis_us"], "µs")
         show("idle memory, no TLS upstream", result["idle_kib"] / 1024, "MiB", 16)
+        show("of it, shared libraries divided among their users", result["idle_pss_kib"] / 1024, "MiB")
         for process in peers.values():
             process.stop()
-        print(f"opening {GIVEN.streams} streams", end="\r", flush=True)
+        progress(f"opening {GIVEN.streams} streams")
         result["stream_kib"], _ = per_stream(folder, sim, redis, GIVEN.streams)
         show(f"memory of an open stream, of {GIVEN.streams}, plain", result["stream_kib"], "KiB", 48)
         result["stream_tls_kib"], _ = per_stream(folder, sim, redis, GIVEN.streams, Authority(folder))
         show(f"memory of an open stream, of {GIVEN.streams}, TLS upstream", result["stream_tls_kib"], "KiB", 112)
-        if not GIVEN.quick:
-            layers()
+        progress("measuring the parts")
+        result["layers_us"] = layers(figures["sluice"]["cpu_us"])
         if GIVEN.json:
-            GIVEN.json.write_text(json.dumps(result, indent=1))
+            GIVEN.json.write_text(json.dumps(result, indent=1) + "\n")
     finally:
         for process in reversed(started):
             process.stop()

@@ -117,6 +117,12 @@ static struct slice fill(struct buf *b, const char *before, const char *filling,
 	"mini\","                                                                                                      \
 	"\"system_fingerprint\":\"fp_44709d6fcb\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hello\"},"        \
 	"\"logprobs\":null,\"finish_reason\":null}]}"
+#define ANSWER                                                                                                         \
+	"{\"id\":\"chatcmpl-123\",\"object\":\"chat.completion\",\"created\":1694268190,\"model\":\"gpt-4o-mini\","    \
+	"\"choices\":[{\"index\":0,\"finish_reason\":\"stop\",\"message\":{\"role\":\"assistant\",\"content\":\""
+#define USAGE                                                                                                          \
+	"\"}}],\"usage\":{\"prompt_tokens\":487,\"completion_tokens\":55,\"total_tokens\":542,"                        \
+	"\"completion_tokens_details\":{\"reasoning_tokens\":0}}}"
 
 int main(void)
 {
@@ -131,6 +137,7 @@ int main(void)
 	report("the same, hashed", plan, buf_slice(&b), true, false);
 	report("chat, Chinese", plan, fill(&b, HEAD USER, "\xE4\xBD\xA0\xE5\xA5\xBD", 2048, "\"}]}"), false, true);
 	report("one event of a stream", plan, slice_of(EVENT), false, true);
+	report("a plain answer", plan, fill(&b, ANSWER, "What it says goes on. ", 1024, USAGE), false, true);
 	report("a base64 image", plan, fill(&b, HEAD USER, "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB", 20 * MEBI, "\"}]}"),
 	       false, false);
 	report("an embedding", plan, fill(&b, "{\"data\":[0", ",-0.0123456789", 4 * MEBI, "]}"), false, false);

@@ -117,6 +117,8 @@ int main(int argc, char **argv)
 	struct bench bench = { 0 };
 	unsigned calls = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 20000;
 	struct limits bucket = { .of[LIMIT_rpm] = { .count = 100000000, .burst = 100000000 } };
+	struct limits small = { .of[LIMIT_rpm] = { .count = 100000000, .burst = 100000000 },
+				.of[LIMIT_tpm] = { .count = 1000000000, .burst = 1000000000 } };
 	struct limits tenant = { .of[LIMIT_rpm] = { .count = 100000000, .burst = 100000000 },
 				 .of[LIMIT_tpm] = { .count = 1000000000, .burst = 1000000000 },
 				 .of[LIMIT_concurrency] = { .count = 1000 } };
@@ -131,6 +133,7 @@ int main(int argc, char **argv)
 	redis_rig_until_up(&bench.rig);
 	printf("%-46s %8s %10s %9s\n", "per script call", "Redis us", "own CPU us", "calls/s");
 	measure(&bench, "three buckets and a lease, used as reserved", 0, 0, &bucket, &bucket, &bucket, calls);
+	measure(&bench, "tenant: rpm tpm; model, upstream: rpm; refund", 500, 300, &small, &bucket, &bucket, calls);
 	measure(&bench, "tenant: rpm tpm concurrency, refund", 500, 300, &tenant, NULL, NULL, calls);
 	measure(&bench, "the same, model and upstream strict, refund", 500, 300, &tenant, &provider, &provider, calls);
 	measure(&bench, "denied by the first of three", 0, 0, &full, &bucket, &bucket, calls);

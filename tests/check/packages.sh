@@ -13,7 +13,7 @@ table() {
 	run|redis-server ca-certificates curl|
 	test|redis-server ca-certificates curl libcmocka-dev python3-pytest openssl nginx nghttp2-proxy haproxy slowhttptest|
 	demo|redis-server haproxy curl|
-	bench|redis-server nginx haproxy nghttp2-proxy|
+	bench|redis-server nginx haproxy openssl libcmocka-dev|
 	check|git python3 python3-pytest clang-format|git python3 python3-pytest
 	ci|git clang clang-tidy llvm libclang-rt-14-dev nodejs npm|git clang clang-tidy llvm libclang-rt-19-dev nodejs npm
 	END
