@@ -1,8 +1,9 @@
-"""The HTTP server behind nginx, HAProxy and nghttpx: whatever a proxy makes of an ambiguous request, no byte of a body becomes a
-request of its own, and no answer reaches another client. Then slow clients, while honest ones are served.
+"""The HTTP server, then the whole gateway, behind nginx, HAProxy and nghttpx: whatever a proxy makes of an ambiguous request, no byte of
+a body becomes a request of its own, and no answer reaches another client. Then slow clients, while honest ones are served.
 
-Every answer of http-echo names the X-Id and the target it understood. Proxies keep their connections to it, and it answers
-late, so that a request left over on such a connection would be answered to whoever comes next: the probe."""
+Every answer of http-echo names the X-Id and the target it understood, and every token of the simulator's the request that it answers.
+Proxies keep their connections, and answers come late, so that a request left over on such a connection would be answered to whoever
+comes next: the probe."""
 
 import concurrent.futures
 import json
@@ -12,18 +13,24 @@ import subprocess
 
 import pytest
 
+from support.client import answer_text, headers_for, prompt, request, text_of
+from support.gateway import KEY
 from support.process import DEADLINE, Process, binary, free_port, wait_until
+from support.rest import at_rest, counted
 
-EVIL = b"GET /smuggled HTTP/1.1\r\nHost: x\r\nX-Id: evil\r\nX-Rest: "
-POST = b"POST /carrier HTTP/1.1\r\nHost: x\r\nX-Id: carrier\r\n"
+ATTACKER = "key-of-the-attacker"
 
 
-def with_both(coding, before=b"", after=b"", body=b"0\r\n\r\n" + EVIL):
+def with_both(post, evil, coding):
+    body = b"0\r\n\r\n" + evil
     length = b"Content-Length: %d\r\n" % len(body)
-    return [POST + before + length + coding + after + b"\r\n\r\n" + body, POST + before + coding + b"\r\n" + length + after + b"\r\n" + body]
+    return [post + length + coding + b"\r\n\r\n" + body, post + coding + b"\r\n" + length + b"\r\n" + body]
 
 
-def carriers():
+def carriers(prefix=b"", fields=b""):
+    """Requests that some parser, somewhere, ends too early or too late. `fields`: more lines of each head."""
+    evil = b"GET " + prefix + b"/smuggled HTTP/1.1\r\nHost: x\r\n" + fields + b"X-Id: evil\r\nX-Rest: "
+    post = b"POST " + prefix + b"/carrier HTTP/1.1\r\nHost: x\r\n" + fields + b"X-Id: carrier\r\n"
     codings = [b"Transfer-Encoding: chunked", b"Transfer-Encoding : chunked", b"Transfer-Encoding:\tchunked", b"Transfer-Encoding: xchunked",
                b"Transfer-Encoding: chunked, identity", b"Transfer-Encoding: identity, chunked", b"Transfer-Encoding: \x0bchunked",
                b"Transfer-Encoding:\r\n chunked", b"Transfer-Encoding\r\n : chunked", b"X: y\nTransfer-Encoding: chunked",
@@ -31,20 +38,20 @@ def carriers():
                b"Transfer-Encoding: \"chunked\"", b"Transfer-Encoding: chunked\r\nTransfer-Encoding: x", b" Transfer-Encoding: chunked",
                b"Transfer-Encoding: chunked\x00", b"Transfer-Encoding: chunked;a=b"]
     for coding in codings:
-        yield from with_both(coding)
-    rest = EVIL
+        yield from with_both(post, evil, coding)
+    rest = evil
     for lengths in (b"Content-Length: 0\r\nContent-Length: %d", b"Content-Length: %d\r\nContent-Length: 0", b"Content-Length: 0, %d",
                     b"Content-Length: +%d", b"Content-Length : %d", b"Content-Length: %d ", b"Content-Length: 0%d", b"Content-Length: 0x%x",
                     b"Content-Length: -%d", b"Content-Length: %d\r\nContent-Length : 0", b"Content_Length: %d"):
-        yield POST + lengths % len(rest) + b"\r\n\r\n" + rest
-    chunked = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+        yield post + lengths % len(rest) + b"\r\n\r\n" + rest
+    chunked = post + b"Transfer-Encoding: chunked\r\n\r\n"
     for body in (b"5;\nxx\r\nhello\r\n0\r\n\r\n", b"0\n\r\n" + rest, b"0\r\n\n" + rest, b"0;a\r\r\n\r\n" + rest, b"10000000000000000\r\n" + rest,
                  b"0x5\r\nhello\r\n0\r\n\r\n", b"5\r\nhello0\r\n\r\n" + rest, b"0\r\nContent-Length: 60\r\n\r\n" + rest, b"-1\r\n" + rest):
         yield chunked + body
-    yield b"GET /carrier HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(rest) + rest
-    yield POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(rest) + rest
-    yield POST + b"Connection: Content-Length\r\nContent-Length: %d\r\n\r\n" % len(rest) + rest
-    yield POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + rest
+    yield b"GET " + prefix + b"/carrier HTTP/1.1\r\nHost: x\r\n" + fields + b"Content-Length: %d\r\n\r\n" % len(rest) + rest
+    yield post + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(rest) + rest
+    yield post + b"Connection: Content-Length\r\nContent-Length: %d\r\n\r\n" % len(rest) + rest
+    yield post.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + rest
 
 
 class Echo(Process):
@@ -147,6 +154,38 @@ def test_no_body_becomes_a_request(start, folder, front):
                         done.result(DEADLINE)
                 check_probe(proxy.port, b"after%d" % count)
         assert requests_of(echo.port) > 4 * (count + 1) + 5  # some carriers were passed on, or this shows nothing
+    finally:
+        proxy.stop()
+
+
+def check_answer(url, name):
+    """An honest call on a connection of its own: its own answer, whole."""
+    path, body = prompt("openai", f"[[sim nonce={name} tokens=8]]")
+    answer = request(url + path, body=body, headers=headers_for("openai", KEY), timeout=DEADLINE)
+    assert answer.status == 200 and answer_text("openai", answer) == text_of(name, 8), (name, answer)
+
+
+@pytest.mark.parametrize("front", [nginx, haproxy, nghttpx])
+def test_no_body_becomes_a_request_of_the_whole_gateway(start_sim, redis, start_gateway, folder, front):
+    """The attacker has a key of its own, and an upstream where every path is answered."""
+    sim = start_sim("latency=20ms")
+    gateway = start_gateway(sim.url, redis.url, {"tenants": {"attacker": {"keys": [ATTACKER]}}})
+    proxy = front(folder, gateway.port)
+    url = f"http://127.0.0.1:{proxy.port}"
+    try:
+        honest = 0
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            for count, carrier in enumerate(carriers(b"/plain/anything", b"Authorization: Bearer " + ATTACKER.encode() + b"\r\n")):
+                with socket.create_connection(("127.0.0.1", proxy.port), DEADLINE) as s:
+                    s.sendall(carrier)
+                    for done in [pool.submit(check_answer, url, f"p{count}-{i}") for i in range(3)]:
+                        done.result(DEADLINE)
+                check_answer(url, f"after{count}")
+                honest += 4
+        at_rest([gateway], redis, sim)
+        assert counted([gateway], tenant="acme") == counted([gateway], tenant="acme", outcome="ok") == honest  # nothing ran under the victim's key
+        assert sim.model_stats("gpt-4o-mini")["completed"] == honest
+        assert counted([gateway], tenant="attacker") > 5  # some carriers were passed on, or this shows nothing
     finally:
         proxy.stop()
 
