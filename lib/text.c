@@ -340,3 +340,27 @@ bool text_url_decode(struct slice s, char *out, size_t capacity, size_t *len)
 	*len = written;
 	return true;
 }
+
+unsigned text_distance(struct slice a, struct slice b)
+{
+	unsigned row[32];
+
+	if (a.len >= ARRAY_LENGTH(row) || b.len >= ARRAY_LENGTH(row))
+		return TEXT_FAR;
+	for (unsigned j = 0; j <= b.len; j++)
+		row[j] = j;
+	for (size_t i = 1; i <= a.len; i++) {
+		unsigned before = row[0];
+		row[0] = (unsigned)i;
+		for (size_t j = 1; j <= b.len; j++) {
+			unsigned above = row[j], best = before + (a.data[i - 1] != b.data[j - 1]);
+			if (above + 1 < best)
+				best = above + 1;
+			if (row[j - 1] + 1 < best)
+				best = row[j - 1] + 1;
+			row[j] = best;
+			before = above;
+		}
+	}
+	return row[b.len];
+}

@@ -284,19 +284,34 @@ static void question_free(struct question *q)
 	mem_free(q);
 }
 
-static void send(struct exchange *e, int status, struct slice type, struct slice allow, struct slice body)
+/* `more` is one field more, or has no name. */
+static void send(struct exchange *e, int status, struct slice type, struct http_field more, struct slice body)
 {
 	struct http_field fields[] = { { SLICE("Content-Type"), type },
 				       { SLICE("Cache-Control"), SLICE("no-store") },
-				       { allow.len > 0 ? SLICE("Allow") : SLICE("X-Content-Type-Options"),
-					 allow.len > 0 ? allow : SLICE("nosniff") } };
+				       { SLICE("X-Content-Type-Options"), SLICE("nosniff") },
+				       more };
 
 	http_answer(e, &(struct http_answer){ .status = status,
 					      .fields = fields,
-					      .fields_count = 3,
+					      .fields_count = more.name.len > 0 ? 4 : 3,
 					      .content_length = (int64_t)body.len });
 	(void)http_write(e, body);
 	http_end(e, true);
+}
+
+static const struct http_field no_field = { { NULL, 0 }, { NULL, 0 } };
+
+static void refuse(struct exchange *e, int status, struct http_field more, const char *why)
+{
+	char memory[256];
+	struct buf body;
+
+	buf_wrap(&body, memory, sizeof(memory), 0);
+	buf_append(&body, SLICE("{\"error\":"));
+	buf_append_json(&body, slice_of(why));
+	buf_append(&body, SLICE("}\n"));
+	send(e, status, SLICE("application/json"), more, buf_slice(&body));
 }
 
 /* The visit is over. */
@@ -307,15 +322,13 @@ static void answer(void *arg)
 	if (q->exchange != NULL) {
 		q->row->write(q);
 		if (q->answer.overflowed)
-			send(q->exchange, 500, SLICE("text/plain"), SLICE_NONE,
-			     SLICE("The answer is larger than 64 MiB.\n"));
+			refuse(q->exchange, 500, no_field, "The answer is larger than 64 MiB.");
 		else
-			send(q->exchange, q->status, q->row->type, SLICE_NONE, buf_slice(&q->answer));
+			send(q->exchange, q->status, q->row->type, no_field, buf_slice(&q->answer));
 	}
 	question_free(q);
 }
 
-/* One path takes one method; HEAD is a GET without its body. */
 static const struct row *find_row(struct slice path)
 {
 	for (size_t i = 0; i < ARRAY_LENGTH(rows); i++)
@@ -359,6 +372,28 @@ static struct question *ask(struct admin *a, struct exchange *e, const struct ro
 	return q;
 }
 
+/* One path takes one method; HEAD is a GET without its body. */
+static bool takes(const struct row *row, const struct http_head *head)
+{
+	return slice_equal(head->method_name, row->method) ||
+	       (head->method == HTTP_HEAD && slice_equal(row->method, SLICE("GET")));
+}
+
+static void refuse_method(struct exchange *e, const struct row *row)
+{
+	struct http_field allow = { SLICE("Allow"), row->method };
+
+	if (slice_equal(row->method, SLICE("GET")))
+		allow.value = SLICE("GET, HEAD");
+	refuse(e, 405, allow, "This path does not take this method.");
+}
+
+/* Any page that somebody looks at can make a browser on this machine post here: it says so in Origin, which no other client sends. */
+static bool is_a_pages(const struct http_head *head)
+{
+	return head->method == HTTP_POST && http_field_of(head, SLICE("Origin")).data != NULL;
+}
+
 static void *take_head(struct exchange *e, void *arg)
 {
 	struct admin *a = arg;
@@ -369,13 +404,14 @@ static void *take_head(struct exchange *e, void *arg)
 
 	CHECK(a->magic == ADMIN_MAGIC);
 	if (!open && !may_ask(a, head))
-		send(e, 401, SLICE("text/plain"), SLICE_NONE, SLICE("Send the admin_token: Authorization: Bearer …\n"));
+		refuse(e, 401, (struct http_field){ SLICE("WWW-Authenticate"), SLICE("Bearer realm=\"sluice admin\"") },
+		       "Send the admin_token: Authorization: Bearer …");
 	else if (row == NULL)
-		send(e, 404, SLICE("text/plain"), SLICE_NONE,
-		     SLICE("There is nothing at this path; / lists what there is.\n"));
-	else if (!slice_equal(head->method_name, row->method) &&
-		 !(head->method == HTTP_HEAD && slice_equal(row->method, SLICE("GET"))))
-		send(e, 405, SLICE("text/plain"), row->method, SLICE("This path does not take this method.\n"));
+		refuse(e, 404, no_field, "There is nothing at this path; / lists what there is.");
+	else if (!takes(row, head))
+		refuse_method(e, row);
+	else if (is_a_pages(head))
+		refuse(e, 403, no_field, "A page in a browser may not ask this.");
 	else
 		return ask(a, e, row);
 	return NULL;

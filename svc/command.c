@@ -4,6 +4,11 @@
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
+
+#include "lib/text.h"
+
+enum { NEAR = 3 };
 
 int command_misused(const struct command *c, const char *format, ...)
 {
@@ -17,14 +22,41 @@ int command_misused(const struct command *c, const char *format, ...)
 	return COMMAND_MISUSED;
 }
 
+const char *command_nearest(struct slice word, const char *a, const char *b)
+{
+	unsigned far_a = a != NULL ? text_distance(word, slice_of(a)) : NEAR;
+	unsigned far_b = text_distance(word, slice_of(b));
+
+	if (far_b < NEAR && far_b < far_a)
+		return b;
+	return far_a < NEAR ? a : NULL;
+}
+
+/* What stands behind an '=' is not told again: it may be a secret. */
+static int unknown(const struct command *c, const char *typed, const struct option *options)
+{
+	struct slice value, word = slice_cut(slice_of(typed), '=', &value);
+	const char *nearest = NULL;
+
+	if (optopt != 0 && slice_starts(word, SLICE("--")))
+		return command_misused(c, "%.*s takes no value", SLICE_ARGS(word));
+	if (optopt != 0)
+		return command_misused(c, "unknown option -%c", optopt);
+	for (const struct option *o = options; o->name != NULL; o++)
+		nearest = command_nearest(slice_skip(word, 2), nearest, o->name);
+	if (nearest == NULL)
+		return command_misused(c, "unknown option %.*s", SLICE_ARGS(word));
+	return command_misused(c, "unknown option %.*s; did you mean --%s?", SLICE_ARGS(word), nearest);
+}
+
 int command_option(const struct command *c, int argc, char **argv, const struct option *options, int *exit_code)
 {
-	const char *letters = ":h";
+	char letters[16] = ":h";
 	int option;
 
 	for (const struct option *o = options; o->name != NULL; o++)
-		if (o->val == 'c')
-			letters = ":hc:"; /* the one option that has a letter */
+		if (o->val == 'c' || o->val == 'n') /* those that have a letter */
+			snprintf(letters + strlen(letters), sizeof(letters) - strlen(letters), "%c:", o->val);
 	opterr = 0;
 	option = getopt_long(argc, argv, letters, options, NULL);
 	if (option == 'h') {
@@ -34,6 +66,7 @@ int command_option(const struct command *c, int argc, char **argv, const struct 
 	}
 	if (option != '?' && option != ':')
 		return option;
-	*exit_code = command_misused(c, option == '?' ? "unknown option %s" : "%s needs a value", argv[optind - 1]);
+	*exit_code = option == '?' ? unknown(c, argv[optind - 1], options)
+				   : command_misused(c, "%s needs a value", argv[optind - 1]);
 	return -2;
 }

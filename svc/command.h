@@ -3,6 +3,7 @@
 #define SLUICE_COMMAND_H
 
 #include "lib/base.h"
+#include "lib/slice.h"
 
 enum { COMMAND_DONE = 0, COMMAND_FAILED = 1, COMMAND_MISUSED = 2 };
 
@@ -20,10 +21,12 @@ int command_top(const struct command *, int argc, char **argv);
 int command_flow(const struct command *, int argc, char **argv);
 int command_version(const struct command *, int argc, char **argv);
 
-/* getopt_long over the options of a command, of which each must be a long one with its short letter in `val`; --help is answered here. Returns the
+/* getopt_long over the options of a command, of which each must be a long one with a letter in `val` (typed alone are -c and -n); --help is answered here. Returns the
  * option's letter, -1 at the end of the options, or an exit code to leave with, in *exit_code, and -2. */
 struct option;
 int command_option(const struct command *, int argc, char **argv, const struct option *, int *exit_code);
+/* `a` or `b`, whichever is nearer to the word; NULL when neither is near. `a` may be NULL. */
+const char *command_nearest(struct slice word, const char *a, const char *b);
 /* "sluice NAME: …; see sluice NAME --help" on stderr; returns COMMAND_MISUSED. */
 int command_misused(const struct command *, const char *format, ...) PRINTF_LIKE(2, 3);
 

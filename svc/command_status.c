@@ -25,10 +25,10 @@ static size_t take(char *bytes, size_t size, size_t count, void *arg)
 	return buf_append(arg, slice_make(bytes, size * count)) ? size * count : 0;
 }
 
-static bool set(CURL *easy, const struct asked *asked, const char *url, struct curl_slist *fields, struct buf *into)
+static bool set(CURL *easy, const char *socket_path, const char *url, struct curl_slist *fields, struct buf *into)
 {
-	(void)asked;
-	return curl_easy_setopt(easy, CURLOPT_URL, url) == CURLE_OK &&
+	return curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, socket_path) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_URL, url) == CURLE_OK &&
 	       curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take) == CURLE_OK &&
 	       curl_easy_setopt(easy, CURLOPT_WRITEDATA, into) == CURLE_OK &&
 	       curl_easy_setopt(easy, CURLOPT_HTTPHEADER, fields) == CURLE_OK &&
@@ -40,26 +40,33 @@ static bool set(CURL *easy, const struct asked *asked, const char *url, struct c
 /* GET path; false when it has been complained about. */
 static bool fetch(const struct asked *asked, const char *path, struct buf *into)
 {
+	static const char unix_scheme[] = "unix:";
+	bool is_unix = strncmp(asked->admin, unix_scheme, sizeof(unix_scheme) - 1) == 0;
+	const char *socket_path = is_unix ? asked->admin + sizeof(unix_scheme) - 1 : NULL;
+	const char *origin = is_unix ? "http://localhost" : asked->admin;
+	size_t length = strlen(origin);
 	char url[1024], field[600];
 	struct curl_slist *fields = NULL;
 	CURL *easy = curl_easy_init();
 	CURLcode result = CURLE_FAILED_INIT;
 	long status = 0;
 
-	snprintf(url, sizeof(url), "%s%s", asked->admin, path);
+	while (length > 0 && origin[length - 1] == '/')
+		length--;
+	snprintf(url, sizeof(url), "%.*s%s", (int)length, origin, path);
 	snprintf(field, sizeof(field), "Authorization: Bearer %s", asked->token != NULL ? asked->token : "");
 	if (asked->token != NULL)
 		fields = curl_slist_append(fields, field);
-	if (easy != NULL && set(easy, asked, url, fields, into))
+	if (easy != NULL && set(easy, socket_path, url, fields, into))
 		result = curl_easy_perform(easy);
 	if (result == CURLE_OK)
 		curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
 	curl_slist_free_all(fields);
 	curl_easy_cleanup(easy);
 	if (result != CURLE_OK)
-		fprintf(stderr, "sluice: %s does not answer: %s\n", url, curl_easy_strerror(result));
+		fprintf(stderr, "sluice: %s does not answer: %s\n", asked->admin, curl_easy_strerror(result));
 	else if (status != 200)
-		fprintf(stderr, "sluice: %s answers %ld%s\n", url, status,
+		fprintf(stderr, "sluice: %s answers %s with %ld%s\n", asked->admin, path, status,
 			status == 401 ? ": give --token, or SLUICE_ADMIN_TOKEN" : "");
 	return result == CURLE_OK && status == 200;
 }

@@ -303,31 +303,6 @@ static void read_row(struct config_reader *r, const struct config_row *row, cons
 	}
 }
 
-/* How many changes of one letter make one word of the other (Levenshtein, 1966); long words are never near. */
-static unsigned distance(struct slice a, struct slice b)
-{
-	unsigned row[32];
-
-	if (a.len >= ARRAY_LENGTH(row) || b.len >= ARRAY_LENGTH(row))
-		return 100;
-	for (unsigned j = 0; j <= b.len; j++)
-		row[j] = j;
-	for (size_t i = 1; i <= a.len; i++) {
-		unsigned before = row[0];
-		row[0] = (unsigned)i;
-		for (size_t j = 1; j <= b.len; j++) {
-			unsigned above = row[j], best = before + (a.data[i - 1] != b.data[j - 1]);
-			if (above + 1 < best)
-				best = above + 1;
-			if (row[j - 1] + 1 < best)
-				best = row[j - 1] + 1;
-			row[j] = best;
-			before = above;
-		}
-	}
-	return row[b.len];
-}
-
 static void complain_unknown(struct config_reader *r, const struct config_section *section,
 			     const struct config_node *child)
 {
@@ -338,7 +313,7 @@ static void complain_unknown(struct config_reader *r, const struct config_sectio
 
 	buf_wrap(&allowed, memory, sizeof(memory) - 1, 0);
 	for (size_t i = 0; i < section->count; i++) {
-		unsigned far = distance(child->key, slice_of(section->rows[i].name));
+		unsigned far = text_distance(child->key, slice_of(section->rows[i].name));
 		if (section->rows[i].type == CONFIG_LATER)
 			continue;
 		if (far < best) {

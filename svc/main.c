@@ -29,17 +29,17 @@ static const struct command commands[] = {
 	  command_config },
 	{ "status", "show what a running instance does",
 	  "usage: sluice status [--admin URL] [--token TOKEN] [--json]\n\n"
-	  "  --admin URL     the admin plane; else $SLUICE_ADMIN, http://127.0.0.1:8081\n"
+	  "  --admin URL     the admin plane, or unix:/PATH; else $SLUICE_ADMIN, http://127.0.0.1:8081\n"
 	  "  --token TOKEN   its admin_token; better in $SLUICE_ADMIN_TOKEN\n"
 	  "  --json          as /status answers it\n\n"
 	  "example: sluice status --admin http://127.0.0.1:8081\n",
 	  command_status },
 	{ "top", "show it again every second",
-	  "usage: sluice top [--admin URL] [--token TOKEN] [--count N]\n\n"
-	  "  --admin URL     the admin plane; else $SLUICE_ADMIN, http://127.0.0.1:8081\n"
+	  "usage: sluice top [--admin URL] [--token TOKEN] [-n N]\n\n"
+	  "  --admin URL     the admin plane, or unix:/PATH; else $SLUICE_ADMIN, http://127.0.0.1:8081\n"
 	  "  --token TOKEN   its admin_token; better in $SLUICE_ADMIN_TOKEN\n"
-	  "  --count N       end after N times; else at Ctrl-C\n\n"
-	  "example: sluice top --count 10\n",
+	  "  -n, --count N   end after N times; else at Ctrl-C\n\n"
+	  "example: sluice top -n 10\n",
 	  command_top },
 	{ "flow", "print the stages of a request as a graph",
 	  "usage: sluice flow\n\n"
@@ -63,6 +63,8 @@ static void print_help(FILE *out)
 
 int main(int argc, char **argv)
 {
+	const char *nearest = NULL;
+
 	if (argc < 2) {
 		print_help(stderr);
 		return COMMAND_MISUSED;
@@ -75,6 +77,11 @@ int main(int argc, char **argv)
 		if (strcmp(argv[1], commands[i].name) == 0 ||
 		    (strcmp(argv[1], "--version") == 0 && strcmp(commands[i].name, "version") == 0))
 			return commands[i].run(&commands[i], argc - 1, argv + 1);
-	fprintf(stderr, "sluice: there is no command \"%s\"; see sluice help\n", argv[1]);
+	for (size_t i = 0; i < ARRAY_LENGTH(commands); i++)
+		nearest = command_nearest(slice_of(argv[1]), nearest, commands[i].name);
+	fprintf(stderr, "sluice: there is no command \"%s\"", argv[1]);
+	if (nearest != NULL)
+		fprintf(stderr, "; did you mean %s?", nearest);
+	fputs("; see sluice help\n", stderr);
 	return COMMAND_MISUSED;
 }

@@ -33,6 +33,20 @@ def test_help_everywhere():
         assert told.returncode == 2 and (told.stderr + told.stdout).strip(), wrong
 
 
+@pytest.mark.parametrize("typed, told", [
+    (["sevre"], 'there is no command "sevre"; did you mean serve?; see sluice help'),
+    (["xyzzy"], 'there is no command "xyzzy"; see sluice help'),
+    (["top", "--cuont", "3"], "sluice top: unknown option --cuont; did you mean --count?; see sluice top --help"),
+    (["status", "--tokne=secret-of-a-typo"], "sluice status: unknown option --tokne; did you mean --token?; see sluice status --help"),
+    (["status", "--json=yes"], "sluice status: --json takes no value; see sluice status --help"),
+    (["status", "-x"], "sluice status: unknown option -x; see sluice status --help"),
+    (["serve", "--config"], "sluice serve: --config needs a value; see sluice serve --help"),
+])
+def test_what_is_typed_wrong_is_named_with_what_may_be_meant(typed, told):
+    said = sluice(*typed)
+    assert said.returncode == 2 and told in said.stderr and "secret" not in said.stderr and not said.stdout
+
+
 def test_version_and_flow():
     assert re.match(r"sluice \d+\.\d+\.\d+\n", sluice("version").stdout)
     graph = sluice("flow").stdout
@@ -106,9 +120,11 @@ def test_the_admin_plane(gateway):
                        ("/config", "application/json")):
         answer = request(gateway.admin_url + page)
         assert (answer.status, answer.headers["content-type"]) == (200, kind) and page in index
-    assert request(gateway.admin_url + "/nothing").status == 404
-    wrong = request(gateway.admin_url + "/status", method="POST", body=b"")
-    assert (wrong.status, wrong.headers["allow"]) == (405, "GET")
+    nothing = request(gateway.admin_url + "/nothing")
+    assert nothing.status == 404 and "nothing at this path" in nothing.json()["error"]
+    for page, method, allowed in (("/status", "POST", "GET, HEAD"), ("/drain", "GET", "POST")):
+        wrong = request(gateway.admin_url + page, method=method, body=b"")
+        assert (wrong.status, wrong.headers["allow"]) == (405, allowed) and wrong.json()["error"]
     with gateway.open_stream("anthropic", "[[sim tokens=1000 rate=20]]") as stream:
         stream.read_event()
         live = gateway.requests()["requests"]
@@ -118,6 +134,13 @@ def test_the_admin_plane(gateway):
     assert status["upstreams"]["openai"]["pools"]["calls"]["opened"] >= 1
     config = request(gateway.admin_url + "/config").json()
     assert config["upstreams"]["openai"]["credential"]["value"] == "***" and KEY not in json.dumps(config)
+
+
+def test_no_page_in_a_browser_drains(gateway):
+    for origin in ("http://evil.example", gateway.admin_url, "null"):
+        refused = request(gateway.admin_url + "/drain", method="POST", body=b"", headers={"Origin": origin})
+        assert refused.status == 403 and refused.json()["error"]
+    assert request(gateway.url + "/readyz").status == 200
 
 
 def test_metrics_are_what_the_page_says(gateway):
@@ -140,8 +163,9 @@ def test_status_and_top(gateway):
     told = sluice("status", "--admin", gateway.admin_url)
     assert told.returncode == 0 and "ready" in told.stdout and "openai" in told.stdout
     assert json.loads(sluice("status", "--admin", gateway.admin_url, "--json").stdout)["ready"]
-    told = sluice("top", "--admin", gateway.admin_url, "--count", "2")
-    assert told.returncode == 0 and told.stdout.count("in flight") == 2
+    for count in (["--count", "2"], ["-n", "2"], ["-n2"]):
+        told = sluice("top", "--admin", gateway.admin_url + "/", *count)
+        assert told.returncode == 0 and told.stdout.count("in flight") == 2 and "\033" not in told.stdout
     told = sluice("status", "--admin", f"http://127.0.0.1:{free_port()}")
     assert told.returncode == 1 and "does not answer" in told.stderr
 
@@ -149,11 +173,19 @@ def test_status_and_top(gateway):
 def test_the_admin_token(start_gateway, sim, redis):
     gateway = start_gateway(sim.url, redis.url, {"admin_token": "token-of-sixteen-bytes"})
     assert request(gateway.admin_url + "/readyz").status == 200
-    assert request(gateway.admin_url + "/status").status == 401
+    unknown = request(gateway.admin_url + "/status")
+    assert unknown.status == 401 and unknown.headers["www-authenticate"].startswith("Bearer ") and "admin_token" in unknown.json()["error"]
     assert request(gateway.admin_url + "/status", headers={"Authorization": "Bearer token-of-another-sort"}).status == 401
     assert request(gateway.admin_url + "/status", headers={"Authorization": "Bearer token-of-sixteen-bytes"}).status == 200
     assert sluice("status", "--admin", gateway.admin_url, env={"SLUICE_ADMIN_TOKEN": "token-of-sixteen-bytes"}).returncode == 0
     assert "--token" in sluice("status", "--admin", gateway.admin_url).stderr
+
+
+def test_an_admin_plane_on_a_socket(start_gateway, sim, redis, folder):
+    path = f"unix:{folder}/admin.sock"
+    start_gateway(sim.url, redis.url, {"admin": path}, wait=False)
+    told = wait_until(lambda: (told := sluice("status", "--admin", path)).returncode == 0 and told, "it answers")
+    assert "openai" in told.stdout
 
 
 def test_several_doors(start_gateway, sim, redis, folder):

@@ -304,6 +304,35 @@ static void knows_utf8(void **state)
 	assert_true(text_is_utf8(SLICE("a\0b")));
 }
 
+static void measures_how_far_words_are_apart(void **state)
+{
+	static const struct {
+		const char *a, *b;
+		unsigned far;
+	} cases[] = {
+		{ "", "", 0 },
+		{ "", "abc", 3 },
+		{ "serve", "serve", 0 },
+		{ "sevre", "serve", 2 },
+		{ "workes", "workers", 1 },
+		{ "kitten", "sitting", 3 },
+		{ "flow", "wolf", 4 },
+		{ "a", "b", 1 },
+	};
+	char longest[32], longer[33];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+		assert_int_equal(text_distance(slice_of(cases[i].a), slice_of(cases[i].b)), cases[i].far);
+		assert_int_equal(text_distance(slice_of(cases[i].b), slice_of(cases[i].a)), cases[i].far);
+	}
+	memset(longest, 'x', sizeof(longest));
+	memset(longer, 'x', sizeof(longer));
+	assert_int_equal(text_distance(slice_make(longest, 31), SLICE("")), 31);
+	assert_int_equal(text_distance(slice_make(longest, 32), slice_make(longest, 32)), TEXT_FAR);
+	assert_int_equal(text_distance(SLICE("x"), slice_make(longer, 33)), TEXT_FAR);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -318,6 +347,7 @@ int main(void)
 		cmocka_unit_test(writes_and_reads_hex),
 		cmocka_unit_test(decodes_urls),
 		cmocka_unit_test(knows_utf8),
+		cmocka_unit_test(measures_how_far_words_are_apart),
 	};
 	return cmocka_run_group_tests_name("text", tests, NULL, NULL);
 }
