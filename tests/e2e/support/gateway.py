@@ -101,11 +101,12 @@ class Gateway(Process):
                    if series == name and labels.items() <= dict(found).items())
 
     def log(self):
-        """The access log's lines that are JSON, from wherever the program writes them."""
+        """The access log's lines that are JSON, from wherever the program writes them; the last of a file may still be on its way."""
         lines = []
-        for line in (self.stdout() + self.stderr()).splitlines():
-            if line.startswith("{"):
-                lines.append(json.loads(line))
+        for text in (self.stdout(), self.stderr()):
+            for line in text[:text.rfind("\n") + 1].splitlines():
+                if line.startswith("{"):
+                    lines.append(json.loads(line))
         return lines
 
 
