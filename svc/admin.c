@@ -78,7 +78,7 @@ static void write_metrics(struct question *q)
 	struct slice version = SLICE(SLUICE_VERSION);
 
 	metrics_set(q->metrics, METRIC_request_body_bytes, NULL, (double)atomic_load(&shared->body_bytes));
-	metrics_set(q->metrics, METRIC_log_dropped_total, NULL, (double)log_dropped(q->admin->log));
+	metrics_add(q->metrics, METRIC_log_dropped_total, NULL, (double)log_dropped(q->admin->log));
 	metrics_set(q->metrics, METRIC_ready, NULL, atomic_load(&shared->ready) ? 1 : 0);
 	metrics_set(q->metrics, METRIC_build_info, &version, 1);
 	metrics_write(q->metrics, &q->answer);

@@ -1,8 +1,8 @@
-/* A hash map of series per metric. A series' key is its label values, each with a NUL behind it: no value holds one, for they are cut there.
+/* A hash map of series per metric. A series' key is its label values as they will be written (UTF-8, cut to a length), each with a NUL behind it: no
+ * value holds one, for they are cut there. So two names that are written alike are one series, and no line of the text stands there twice.
  *
- * Times are counted in microseconds and written in seconds, as Prometheus wants base units; one set of bounds serves an overhead of 100 microseconds and a
- * stream of ten minutes. A gauge that is read rather than counted is set before each merge, and so may a counter be that another module keeps (the pools'):
- * it begins anew when that module does, which Prometheus takes for a restart. */
+ * Times are counted in microseconds and written in seconds, as Prometheus wants base units. Disadvantage: a scrape writes every series of every worker,
+ * and none but a gauge's is ever dropped. */
 #include "svc/metrics.h"
 
 #include <inttypes.h>
@@ -14,12 +14,17 @@
 #include "lib/map.h"
 #include "lib/mem.h"
 #include "lib/text.h"
+#include "lib/utf8.h"
 
 enum { LABEL_MOST = 200, KEY_MOST = METRICS_LABELS_MAX * (LABEL_MOST + 1) };
 
-static const int64_t bounds[] = { 100,     250,      500,      1000,     2500,      5000,      10000,
-				  25000,   50000,    100000,   250000,   500000,    1000000,   2500000,
-				  5000000, 10000000, 30000000, 60000000, 120000000, 300000000, 600000000 };
+/* clang-format off */
+static const int64_t bounds[] = { /* as the header says */
+	10, 25, 50, 100, 250, 500,
+	1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000,
+	1000000, 2500000, 5000000, 10000000, 30000000, 60000000, 120000000, 300000000, 600000000,
+};
+/* clang-format on */
 enum { BOUNDS = ARRAY_LENGTH(bounds) };
 
 enum type { COUNTER, GAUGE, HISTOGRAM };
@@ -43,11 +48,27 @@ struct metrics_series {
 
 struct metrics {
 	struct map *series[METRIC_COUNT]; /* NULL until the first */
+	size_t labels[METRIC_COUNT];      /* how many the row names */
 };
+
+static size_t labels_count(enum metric metric)
+{
+	const char *labels = rows[metric].labels;
+	size_t count = labels[0] != '\0';
+
+	for (; *labels != '\0'; labels++)
+		count += *labels == ',';
+	CHECK(count <= METRICS_LABELS_MAX);
+	return count;
+}
 
 struct metrics *metrics_new(void)
 {
-	return mem_new(sizeof(struct metrics));
+	struct metrics *m = mem_new(sizeof(*m));
+
+	for (size_t i = 0; i < METRIC_COUNT; i++)
+		m->labels[i] = labels_count((enum metric)i);
+	return m;
 }
 
 static void series_free(void *value)
@@ -70,27 +91,43 @@ void metrics_free(struct metrics **handle)
 	*handle = NULL;
 }
 
-static size_t labels_count(enum metric metric)
+/* Character by character: what is none becomes U+FFFD, and the cut falls between two. */
+static size_t put_mended(struct slice label, char out[LABEL_MOST])
 {
-	const char *labels = rows[metric].labels;
-	size_t count = labels[0] != '\0';
+	static const struct slice replacement = { "\xef\xbf\xbd", 3 };
+	size_t length = 0;
 
-	for (; *labels != '\0'; labels++)
-		count += *labels == ',';
-	return count;
+	while (label.len > 0) {
+		bool valid;
+		size_t size = utf8_next(label, &valid);
+		struct slice character = valid ? slice_first(label, size) : replacement;
+		if (character.len > LABEL_MOST - length)
+			break;
+		memcpy(out + length, character.data, character.len);
+		length += character.len;
+		label = slice_skip(label, size);
+	}
+	return length;
 }
 
-static struct slice make_key(enum metric metric, const struct slice *labels, char memory[KEY_MOST])
+static size_t put_clean(struct slice label, char out[LABEL_MOST])
 {
-	size_t count = labels_count(metric), length = 0;
+	label = slice_first(label, slice_find(label, '\0'));
+	if (label.len > LABEL_MOST || !text_is_utf8(label))
+		return put_mended(label, out);
+	if (label.len > 0)
+		memcpy(out, label.data, label.len);
+	return label.len;
+}
 
-	CHECK(count <= METRICS_LABELS_MAX && (count == 0 || labels != NULL));
-	for (size_t i = 0; i < count; i++) {
-		struct slice label = slice_first(labels[i], LABEL_MOST);
-		label = slice_first(label, slice_find(label, '\0'));
-		if (label.len > 0)
-			memcpy(memory + length, label.data, label.len);
-		length += label.len;
+static struct slice make_key(const struct metrics *m, enum metric metric, const struct slice *labels,
+			     char memory[KEY_MOST])
+{
+	size_t length = 0;
+
+	CHECK((unsigned)metric < METRIC_COUNT && (m->labels[metric] == 0 || labels != NULL));
+	for (size_t i = 0; i < m->labels[metric]; i++) {
+		length += put_clean(labels[i], memory + length);
 		memory[length++] = '\0';
 	}
 	return slice_make(memory, length);
@@ -123,10 +160,9 @@ static struct metrics_series *series_for(struct metrics *m, enum metric metric, 
 	};
 	char memory[KEY_MOST];
 
-	CHECK((unsigned)metric < METRIC_COUNT);
 	if (m->series[metric] != NULL && map_count(m->series[metric]) >= METRICS_SERIES_MAX &&
 	    map_get(m->series[metric], key) == NULL)
-		key = make_key(metric, other, memory);
+		key = make_key(m, metric, other, memory);
 	return find_or_add(m, metric, key);
 }
 
@@ -134,23 +170,30 @@ void metrics_add(struct metrics *m, enum metric metric, const struct slice *labe
 {
 	char memory[KEY_MOST];
 
-	CHECK(rows[metric].type == COUNTER && by >= 0);
-	series_for(m, metric, make_key(metric, labels, memory))->value += by;
+	CHECK((unsigned)metric < METRIC_COUNT && rows[metric].type == COUNTER && by >= 0);
+	series_for(m, metric, make_key(m, metric, labels, memory))->value += by;
 }
 
 void metrics_set(struct metrics *m, enum metric metric, const struct slice *labels, double value)
 {
 	char memory[KEY_MOST];
 
-	CHECK(rows[metric].type != HISTOGRAM);
-	series_for(m, metric, make_key(metric, labels, memory))->value = value;
+	CHECK((unsigned)metric < METRIC_COUNT && rows[metric].type == GAUGE);
+	series_for(m, metric, make_key(m, metric, labels, memory))->value = value;
+}
+
+void metrics_forget(struct metrics *m, enum metric metric)
+{
+	CHECK((unsigned)metric < METRIC_COUNT && rows[metric].type == GAUGE);
+	if (m->series[metric] != NULL)
+		map_free(&m->series[metric], series_free);
 }
 
 struct metrics_series *metrics_series(struct metrics *m, enum metric metric, const struct slice *labels)
 {
 	char memory[KEY_MOST];
 
-	return series_for(m, metric, make_key(metric, labels, memory));
+	return series_for(m, metric, make_key(m, metric, labels, memory));
 }
 
 void metrics_observe_series(struct metrics_series *s, int64_t microseconds)
@@ -169,9 +212,11 @@ void metrics_observe(struct metrics *m, enum metric metric, const struct slice *
 	metrics_observe_series(metrics_series(m, metric, labels), microseconds);
 }
 
+/* Without the cap, which has done its work in each worker: applied once more it would fold those that happen to come last in a map, others at each
+ * scrape, and a counter would fall. */
 static void merge_series(struct metrics *into, enum metric metric, const struct metrics_series *from)
 {
-	struct metrics_series *s = series_for(into, metric, slice_make(from->key, from->key_length));
+	struct metrics_series *s = find_or_add(into, metric, slice_make(from->key, from->key_length));
 
 	s->value += from->value;
 	for (size_t i = 0; from->counts != NULL && i <= BOUNDS; i++)
@@ -201,8 +246,8 @@ static uint64_t observed(const struct metrics_series *s)
 double metrics_value(const struct metrics *m, enum metric metric, const struct slice *labels)
 {
 	char memory[KEY_MOST];
-	const struct metrics_series *s =
-		m->series[metric] == NULL ? NULL : map_get(m->series[metric], make_key(metric, labels, memory));
+	struct slice key = make_key(m, metric, labels, memory);
+	const struct metrics_series *s = m->series[metric] == NULL ? NULL : map_get(m->series[metric], key);
 
 	if (s == NULL)
 		return 0;
@@ -213,8 +258,6 @@ double metrics_value(const struct metrics *m, enum metric metric, const struct s
 
 static void put_value(struct slice value, struct buf *out)
 {
-	bool valid = text_is_utf8(value);
-
 	buf_append_byte(out, '"');
 	for (size_t i = 0; i < value.len; i++) {
 		char byte = value.data[i];
@@ -223,7 +266,7 @@ static void put_value(struct slice value, struct buf *out)
 		else if (byte == '\\' || byte == '"')
 			buf_format(out, "\\%c", byte);
 		else
-			buf_append_byte(out, valid || (unsigned char)byte < 0x80 ? byte : '?');
+			buf_append_byte(out, byte);
 	}
 	buf_append_byte(out, '"');
 }
@@ -253,7 +296,7 @@ static void put_number(double value, struct buf *out)
 	if (value >= 0 && value < 9007199254740992.0 && value == (double)(int64_t)value)
 		buf_format(out, " %" PRId64 "\n", (int64_t)value);
 	else
-		buf_format(out, " %.9g\n", value);
+		buf_format(out, " %.15g\n", value);
 }
 
 static void put_histogram(enum metric metric, const struct metrics_series *s, struct buf *out)

@@ -1,7 +1,12 @@
 /* What is counted: one line a metric. Each worker owns a struct metrics and writes to it without locks; a scrape merges them, worker by worker, each
  * on its own thread (svc/server.h, server_visit).
  *
- * A series beyond METRICS_SERIES_MAX of one metric is counted under "other" in every label, because models are named by callers. */
+ * A series beyond METRICS_SERIES_MAX of one metric is counted under "other" in every label, because models are named by callers. A label's value is cut
+ * after 200 bytes, between two characters, and what is no UTF-8 in it becomes U+FFFD.
+ *
+ * A counter never falls while the process lives: what another module counts since its own birth is added by its growth (svc/worker.c, count_pool).
+ * A histogram's buckets end at 10, 25, 50, 100, 250, 500 us; 1, 2.5, 5, 10, 25, 50, 100, 250, 500 ms; 1, 2.5, 5, 10, 30 s; 1, 2, 5, 10 min: the same for
+ * an overhead of 20 us and a stream of minutes. Disadvantage: three per decade; a quantile is good to a factor of 3 at worst. */
 #ifndef SLUICE_METRICS_H
 #define SLUICE_METRICS_H
 
@@ -51,15 +56,16 @@ struct metrics *metrics_new(void);
 void metrics_free(struct metrics **);
 
 /* `labels` has as many values as the metric has labels; NULL when it has none. */
-void metrics_add(struct metrics *, enum metric, const struct slice *labels, double by); /* COUNTER */
-/* GAUGE, or a COUNTER that another module counts; merging adds both up. */
-void metrics_set(struct metrics *, enum metric, const struct slice *labels, double value);
+void metrics_add(struct metrics *, enum metric, const struct slice *labels, double by);    /* COUNTER */
+void metrics_set(struct metrics *, enum metric, const struct slice *labels, double value); /* GAUGE; merging adds up */
+void metrics_forget(struct metrics *, enum metric); /* all series of a GAUGE: what they told of may be gone */
 void metrics_observe(struct metrics *, enum metric, const struct slice *labels, int64_t microseconds); /* HISTOGRAM */
 
 /* The same for one series that is observed again and again: found once, valid as long as the metrics. */
 struct metrics_series *metrics_series(struct metrics *, enum metric, const struct slice *labels);
 void metrics_observe_series(struct metrics_series *, int64_t microseconds);
 
+/* Adds all that `from` holds. Its series are at most METRICS_SERIES_MAX + 1 a metric, and no name is lost here: the sum may have more. */
 void metrics_merge(struct metrics *into, const struct metrics *from);
 /* The text format of Prometheus, version 0.0.4. */
 void metrics_write(const struct metrics *, struct buf *);

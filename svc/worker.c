@@ -61,6 +61,7 @@ static struct worker_upstream *open_upstream(struct worker *w, const struct conf
 		.upstream = u,
 		.calls = open_pool(w, config, u, u->pool.max, u->pool.min),
 		.streams = open_pool(w, config, u, u->pool.streams, 0),
+		.metrics = w->metrics,
 		.references = 1,
 	};
 	opened->seconds.request = metrics_series(w->metrics, METRIC_request_seconds, &name);
@@ -102,10 +103,30 @@ static struct worker_upstream *carry_over(struct worker *w, const struct config 
 	return opened;
 }
 
+/* Adds what the pool has counted since it was last asked. So the sum neither falls when a pool is replaced nor loses what the old one did. */
+static void count_pool(struct worker_upstream *u, const char *name, const struct pool *pool,
+		       struct worker_counted *counted)
+{
+	struct slice labels[2] = { slice_of(u->upstream->name), slice_of(name) };
+	struct pool_stats stats;
+
+	pool_stats(pool, &stats);
+	metrics_add(u->metrics, METRIC_pool_opened_total, labels, (double)(stats.opened - counted->opened));
+	metrics_add(u->metrics, METRIC_pool_reused_total, labels, (double)(stats.reused - counted->reused));
+	*counted = (struct worker_counted){ stats.opened, stats.reused };
+}
+
+static void count_upstream(struct worker_upstream *u)
+{
+	count_pool(u, "calls", u->calls, &u->calls_counted);
+	count_pool(u, "streams", u->streams, &u->streams_counted);
+}
+
 static void release_upstream(struct worker_upstream *u)
 {
 	if (--u->references > 0)
 		return;
+	count_upstream(u);
 	pool_free(&u->calls);
 	pool_free(&u->streams);
 	config_release(&u->config);
@@ -334,18 +355,21 @@ static void gauge_pool(struct worker *w, const struct config_upstream *u, const 
 	metrics_set(w->metrics, METRIC_pool_limit, labels, limit);
 	metrics_set(w->metrics, METRIC_pool_utilization, labels,
 		    (double)stats.active / limit / (double)w->now->config->workers);
-	metrics_set(w->metrics, METRIC_pool_opened_total, labels, (double)stats.opened);
-	metrics_set(w->metrics, METRIC_pool_reused_total, labels, (double)stats.reused);
 }
 
 void worker_gauge(struct worker *w)
 {
+	/* a reload may have taken upstreams away */
+	static const enum metric pools[] = { METRIC_pool_connections, METRIC_pool_limit, METRIC_pool_utilization };
 	struct slice index, state = SLICE("held");
 	char text[12];
 	const struct config *config = w->now->config;
 
+	for (size_t i = 0; i < ARRAY_LENGTH(pools); i++)
+		metrics_forget(w->metrics, pools[i]);
 	for (size_t i = 0; i < config->upstreams_count; i++) {
 		const struct config_upstream *u = &config->upstreams[i];
+		count_upstream(w->now->upstreams[i]);
 		gauge_pool(w, u, "calls", w->now->upstreams[i]->calls, share(w, config, u->pool.max));
 		gauge_pool(w, u, "streams", w->now->upstreams[i]->streams, share(w, config, u->pool.streams));
 	}

@@ -27,6 +27,10 @@ struct worker_upstream {
 	const struct config *config; /* held: `upstream` points into it */
 	const struct config_upstream *upstream;
 	struct pool *calls, *streams;
+	struct metrics *metrics; /* the worker's */
+	struct worker_counted {
+		uint64_t opened, reused;
+	} calls_counted, streams_counted; /* of what the pools count, what stands in the metrics already */
 	struct {
 		struct metrics_series *request, *overhead, *first_byte, *pool_wait, *pool_handshake;
 	} seconds; /* what is observed of each request */

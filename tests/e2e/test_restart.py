@@ -142,3 +142,29 @@ def test_reload(start_gateway, sim, redis):
     wait_until(lambda: gateway.ask("openai", "[[sim tokens=1]]").status == 401, "the key is gone")
     assert gateway.ask("openai", "[[sim tokens=1]]", key="another-key-of-tests").status == 200
     at_rest([gateway], redis, sim)
+
+
+def test_counters_survive_replaced_pools(start_gateway, sim, redis):
+    def counted(gateway):
+        return [gateway.metric(f"sluice_pool_{name}_total", upstream="openai") for name in ("opened", "reused")]
+
+    def limits(gateway):
+        return {dict(labels)["upstream"]: value for (name, labels), value in gateway.metrics().items()
+                if name == "sluice_pool_limit" and dict(labels)["pool"] == "calls"}
+
+    gateway = start_gateway(sim.url, redis.url)
+    assert {"plain", "openai"} <= limits(gateway).keys()
+    for number in range(3):
+        pool = {"max": 10 + number, "min": 1, "start": 1}
+        opened, reused = counted(gateway)
+        with gateway.open_stream("openai", "[[sim tokens=30 rate=60]]") as stream:
+            assert stream.read_event()
+            assert [gateway.ask("openai", "[[sim tokens=1]]").status for _ in range(5)] == [200] * 5
+            gateway.reload({"upstreams": {"openai": {"pool": pool}, "plain": None}})
+            wait_until(lambda: limits(gateway).get("openai") == pool["max"], "the next pool")
+            assert "plain" not in limits(gateway)  # nor what its pool had last
+            assert stream.read_all().rstrip().endswith(b"[DONE]")
+        # the pools that went have told all: six requests, each over a new connection or an open one
+        wait_until(lambda: sum(counted(gateway)) >= opened + reused + 6, "all is counted")
+        assert counted(gateway)[0] >= opened and counted(gateway)[1] >= reused
+    at_rest([gateway], redis, sim)
