@@ -60,8 +60,6 @@ static struct event_base *new_base(void)
 	struct event_base *base = event_base_new_with_config(config);
 	event_config_free(config);
 	CHECK(refused == 0 && base != NULL);
-	refused = event_base_priority_init(base, LOOP_USUAL + 1);
-	CHECK(refused == 0); /* an event without a word of its own gets the middle: half of two, LOOP_USUAL */
 	return base;
 }
 

@@ -22,9 +22,8 @@ void loop_turn(struct loop *, bool may_wait); /* one turn; tests drive the loop 
 struct event_base *loop_base(struct loop *);  /* for the modules that bend a library's sockets to this loop */
 
 /* Ends this turn after the present callback: what is deferred runs, and the events that are left wait for the next turn. For who has begun so much that
- * others must be heard before more of it begins: urgent events (LOOP_URGENT) come first in each turn. */
+ * what it began must get on its way before more of it begins. */
 void loop_breathe(struct loop *);
-enum { LOOP_URGENT = 0, LOOP_USUAL = 1 }; /* libevent's priorities; all is usual that nobody makes urgent */
 
 /* Runs `run(arg)` at the end of this turn, or of the next one when called from outside a turn; in the order of deferring.
  * `run` may free the owner. Embedded in its owner; scheduling one that is already scheduled does nothing; loop_undefer of an idle one does nothing. */

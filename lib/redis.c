@@ -268,6 +268,8 @@ static void flush(struct redis *r)
 	struct iovec parts[WRITE_PARTS];
 	if (r->state == STATE_UP && !list_empty(&r->queue.waiting))
 		redis_queue_drop_late(&r->queue, clock_now());
+	if (!list_empty(&r->queue.ending)) /* they are told at a turn's end, whoever flushes */
+		loop_defer(r->loop, &r->turn_end);
 	while (r->state == STATE_UP && !list_empty(&r->queue.waiting)) {
 		const char *reason;
 		size_t total = 0, count = redis_queue_gather(&r->queue, parts, WRITE_PARTS);

@@ -174,8 +174,6 @@ struct redis_link *redis_link_open(struct loop *loop, const struct redis_address
 	l->reader = redis_reader_new();
 	l->readable = event_new(loop_base(loop), fd, EV_READ | EV_PERSIST, on_readable, l);
 	l->writable = event_new(loop_base(loop), fd, EV_WRITE | EV_PERSIST, on_writable, l);
-	/* Replies are heard before new requests are, or under a flood of these every call would pass its deadline unheard. */
-	event_priority_set(l->readable, LOOP_URGENT);
 	CHECK(l->readable != NULL && l->writable != NULL); /* a failed small allocation */
 	loop_deferred_init(&l->death, link_die, l);
 	event_add(l->writable, NULL);
