@@ -293,6 +293,9 @@ static void on_turn_end(void *arg)
 	struct redis *r = arg;
 	CHECK(r->magic == REDIS_MAGIC);
 	flush(r);
+	if (r->state == STATE_UP &&
+	    !list_empty(&r->queue.waiting)) /* the window is full: under a flood of other events replies come first */
+		redis_link_read(r->link);
 	redis_queue_answer_ending(&r->queue);
 }
 

@@ -109,6 +109,12 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
+void redis_link_read(struct redis_link *l)
+{
+	if (!l->connecting)
+		on_readable(l->fd, EV_READ, l);
+}
+
 static void connected(struct redis_link *l)
 {
 	int error = 0;

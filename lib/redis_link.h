@@ -31,6 +31,8 @@ struct redis_link_events {
 /* NULL with a reason (static text) when the address cannot even be tried. */
 struct redis_link *redis_link_open(struct loop *, const struct redis_address *, const struct redis_link_events *,
 				   void *arg, const char **reason);
+/* Hears what has come, now: for who cannot wait until the loop does. The events may run inside. */
+void redis_link_read(struct redis_link *);
 void redis_link_free(struct redis_link **); /* closes at once; NULL inside is fine */
 
 /* Bytes that the kernel took, maybe fewer than all: then `writable` follows. -1: broken, with a reason. */
