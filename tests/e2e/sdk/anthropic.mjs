@@ -1,5 +1,5 @@
 import Anthropic from "@anthropic-ai/sdk";
-import { join, keys, picture, run, sim, url } from "./common.mjs";
+import { join, keys, leave, picture, run, sim, url } from "./common.mjs";
 
 const make = (key, more) => new Anthropic({ apiKey: key, baseURL: url, ...more });
 const client = make(keys.good, { maxRetries: 0 });
@@ -14,15 +14,16 @@ await run({
   },
   stream: async () => join(await client.messages.create(ask("nonce=a tokens=9", { stream: true })), (e) => e.delta?.text),
   stream_final: async () => ({ usage: (await client.messages.stream(ask("nonce=a tokens=9")).finalMessage()).usage.output_tokens }),
+  helper: async () => ({ text: await client.messages.stream(ask("nonce=a tokens=9")).finalText() }),
   tools: async () => {
-    const answer = await client.messages.create(ask("tools=on", { tools }));
+    const answer = await client.messages.create(ask("nonce=t tools=on", { tools }));
     const use = answer.content.find((b) => b.type === "tool_use");
-    return { tool: use.name, finish: answer.stop_reason };
+    return { tool: use.name, input: use.input, finish: answer.stop_reason };
   },
   tools_stream: async () => {
-    const answer = await client.messages.stream(ask("tools=on", { tools })).finalMessage();
+    const answer = await client.messages.stream(ask("nonce=t tools=on", { tools })).finalMessage();
     const use = answer.content.find((b) => b.type === "tool_use");
-    return { tool: use.name, parsed: typeof use.input };
+    return { tool: use.name, input: use.input };
   },
   image: async () => {
     const content = [{ type: "image", source: { type: "base64", media_type: "image/png", data: picture } }, { type: "text", text: sim("nonce=a tokens=2") }];
@@ -40,6 +41,7 @@ await run({
     for await (const _ of stream) if (++count === 5) stream.controller.abort();
     return { count };
   },
+  leave: async () => leave(model, (signal) => client.messages.create(ask("nonce=leave-anthropic latency=30s"), { signal })),
   timeout: async () => client.messages.create(ask("latency=30s"), { timeout: 1000 }),
   wrong_key: async () => make("a-key-of-nobody", { maxRetries: 0 }).messages.create(ask("tokens=1")),
   unknown_model: async () => client.messages.create({ ...ask("tokens=1"), model: "no-such-model" }),
@@ -56,8 +58,13 @@ await run({
     return { done: true };
   },
   provider_500: async () => client.messages.create(ask("status=500")),
+  sent_once: async () => make(keys.retrying_anthropic).messages.create(ask("fault=reset")),
+  provider_503: async () => client.messages.create(ask("status=503")),
   provider_429: async () => client.messages.create(ask("status=429 retry=1s")),
   provider_529: async () => client.messages.create(ask("status=529")),
   upstream_broken: async () => client.messages.create(ask("fault=reset")),
+  no_marker: async () => join(await client.messages.create(ask("tokens=9 fault=nomarker", { stream: true })), () => ""),
+  stalled_stream: async () => join(await client.messages.create(ask("tokens=9 rate=0.1", { stream: true })), () => ""),
+  provider_event: async () => join(await client.messages.create(ask("tokens=9 rate=2 fault=event@1", { stream: true })), () => ""),
   broken_stream: async () => join(await client.messages.create(ask("tokens=50 fault=reset@3000", { stream: true })), () => ""),
 });

@@ -1,5 +1,5 @@
 import { GoogleGenAI } from "@google/genai";
-import { join, keys, picture, run, sim, url } from "./common.mjs";
+import { join, keys, leave, picture, run, sim, url } from "./common.mjs";
 
 const make = (key, more) => new GoogleGenAI({ apiKey: key, httpOptions: { baseUrl: url, ...more } });
 const client = make(keys.good);
@@ -13,14 +13,23 @@ await run({
     return { text: answer.text, usage: answer.usageMetadata.candidatesTokenCount };
   },
   stream: async () => join(await client.models.generateContentStream(ask("nonce=g tokens=9")), (c) => c.text),
+  stream_usage: async () => {
+    let usage = null;
+    for await (const c of await client.models.generateContentStream(ask("nonce=g tokens=9"))) usage = c.usageMetadata ?? usage;
+    return { usage: usage.candidatesTokenCount };
+  },
+  helper: async () => join(await client.chats.create({ model }).sendMessageStream({ message: sim("nonce=g tokens=9") }), (c) => c.text),
   tools: async () => {
-    const answer = await client.models.generateContent(ask("tools=on", { tools }));
-    return { tool: answer.functionCalls[0].name };
+    const answer = await client.models.generateContent(ask("nonce=t tools=on", { tools }));
+    return { tool: answer.functionCalls[0].name, input: answer.functionCalls[0].args };
   },
   tools_stream: async () => {
-    let tool = "";
-    for await (const c of await client.models.generateContentStream(ask("tools=on", { tools }))) tool += c.functionCalls?.[0]?.name ?? "";
-    return { tool };
+    let tool = "", input = null;
+    for await (const c of await client.models.generateContentStream(ask("nonce=t tools=on", { tools }))) {
+      tool += c.functionCalls?.[0]?.name ?? "";
+      input = c.functionCalls?.[0]?.args ?? input;
+    }
+    return { tool, input };
   },
   image: async () => {
     const contents = [{ role: "user", parts: [{ inlineData: { mimeType: "image/png", data: picture } }, { text: sim("nonce=g tokens=2") }] }];
@@ -47,6 +56,8 @@ await run({
     }
     return { count };
   },
+  leave: async () => leave(model, (abortSignal) => client.models.generateContent(ask("nonce=leave-gemini latency=30s", { abortSignal }))),
+  bad_request: async () => client.models.generateContent(ask("tokens=1", { maxOutputTokens: "many" })),
   timeout: async () => make(keys.good, { timeout: 1000 }).models.generateContent(ask("latency=30s")),
   wrong_key: async () => make("a-key-of-nobody").models.generateContent(ask("tokens=1")),
   unknown_model: async () => client.models.generateContent({ ...ask("tokens=1"), model: "no-such-model" }),
@@ -62,6 +73,11 @@ await run({
     return { done: true };
   },
   provider_500: async () => client.models.generateContent(ask("status=500")),
+  provider_503: async () => client.models.generateContent(ask("status=503")),
+  provider_429: async () => client.models.generateContent(ask("status=429 retry=1s")),
   upstream_broken: async () => client.models.generateContent(ask("fault=reset")),
+  no_marker: async () => join(await client.models.generateContentStream(ask("tokens=9 fault=nomarker")), () => ""),
+  stalled_stream: async () => join(await client.models.generateContentStream(ask("tokens=9 rate=0.1")), () => ""),
+  provider_event: async () => join(await client.models.generateContentStream(ask("tokens=9 rate=2 fault=event@1")), () => ""),
   broken_stream: async () => join(await client.models.generateContentStream(ask("tokens=50 fault=reset@3000")), () => ""),
 });
