@@ -8,7 +8,7 @@ build=$1
 listen=${SLUICE_LISTEN:-127.0.0.1:8080}
 admin=${SLUICE_ADMIN:-127.0.0.1:8081}
 folder=$(mktemp -d "${TMPDIR:-/tmp}/sluice-run-XXXXXX")
-simulator= gateway= live=
+simulator='' gateway='' live=''
 
 clean_up() {
 	trap '' INT TERM HUP

@@ -49,6 +49,8 @@ def script():
             command = json.loads(rest)
         elif word == "USER":
             user = rest.split(":")[0]
+        elif word not in ("EXPOSE", "HEALTHCHECK"):
+            raise SystemExit(f"docker/Dockerfile: nobody has said what {word} is without an engine")
     yield "chmod go+rx /"  # a fresh chroot's root may be closed to other users; an image's is not
     yield f": --- {' '.join(entry + command)} as {user}"
     yield f"setpriv --reuid {user} --regid {user} --clear-groups {entry[0]} version"

@@ -11,10 +11,10 @@ table() {
 	cat <<-END
 	build|gcc libc6-dev make pkgconf python3 libevent-dev libcurl4-openssl-dev libhiredis-dev libjansson-dev libyaml-dev libssl-dev zlib1g-dev node-llhttp|gcc libc6-dev make pkgconf python3 libevent-dev libcurl4-openssl-dev libhiredis-dev libjansson-dev libyaml-dev libssl-dev zlib1g-dev libllhttp-dev
 	run|redis-server ca-certificates curl|
-	test|redis-server ca-certificates curl libcmocka-dev python3-pytest openssl nginx nghttp2-proxy haproxy slowhttptest|
+	test|redis-server ca-certificates curl libcmocka-dev python3-pytest openssl nginx nghttp2-proxy haproxy slowhttptest docker-compose groff-base|
 	demo|redis-server haproxy curl|
 	bench|redis-server nginx haproxy openssl libcmocka-dev|
-	check|git python3 python3-pytest clang-format|git python3 python3-pytest
+	check|git python3 python3-pytest clang-format shellcheck|git python3 python3-pytest shellcheck
 	ci|git clang clang-tidy llvm libclang-rt-14-dev nodejs npm|git clang clang-tidy llvm libclang-rt-19-dev nodejs npm
 	END
 }

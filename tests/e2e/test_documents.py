@@ -33,7 +33,6 @@ def test_the_manual_names_every_command_and_option():
             assert option in manual, f"{command} {option}"
 
 
-@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is missing")
 def test_the_manual_is_well_formed():
     done = subprocess.run(["groff", "-man", "-Tascii", "-ww", "-z", MANUAL], stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0 and not done.stderr, done.stderr
@@ -51,9 +50,20 @@ def test_the_fleets_configuration_is_right():
 
 def test_haproxy_takes_its_configuration():
     program = shutil.which("haproxy") or "/usr/sbin/haproxy"
-    settings = {"HAPROXY_BIND": "127.0.0.1:1", "SLUICE_1": "127.0.0.1:2", "SLUICE_2": "127.0.0.1:3", "SLUICE_3": "127.0.0.1:4"}
+    settings = {"HAPROXY_BIND": "127.0.0.1:1", "HAPROXY_STATISTICS": "127.0.0.1:5", "SLUICE_1": "127.0.0.1:2", "SLUICE_2": "127.0.0.1:3", "SLUICE_3": "127.0.0.1:4"}
+    compose = (ROOT / "docker" / "compose.yml").read_text()
+    for name in settings:
+        assert f"{name}: " in compose, name
     done = subprocess.run([program, "-c", "-f", ROOT / "docker/haproxy.cfg"], env={**os.environ, **settings}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0 and "WARNING" not in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("change,right", [(("", ""), True), (("cap_drop:", "cap_dropped:"), False), (("service_healthy", "service_well"), False), (("interval: 1s", "interval: [1]"), False)])
+def test_the_compose_file_keeps_to_its_schema(tmp_path, change, right):
+    """Debian's docker-compose brings the Compose specification's schema; it asks no Docker engine for this."""
+    (tmp_path / "compose.yml").write_text((ROOT / "docker" / "compose.yml").read_text().replace(*change))
+    done = subprocess.run(["docker-compose", "-f", "compose.yml", "config", "-q"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert (done.returncode == 0) == right, done.stdout
 
 
 def test_what_the_image_copies_exists():
@@ -63,9 +73,37 @@ def test_what_the_image_copies_exists():
                 assert (ROOT / source).exists(), line
 
 
-def test_the_demonstration_holds():
-    done = subprocess.run([ROOT / "docker/demo.sh", BUILD], env={**os.environ, "DEMO_SECONDS": "6"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
-    assert done.returncode == 0 and "\nheld: " in done.stdout, done.stdout
+def test_the_images_steps_are_a_script():
+    """They are run in a fresh Debian 13 by hand (tests/check/dockerfile.py says how); here they are at least understood, all of them."""
+    steps = subprocess.run(["/usr/bin/python3", ROOT / "tests/check/dockerfile.py"], stdout=subprocess.PIPE, check=True, text=True).stdout
+    assert len(re.findall(r"^: --- debian:trixie-slim|^: --- base", steps, re.M)) == (ROOT / "docker/Dockerfile").read_text().count("\nFROM ") == 4
+    assert subprocess.run(["sh", "-n"], input=steps, text=True).returncode == 0
+
+
+def test_the_service_starts_what_is_installed(tmp_path):
+    unit = (ROOT / "docker" / "sluice.service").read_text()
+    command = re.search(r"^ExecStart=(\S+) (.*)$", unit, re.M)
+    assert command[1] == "/usr/local/bin/sluice" and re.search(r"^PREFIX \?= /usr/local$", (ROOT / "Makefile").read_text(), re.M)
+    sections = re.findall(r"^\[(\w+)\]$", unit, re.M)
+    assert sections == ["Unit", "Service", "Install"]
+    done = subprocess.run([binary("sluice"), *command[2].split()], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2 and "/etc/sluice/sluice.yaml" in done.stderr  # its file is not there: the words were understood
+    if shutil.which("systemd-analyze"):
+        copy = tmp_path / "sluice.service"
+        copy.write_text(unit.replace(command[1], binary("sluice")))
+        done = subprocess.run(["systemd-analyze", "verify", "--man=no", copy], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        told = [line for line in done.stdout.splitlines() if "sluice.service" in line]
+        assert not told, told
+
+
+def test_the_demonstration_holds(tmp_path):
+    demo = Process([ROOT / "docker/demo.sh", BUILD], tmp_path, "demo", env={**os.environ, "DEMO_SECONDS": "6"})
+    try:
+        assert demo.wait(120) == 0 and "\nheld: " in demo.stdout(), (demo.stdout(), demo.stderr())
+    finally:
+        demo.stop()
+    for program in ("redis-server", "sluice-sim", "sluice serve", "haproxy -db", "sluice-load"):
+        assert re.search(rf"^  .*{program}", demo.stdout(), re.M), program
 
 
 def test_make_runs_lines_work(folder):
