@@ -243,10 +243,12 @@ static void test_forgetting_a_gauge(void **state)
 
 static void fill(struct metrics *m, bool backwards)
 {
-	static const char *const stages[] = { "head", "quota", "body", "settle" };
+	enum { STAGES = 60 }; /* so many that some share a place in the map, which then keeps them as they came */
+	char name[20];
 
-	for (size_t i = 0; i < ARRAY_LENGTH(stages); i++) {
-		struct slice stage = slice_of(stages[backwards ? ARRAY_LENGTH(stages) - 1 - i : i]);
+	for (int i = 0; i < STAGES; i++) {
+		snprintf(name, sizeof(name), "stage%02d", backwards ? STAGES - 1 - i : i);
+		struct slice stage = slice_of(name);
 		metrics_observe(m, METRIC_stage_seconds, &stage, 42);
 		metrics_set(m, METRIC_in_flight, &stage, -1);
 	}
@@ -265,7 +267,7 @@ static void test_the_order_is_always_the_same(void **state)
 	metrics_write(a, &x);
 	metrics_write(b, &y);
 	assert_true(slice_equal(buf_slice(&x), buf_slice(&y)));
-	assert_int_equal(written(a, "sluice_in_flight{stage=\"body\"} -1"), 1);
+	assert_int_equal(written(a, "sluice_in_flight{stage=\"stage07\"} -1"), 1);
 	buf_free(&x);
 	buf_free(&y);
 	metrics_free(&a);

@@ -11,15 +11,21 @@
 
 enum { MOST = 400 * 1024 };
 
+/* Appends; a slice of nothing may have no bytes to point to, which memcpy() is not to be given. */
+static size_t put(char *out, size_t length, struct slice bytes)
+{
+	if (bytes.len > 0)
+		memcpy(out + length, bytes.data, bytes.len);
+	return length + bytes.len;
+}
+
 /* What the slices say, one behind the other. */
 static size_t join(const struct slice *slices, size_t count, char *out)
 {
 	size_t length = 0;
 
-	for (size_t i = 0; i < count; i++) {
-		memcpy(out + length, slices[i].data, slices[i].len);
-		length += slices[i].len;
-	}
+	for (size_t i = 0; i < count; i++)
+		length = put(out, length, slices[i]);
 	return length;
 }
 
@@ -48,14 +54,11 @@ static void check_splices(const char *bytes, size_t length, size_t step, int64_t
 	assert_int_equal(u.length, length);
 	assert_true(held >= (int64_t)length && held <= (int64_t)(2 * length + 8192));
 	for (size_t i = 0; i < count; i++) {
-		memcpy(wanted + wanted_length, bytes + at, splices[i].offset - at);
-		wanted_length += splices[i].offset - at;
-		memcpy(wanted + wanted_length, splices[i].insert.data, splices[i].insert.len);
-		wanted_length += splices[i].insert.len;
+		wanted_length = put(wanted, wanted_length, slice_make(bytes + at, splices[i].offset - at));
+		wanted_length = put(wanted, wanted_length, splices[i].insert);
 		at = splices[i].offset + splices[i].remove;
 	}
-	memcpy(wanted + wanted_length, bytes + at, length - at);
-	wanted_length += length - at;
+	wanted_length = put(wanted, wanted_length, slice_make(bytes + at, length - at));
 	assert_true(upload_slices(&u, splices, count, mem, &slices, &pieces));
 	assert_int_equal(join(slices, pieces, got), wanted_length);
 	assert_memory_equal(got, wanted, wanted_length);
@@ -78,6 +81,41 @@ static void test_splices_at_every_border(void **state)
 			for (size_t step = 1; step <= 200; step += 66)
 				check_splices(bytes, 200, step, step == 1 ? 200 : -1, &one, 1);
 		}
+	free(bytes);
+}
+
+/* Pieces end after 4, 12, 28 and 60 KiB: a splice begins and ends just before, at and behind each of them. */
+static void test_splices_around_the_ends_of_pieces(void **state)
+{
+	static const size_t near[] = { 0,     1,         4095,      4096,          4097,  12287, 12288,
+				       12289, 28 * 1024, 60 * 1024, 60 * 1024 + 1, 69999, 70000 };
+	char *bytes = pattern(70000);
+
+	(void)state;
+	for (size_t from = 0; from < ARRAY_LENGTH(near); from++)
+		for (size_t to = from; to < ARRAY_LENGTH(near); to++) {
+			const struct upload_splice one = { near[from], near[to] - near[from], SLICE("INSERTED") };
+			const struct upload_splice touching[] = { { near[from], near[to] - near[from], SLICE("a") },
+								  { near[to], 0, SLICE("b") },
+								  { near[to], 70000 - near[to], SLICE_NONE } };
+			check_splices(bytes, 70000, 1000, -1, &one, 1);
+			check_splices(bytes, 70000, 4096, -1, touching, ARRAY_LENGTH(touching));
+		}
+	free(bytes);
+}
+
+/* Whatever Content-Length says: less than comes, or more. */
+static void test_a_length_that_lies(void **state)
+{
+	const struct upload_splice one = { 4096, 1, SLICE("x") };
+	char *bytes = pattern(70000);
+
+	(void)state;
+	check_splices(bytes, 70000, 999, 10, &one, 1);
+	check_splices(bytes, 70000, 70000, 69999, &one, 1);
+	check_splices(bytes, 70000, 1, 70001, &one, 1);
+	check_splices(bytes, 70000, 65536, 0, &one, 1);
+	check_splices(bytes, 0, 1, -1, NULL, 0);
 	free(bytes);
 }
 
@@ -135,6 +173,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_splices_at_every_border),
+		cmocka_unit_test(test_splices_around_the_ends_of_pieces),
+		cmocka_unit_test(test_a_length_that_lies),
 		cmocka_unit_test(test_several_splices_over_many_pieces),
 		cmocka_unit_test(test_the_ceiling_is_the_process_own),
 		cmocka_unit_test(test_a_full_arena_is_told),
