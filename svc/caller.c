@@ -167,9 +167,8 @@ static int64_t read_deadline(struct slice value)
 
 	if (!text_decimal(value, &seconds) || seconds <= 0)
 		return 0;
-	if (seconds >= (double)(longest_deadline / CLOCK_SECOND))
-		return longest_deadline;
-	return (int64_t)(seconds * CLOCK_SECOND);
+	seconds *= CLOCK_SECOND;
+	return seconds >= (double)longest_deadline ? longest_deadline : (int64_t)seconds;
 }
 
 static void note_deadline(struct caller *caller, struct slice value)

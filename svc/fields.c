@@ -148,7 +148,8 @@ static int64_t read_wait(struct slice value, int64_t unit)
 		return -1;
 	if (amount < 0)
 		return -1;
-	return amount >= (double)(longest_wait / unit) ? longest_wait : (int64_t)(amount * (double)unit);
+	amount *= (double)unit;
+	return amount >= (double)longest_wait ? longest_wait : (int64_t)amount;
 }
 
 /* The three forms of a date that RFC 9110 section 5.6.7 has a recipient take; compared with our clock. */
