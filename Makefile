@@ -195,7 +195,7 @@ format: ## format the C sources (clang-format 14)
 bench: ## measure CPU, latency and memory beside nginx and HAProxy (BENCH=--quick)
 	@tests/check/packages.sh build run bench
 	@$(again) all
-	@$(again) $(patsubst tests/bench/%.c,$(B)/tests/bench/%,$(filter-out tests/bench/load%.c,$(wildcard tests/bench/bench_*.c)))
+	@$(again) $(patsubst tests/bench/%.c,$(B)/tests/bench/%,$(wildcard tests/bench/bench_*.c)) $(B)/tests/http-echo
 	@$(PYTHON) tests/bench/bench.py $(B) $(BENCH)
 
 demo: ## three instances, HAProxy, one Redis, the simulator: watch one quota hold

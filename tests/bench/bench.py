@@ -1,22 +1,19 @@
 """Measures Sluice beside nginx and HAProxy: the same simulated provider, the same load, in turn, several rounds, medians.
 
-    bench.py BUILD [--quick] [--rounds N] [--streams N] [--json FILE]
+    bench.py BUILD [--quick] [--rounds N] [--seconds N] [--streams N] [--json FILE]
 
-These machines are noisy: only what one run shows side by side counts, and CPU per request (from the kernel's own accounting of each process) is
-steadier than throughput. Sluice runs with its quotas on: tenant (requests and tokens), model and upstream limits, so two script calls a request. Fair to
-nginx: one worker, 64 connections kept to the upstream, access log on. Beside each figure stands its target; nothing fails by timing.
+These machines are noisy: only what one run shows side by side counts, so ratios and differences are taken within a round, and CPU per request (the
+kernel's own account of each process) is steadier than throughput. Each round begins with another of them. Beside each figure stands its target. No
+figure fails the bench; an answer other than 200, or a stream that does not open, does.
 """
 
 import argparse
 import json
 import os
 import pathlib
-import re
 import resource
 import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,306 +21,265 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 
-KEY = "key-of-the-bench"
-TICK = 1e6 / os.sysconf("SC_CLK_TCK")  # microseconds
-
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build")
-    parser.add_argument("--quick", action="store_true", help="one short round, few streams")
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--streams", type=int)
-    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--quick", action="store_true", help="one short round, 1000 streams, no budget per layer")
+    parser.add_argument("--rounds", type=int, help="default 5; quick: 1")
+    parser.add_argument("--seconds", type=float, help="of load for each in each round; default 4, quick: 2")
+    parser.add_argument("--streams", type=int, help="open at once; default 5000, quick: 1000")
+    parser.add_argument("--json", type=pathlib.Path, help="writes all figures to this file")
     given = parser.parse_args()
     given.rounds = given.rounds or (1 if given.quick else 5)
-    given.seconds = 2 if given.quick else 4
-    given.streams = given.streams or (300 if given.quick else 5000)
+    given.seconds = given.seconds or (2 if given.quick else 4)
+    given.streams = given.streams or (1000 if given.quick else 5000)
     return given
 
 
 GIVEN = arguments()
 os.environ["SLUICE_BUILD"] = GIVEN.build
 
+import layers  # noqa: E402
+import peers  # noqa: E402
+from figures import cpu, drive, machine, memory  # noqa: E402
 from support import load  # noqa: E402
-from support.client import request  # noqa: E402
-from support.process import Process, free_port, wait_until  # noqa: E402
+from support.process import wait_until  # noqa: E402
 from support.redis_server import RedisServer  # noqa: E402
 from support.sim import Sim  # noqa: E402
 from support.tls import Authority, NginxFront  # noqa: E402
 
-HEADERS = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
-PATH = "/v1/chat/completions"
-BODY = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "x" * 1950}]})
+BODY = json.dumps({"model": peers.MODEL, "messages": [{"role": "user", "content": "x" * 1977}]})  # 2 KiB
+ANSWER = "tokens=24"  # 1 KiB
+STREAM = json.dumps({"model": peers.MODEL, "stream": True, "messages": [{"role": "user", "content": "[[sim tokens=100000 rate=1]]"}]})
+MANY = 64
 
 
-# ---- the peers ------------------------------------------------------------------------------------------------------------------
+# ---- rounds ------------------------------------------------------------------------------------------------------------------------
 
 
-def accepts(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-        return True
-    except OSError:
-        return False
+def measure(port, pids, others):
+    """One peer in one round; `others` are processes whose CPU is told apart: {name: pid}."""
+    apart = {name: cpu([pid]) for name, pid in others.items()}
+    before = cpu(pids)
+    many = drive(port, MANY, GIVEN.seconds, BODY)
+    done = many["completed"]
+    figures = {"cpu_us": (cpu(pids) - before) / done, **{f"{name}_us": (cpu([pid]) - apart[name]) / done for name, pid in others.items()}}
+    one = drive(port, 1, max(GIVEN.seconds / 2, 0.2), BODY)
+    for connections, report in ((MANY, many), (1, one)):
+        for percentile in ("p50", "p99"):
+            figures[f"{percentile}_{connections}"] = report["latency_us"][percentile]
+    return {**figures, "rate": many["rate"], "down": many["body_bytes"] / done}
 
 
-class Nginx(Process):
-    def __init__(self, folder, upstream):
-        self.port = free_port()
-        path = pathlib.Path(folder) / "nginx.conf"
-        temporary = "".join(f"{kind}_temp_path {folder}/nginx-{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        path.write_text(f"""worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.err;
-events {{ worker_connections 20000; }}
-http {{ access_log {folder}/nginx.log; {temporary}
-upstream up {{ server {upstream}; keepalive 64; }}
-server {{ listen 127.0.0.1:{self.port}; location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; }} }} }}
-""")
-        program = shutil.which("nginx") or "/usr/sbin/nginx"
-        super().__init__([program, "-e", f"{folder}/nginx.err", "-p", folder, "-c", path], folder, "nginx")
-        self.wait_ready(lambda: accepts(self.port))
-
-    def processes(self):
-        children = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return [self.pid, *map(int, children)]
+def run_rounds(targets, others):
+    """[{name: figures}]; targets: {name: (port, its processes)}. The first to go changes from round to round."""
+    names = list(targets)
+    for port, _ in targets.values():
+        drive(port, MANY, 0.3, BODY)
+    rounds = []
+    for number in range(GIVEN.rounds):
+        say(f"round {number + 1} of {GIVEN.rounds}")
+        order = names[number % len(names):] + names[:number % len(names)]
+        rounds.append({name: measure(*targets[name], others) for name in order})
+    for one in rounds:
+        for name in names:
+            for figure in ("p50_1", "p99_1", f"p50_{MANY}", f"p99_{MANY}"):
+                one[name][f"added_{figure}"] = one[name][figure] - one["direct"][figure]
+            one[name]["over_nginx"] = one[name]["cpu_us"] / one["nginx"]["cpu_us"]
+    return rounds
 
 
-class HAProxy(Process):
-    def __init__(self, folder, upstream):
-        self.port = free_port()
-        path = pathlib.Path(folder) / "haproxy.cfg"
-        path.write_text(f"""global
-    maxconn 4000
-    nbthread 1
-    log stdout format raw local0
-defaults
-    mode http
-    log global
-    option httplog
-    timeout connect 5s
-    timeout client 60s
-    timeout server 60s
-    http-reuse always
-listen door
-    bind 127.0.0.1:{self.port}
-    server up {upstream} pool-max-conn 64
-""")
-        super().__init__([shutil.which("haproxy") or "/usr/sbin/haproxy", "-db", "-f", path], folder, "haproxy")
-        self.wait_ready(lambda: accepts(self.port))
-
-    def processes(self):
-        return [self.pid]
+def medians(rounds, names):
+    return {name: {figure: statistics.median(one[name][figure] for one in rounds) for figure in rounds[0][name]} for name in names}
 
 
-class Sluice(Process):
-    def __init__(self, folder, upstream, redis, name="sluice", ca=None, streams=100):
-        self.port, self.admin = free_port(), free_port()
-        much = {"limit": "100M", "burst": "10M"}
-        endpoint = f"https://localhost:{upstream.split(':')[1]}" if ca else f"http://{upstream}"
-        openai = {"dialect": "openai", "default": True, "endpoints": [{"url": endpoint}], "limits": {"rpm": much},
-                  "credential": {"header": "Authorization", "value": "Bearer upstream"},
-                  "pool": {"min": 4, "start": 4, "max": 100, "streams": streams, "http": "1.1"}, **({"ca_file": str(ca)} if ca else {})}
-        config = {"listen": f"127.0.0.1:{self.port}", "admin": f"127.0.0.1:{self.admin}", "workers": 1,
-                  # A machine that is busy with other things may keep Redis waiting; a run of refusals would measure nothing.
-                  "redis": {"url": redis.url, "timeout": "1s"},
-                  "upstreams": {"openai": openai}, "models": {"gpt-4o-mini": {"targets": [{"upstream": "openai"}], "limits": {"rpm": much}}},
-                  "tenants": {"bench": {"keys": [KEY], "limits": {"rpm": much, "tpm": {"limit": "1000G", "burst": "100G"}}}},
-                  "drain": {"wait": "0s", "deadline": "5s"}}
-        path = pathlib.Path(folder) / f"{name}.yaml"
-        path.write_text(json.dumps(config))
-        super().__init__([pathlib.Path(GIVEN.build) / "sluice", "serve", "-c", path], folder, name)
-        self.wait_ready(lambda: accepts(self.admin) and request(f"http://127.0.0.1:{self.admin}/readyz").status == 200)
-
-    def processes(self):
-        return [self.pid]
-
-
-# ---- figures --------------------------------------------------------------------------------------------------------------------
-
-
-def cpu(pids):
-    """Microseconds of CPU that these processes have used, user and system."""
-    total = 0
-    for pid in pids:
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        total += (int(fields[11]) + int(fields[12])) * TICK
-    return total
-
-
-def memory(pid):
-    """Resident KiB."""
-    with open(f"/proc/{pid}/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-
-
-def own_memory(pid):
-    """KiB of it, with what is shared with other processes divided among them."""
-    with open(f"/proc/{pid}/smaps_rollup") as maps:
-        return next(int(line.split()[1]) for line in maps if line.startswith("Pss:"))
-
-
-def drive(port, connections, seconds):
-    return load.run(f"http://127.0.0.1:{port}{PATH}", connections=connections, duration=seconds, body=BODY, headers=HEADERS)
-
-
-def measure(name, port, pids, redis, seconds):
-    before, redis_before = cpu(pids), cpu([redis.pid])
-    report = drive(port, 64, seconds)
-    done = report["completed"]
-    used, redis_used = cpu(pids) - before, cpu([redis.pid]) - redis_before
-    if report["by_status"] != {"200": done}:
-        raise RuntimeError(f"{name}: {report['by_status']} {report['errors']}")
-    one = drive(port, 1, max(1, seconds / 2))
-    return {"cpu_us": used / done, "redis_us": redis_used / done, "rate": report["rate"], "p50_64": report["latency_us"]["p50"],
-            "p99_64": report["latency_us"]["p99"], "p50_1": one["latency_us"]["p50"], "p99_1": one["latency_us"]["p99"]}
-
-
-def medians(rounds):
-    return {name: {figure: statistics.median(one[name][figure] for one in rounds) for figure in rounds[0][name]} for name in rounds[0]}
-
-
-def calls_per_request(redis, port):
+def redis_calls(redis, port):
+    """{command: calls a request}; Redis counts what scripts call, too."""
     redis.command("CONFIG", "RESETSTAT")
-    report = drive(port, 16, 1)
-    calls = sum(int(value.split("calls=")[1].split(",")[0]) for name, value in redis.info("commandstats").items() if name.startswith("cmdstat_evalsha"))
-    return calls / report["completed"]
+    done = drive(port, 16, 1, BODY)["completed"]
+    calls = {name[8:]: int(value.split("calls=")[1].split(",")[0]) / done for name, value in redis.info("commandstats").items()
+             if name.startswith("cmdstat_")}
+    return {name: count for name, count in calls.items() if count >= 0.005}  # not what this program and timers asked
+
+
+# ---- streams -----------------------------------------------------------------------------------------------------------------------
 
 
 def per_stream(folder, sim, redis, count, authority=None):
-    """KiB of resident memory that an open stream costs, and of the idle process."""
-    front, ca = f"127.0.0.1:{sim.port}", None
+    """(KiB of resident memory, µs of CPU) that an open stream costs. They are opened one after the other: a burst of TLS handshakes is another matter."""
+    name, rate = ("streams-tls", 100) if authority else ("streams", 1000)
+    upstream, ca, front = f"127.0.0.1:{sim.port}", None, None
     if authority is not None:
-        key, pem = authority.issue("bench")
-        tls = NginxFront(folder, sim.port, key, pem, http2=False, name="tls")
-        front, ca = f"127.0.0.1:{tls.port}", authority.certificate
-    sluice = Sluice(folder, front, redis, "streams-tls" if ca else "streams", ca, streams=count)
+        key, certificate = authority.issue("bench")
+        front = NginxFront(folder, sim.port, key, certificate, name="tls", connections=4 * count + 512)
+        upstream, ca = f"127.0.0.1:{front.port}", authority.certificate
     try:
-        drive(sluice.port, 8, 1)
-        idle = memory(sluice.pid)
-        body = json.dumps({"model": "gpt-4o-mini", "stream": True, "messages": [{"role": "user", "content": "[[sim tokens=100000 rate=1]]"}]})
-        clients = load.Load(folder, f"http://127.0.0.1:{sluice.port}{PATH}", name="streams-load", connections=count, duration=60, body=body, headers=HEADERS)
-        page = f"http://127.0.0.1:{sluice.admin}/metrics"
-
-        def streaming():
-            return f'sluice_in_flight{{stage="stream"}} {count}\n' in request(page).text
-
+        sluice = peers.Sluice(folder, upstream, redis, name, ca, streams=count)
         try:
-            wait_until(streaming, f"{count} streams", deadline=50, interval=0.2)
-            return (memory(sluice.pid) - idle) / count, idle
+            drive(sluice.port, 8, 1, BODY)
+            idle, before = memory(sluice.pid), cpu([sluice.pid])
+            clients = load.Load(folder, f"http://127.0.0.1:{sluice.port}{peers.PATH}", name=f"{name}-load", connections=count,
+                                requests=count, rate=rate, body=STREAM, headers=peers.HEADERS, options=("--timeout", 900))
+            try:
+                wait_until(lambda: sluice.streaming() == count or not clients.alive(), f"{count} open streams", deadline=60 + 4 * count / rate,
+                           interval=0.2)
+                if clients.alive():
+                    return (memory(sluice.pid) - idle) / count, (cpu([sluice.pid]) - before) / count
+            except TimeoutError:
+                pass
+            finally:
+                open_now = sluice.streaming() if sluice.alive() else 0
+                clients.stop()
+            told = json.loads(clients.stdout())
+            raise RuntimeError(f"{open_now} of {count} streams are open ({name}): answers {told['by_status']}, errors {told['errors']}")
         finally:
-            clients.child.terminate()
-            clients.wait(30)
+            sluice.stop()
     finally:
-        sluice.stop()
-        if authority is not None:
-            tls.stop()
+        if front is not None:
+            front.stop()
 
 
-# ---- the table -------------------------------------------------------------------------------------------------------------------
+def enough_descriptors():
+    """Each stream is two descriptors of one process: of Sluice, and of nginx in front of TLS."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    most = (hard - 500) // 2
+    if GIVEN.streams > most:
+        print(f"only {most} streams instead of {GIVEN.streams}: a process may open {hard} files")
+        GIVEN.streams = most
 
 
-def progress(what):
-    """What goes on now, on a terminal alone; the next line takes its place."""
-    if sys.stdout.isatty():
-        print(f"\r{what:<60}\r", end="", flush=True)
+# ---- the tables --------------------------------------------------------------------------------------------------------------------
 
 
-def show(what, value, unit, target=None, least=False):
-    met = "" if target is None else "   met" if (value >= target if least else value <= target) else "   NOT met"
-    wanted = "" if target is None else f"   target {'≥' if least else '≤'} {target:g} {unit}"
-    print(f"  {what:<52} {value:>10.1f} {unit:<6}{wanted}{met}")
+def say(text):
+    """On the terminal only, until the next line stands there."""
+    if sys.stderr.isatty():
+        print(f"{text:<60}", end="\r", file=sys.stderr, flush=True)
+
+
+class Table:
+    """Figures with their targets, printed as they come and kept for the file."""
+
+    def __init__(self):
+        self.rows = []
+
+    def add(self, what, value, unit, target=None, rounds=None):
+        met = None if target is None else value <= target
+        self.rows.append({"what": what, "value": value, "unit": unit, "target": target, "met": met, "rounds": rounds})
+        wanted = "" if target is None else f"target ≤ {target:g} {unit}"
+        spread = f"rounds {min(rounds):.1f} to {max(rounds):.1f}" if rounds and len(rounds) > 1 else ""
+        verdict = {None: "", True: "met", False: "NOT met"}[met]
+        print(f"  {what:<50} {value:>9.1f} {unit:<5} {wanted:<18} {verdict:<9} {spread}".rstrip(), flush=True)
+
+
+COLUMNS = (("CPU µs/req", "cpu_us"), ("simulator", "sim_us"), ("Redis", "redis_us"), ("requests/s", "rate"), ("p50, 1", "p50_1"), ("p99, 1", "p99_1"),
+           ("p50, 64", f"p50_{MANY}"), ("p99, 64", f"p99_{MANY}"))
 
 
 def print_peers(figures):
-    print(f"\n  {'':<10}{'CPU µs/request':>16}{'requests/s':>12}{'p50 µs, 64':>12}{'p99 µs, 64':>12}{'p50 µs, 1':>12}{'p99 µs, 1':>12}")
-    for name, f in figures.items():
-        print(f"  {name:<10}{f['cpu_us']:>16.1f}{f['rate']:>12.0f}{f['p50_64']:>12.0f}{f['p99_64']:>12.0f}{f['p50_1']:>12.0f}{f['p99_1']:>12.0f}")
+    added = [(f"+{title}", f"added_{figure}") for title, figure in COLUMNS[4:]]
+    for title, columns in (("", COLUMNS), ("added, µs", added)):
+        print(f"\n  {title:<10}" + "".join(f"{name:>12}" for name, _ in columns))
+        for name, found in figures.items():
+            if title == "" or name != "direct":
+                print(f"  {name:<10}" + "".join(f"{found[figure]:>12.1f}" for _, figure in columns))
     print()
 
 
-def part(program, pattern, *arguments):
-    """What a part's own bench says in the first group of `pattern`: microseconds."""
-    done = subprocess.run([pathlib.Path(GIVEN.build) / "tests/bench" / program, *arguments], stdout=subprocess.PIPE, text=True, timeout=600, check=True)
-    found = re.search(pattern, done.stdout, re.M)
-    if found is None:
-        raise RuntimeError(f"{program} says nothing like {pattern}:\n{done.stdout}")
-    return [float(figure) for figure in found.groups()]
+def report_rounds(table, rounds, names, calls, idle):
+    sluice = [one["sluice"] for one in rounds]
+
+    def median_of(what, figure, unit, target=None):
+        values = [one[figure] for one in sluice]
+        table.add(what, statistics.median(values), unit, target, values)
+
+    median_of("CPU a request over nginx's", "over_nginx", "×", 3)
+    for connections in (1, MANY):
+        median_of(f"added latency, {connections} connection{'s' * (connections > 1)}, p50", f"added_p50_{connections}", "µs")
+        median_of(f"added latency, {connections} connection{'s' * (connections > 1)}, p99", f"added_p99_{connections}", "µs",
+                  1000 if connections == 1 else None)
+    median_of("Redis' own CPU a request", "redis_us", "µs")
+    table.add("script calls a request", calls.get("evalsha", 0), "")
+    inner = {name: count for name, count in calls.items() if name != "evalsha"}
+    table.add("commands inside the scripts a request", sum(inner.values()), "")
+    print("    " + ", ".join(f"{name} {count:.1f}" for name, count in sorted(inner.items(), key=lambda pair: -pair[1])))
+    table.add("idle memory, no TLS upstream", idle / 1024, "MiB", 16)
 
 
-def layers(whole):
-    """Microseconds of the gateway's own CPU a request, by layer: each part alone, by its own bench, in the same shape as the whole's load. Alone, a part
-    has the caches for itself: the rest is the flow's own work and what the parts cost each other."""
-    calls = "5000" if GIVEN.quick else "20000"
-    question, answer = part("bench_json", r"^chat, one long message +\d+ bytes +([\d.]+) us(?:.|\n)*^a plain answer +\d+ bytes +([\d.]+) us")
-    script, = part("bench_limiter", r"^tenant: rpm tpm; model, upstream: rpm; refund +[\d.]+ +([\d.]+)", calls)
-    budget = {"HTTP with the client: svc/http, llhttp": part("bench_http", r"^64 at once.* server +([\d.]+)", calls)[0],
-              "question and answer: lib/json_scan": question + answer,
-              "two script calls: lib/limiter, lib/redis": 2 * script,
-              "HTTP with the upstream: lib/pool, libcurl": part("bench_pool", r"^64 at once.* pool +([\d.]+)", calls, "pool")[0]}
-    budget["flow, fields, counters, log line: the rest"] = whole - sum(budget.values())
-    progress("")
-    print("\n  Budget: µs of CPU a request, by layer (each part alone, at 64 at once)")
-    for layer, spent in [*budget.items(), ("the whole, as measured above", whole)]:
-        print(f"  {layer:<52} {spent:>10.1f} µs {100 * spent / whole:>7.0f} %")
-    return budget
-
-
-def enough_descriptors(streams):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    most = (hard - 500) // 2
-    if streams > most:
-        print(f"only {most} streams: the process may open {hard} files")
-    return min(streams, most)
-
-
-def main():
-    GIVEN.streams = enough_descriptors(GIVEN.streams)
-    folder = tempfile.mkdtemp(prefix="sluice-bench-")
+def run(folder, table, result):
     started = []
-    result = {}
+
+    def start(process):
+        started.append(process)
+        return process
+
     try:
-        redis = RedisServer(folder)
-        sim = Sim(folder, "tokens=55")
+        redis = start(RedisServer(folder))
+        sim = start(Sim(folder, ANSWER))
         upstream = f"127.0.0.1:{sim.port}"
-        peers = {"nginx": Nginx(folder, upstream), "haproxy": HAProxy(folder, upstream), "sluice": Sluice(folder, upstream, redis)}
-        started = [redis, sim, *peers.values()]
-        result["idle_kib"], result["idle_pss_kib"] = memory(peers["sluice"].pid), own_memory(peers["sluice"].pid)
-        rounds = []
-        for number in range(GIVEN.rounds):
-            progress(f"round {number + 1} of {GIVEN.rounds}")
-            one = {"direct": measure("direct", sim.port, [sim.pid], redis, GIVEN.seconds)}
-            one.update({name: measure(name, peer.port, peer.processes(), redis, GIVEN.seconds) for name, peer in peers.items()})
-            rounds.append(one)
-        result["peers"] = figures = medians(rounds)
-        result["redis_calls"] = calls_per_request(redis, peers["sluice"].port)
-        progress("")
-        print(f"{len(BODY)} bytes up, about 1 KB down; medians of {GIVEN.rounds} round{'s' * (GIVEN.rounds > 1)} of {GIVEN.seconds} s")
+        three = {"nginx": start(peers.Nginx(folder, upstream)), "haproxy": start(peers.HAProxy(folder, upstream)),
+                 "sluice": start(peers.Sluice(folder, upstream, redis))}
+        idle = memory(three["sluice"].pid)
+        targets = {"direct": (sim.port, [sim.pid]), **{name: (peer.port, peer.processes()) for name, peer in three.items()}}
+        busy, ours = machine(), our_cpu(started)
+        rounds = run_rounds(targets, {"sim": sim.pid, "redis": redis.pid})
+        strangers = 1 - (our_cpu(started) - ours) / max(machine()[0] - busy[0], 1)
+        result.update(rounds=rounds, medians=medians(rounds, list(targets)), strangers=strangers,
+                      redis_calls=redis_calls(redis, three["sluice"].port))
+        figures = result["medians"]
+        print(f"{len(BODY)} bytes up, {figures['direct']['down']:.0f} down, {MANY} connections; medians of {GIVEN.rounds} rounds of {GIVEN.seconds:g} s; "
+              f"{max(strangers, 0):.0%} of the CPU used meanwhile was other work's")
         print_peers(figures)
-        show("Sluice's CPU over nginx's", figures["sluice"]["cpu_us"] / figures["nginx"]["cpu_us"], "×", 3)
-        show("added latency at one connection, p50", figures["sluice"]["p50_1"] - figures["direct"]["p50_1"], "µs")
-        show("added latency at one connection, p99", figures["sluice"]["p99_1"] - figures["direct"]["p99_1"], "µs", 1000)
-        show("script calls a request", result["redis_calls"], "")
-        show("Redis' own CPU a request", figures["sluice"]["redis_us"], "µs")
-        show("idle memory, no TLS upstream", result["idle_kib"] / 1024, "MiB", 16)
-        show("of it, shared libraries divided among their users", result["idle_pss_kib"] / 1024, "MiB")
-        for process in peers.values():
-            process.stop()
-        progress(f"opening {GIVEN.streams} streams")
-        result["stream_kib"], _ = per_stream(folder, sim, redis, GIVEN.streams)
-        show(f"memory of an open stream, of {GIVEN.streams}, plain", result["stream_kib"], "KiB", 48)
-        result["stream_tls_kib"], _ = per_stream(folder, sim, redis, GIVEN.streams, Authority(folder))
-        show(f"memory of an open stream, of {GIVEN.streams}, TLS upstream", result["stream_tls_kib"], "KiB", 112)
-        progress("measuring the parts")
-        result["layers_us"] = layers(figures["sluice"]["cpu_us"])
-        if GIVEN.json:
-            GIVEN.json.write_text(json.dumps(result, indent=1) + "\n")
+        report_rounds(table, rounds, list(targets), result["redis_calls"], idle)
+        for peer in three.values():
+            peer.stop()
+        if not GIVEN.quick:
+            say("the layers")
+            whole, nginx = figures["sluice"]["cpu_us"], figures["nginx"]["cpu_us"]
+            rows, redis_us = layers.measure(folder, BODY, whole)
+            result["layers"] = {"rows": rows, "redis_us": redis_us}
+        for title, target, authority in (("plain", 48, None), ("TLS upstream", 112, Authority(folder))):
+            say(f"opening {GIVEN.streams} streams, {title}")
+            kib, opening_us = per_stream(folder, sim, redis, GIVEN.streams, authority)
+            table.add(f"an open stream, of {GIVEN.streams}, {title}", kib, "KiB", target)
+            table.add(f"CPU to open it, {title}", opening_us, "µs")
+        if not GIVEN.quick:
+            layers.show(rows, redis_us, whole, nginx)
     finally:
         for process in reversed(started):
             process.stop()
+
+
+def our_cpu(started):
+    """Of everything that this bench runs: the processes that live, the loads that have ended, and itself."""
+    pids = [pid for process in started for pid in (process.processes() if hasattr(process, "processes") else [process.pid])]
+    ended, own = resource.getrusage(resource.RUSAGE_CHILDREN), resource.getrusage(resource.RUSAGE_SELF)
+    return cpu(pids) + sum(usage.ru_utime + usage.ru_stime for usage in (ended, own)) * 1e6
+
+
+def main():
+    enough_descriptors()
+    began = time.monotonic()
+    folder = tempfile.mkdtemp(prefix="sluice-bench-")
+    table, result = Table(), {"rounds_of_seconds": GIVEN.seconds, "streams": GIVEN.streams, "body_bytes": len(BODY)}
+    error = None
+    try:
+        run(folder, table, result)
+    except (OSError, RuntimeError) as failure:  # TimeoutError is an OSError
+        error = result["error"] = f"{type(failure).__name__}: {failure}"
+    finally:
         shutil.rmtree(folder, ignore_errors=True)
+    result["figures"] = table.rows
+    if GIVEN.json:
+        GIVEN.json.write_text(json.dumps(result, indent=1))
+    missed = [row["what"] for row in table.rows if row["met"] is False]
+    judged = sum(row["met"] is not None for row in table.rows)
+    print(f"\n{judged - len(missed)} of {judged} targets met{': not ' if missed else ''}{'; '.join(missed)}. {time.monotonic() - began:.0f} s")
+    if error:
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
-began = time.monotonic()
 main()
-print(f"\n{time.monotonic() - began:.0f} s")

@@ -80,12 +80,12 @@ class NghttpxFront(_Front):
 class NginxFront(_Front):
     """TLS by nginx, HTTP/1.1 (http2=True: HTTP/2 too), responses not buffered."""
 
-    def __init__(self, folder, backend_port, key, certificate, name="nginx", http2=False):
+    def __init__(self, folder, backend_port, key, certificate, name="nginx", http2=False, connections=4096):
         port = free_port()
         folder = pathlib.Path(folder)
         (folder / f"{name}.conf").write_text(f"""
 daemon off; master_process off; pid {folder}/{name}.pid; error_log stderr warn;
-events {{ worker_connections 4096; }}
+events {{ worker_connections {connections}; }}
 http {{
     access_log off;
     client_body_temp_path {folder}/{name}-body; proxy_temp_path {folder}/{name}-proxy;

@@ -1,0 +1,40 @@
+"""What is read off: CPU by the kernel's account of each process, memory, and what a load saw."""
+
+import os
+import pathlib
+
+import peers
+from support import load
+
+TICK = 1e6 / os.sysconf("SC_CLK_TCK")  # microseconds
+
+
+def cpu(pids):
+    """Microseconds of CPU that these processes have used, user and system."""
+    total = 0
+    for pid in pids:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        total += (int(fields[11]) + int(fields[12])) * TICK
+    return total
+
+
+def machine():
+    """(microseconds that all cores were busy, or taken by the host; microseconds of all cores)"""
+    with open("/proc/stat") as stat:
+        user, nice, system, idle, wait, irq, softirq, steal = (int(word) * TICK for word in stat.readline().split()[1:9])
+    busy = user + nice + system + irq + softirq + steal
+    return busy, busy + idle + wait
+
+
+def memory(pid):
+    """Resident KiB."""
+    with open(f"/proc/{pid}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+def drive(port, connections, seconds, body):
+    """The report of a load; anything but a 200 for every request ends the bench: a figure of something else means nothing."""
+    report = load.run(f"http://127.0.0.1:{port}{peers.PATH}", connections=connections, duration=seconds, body=body, headers=peers.HEADERS)
+    if not report["completed"] or report["by_status"] != {"200": report["completed"]} or report["errors"]:
+        raise RuntimeError(f"port {port}, {connections} connections: answers {report['by_status']}, errors {report['errors']}")
+    return report
