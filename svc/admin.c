@@ -427,11 +427,18 @@ static void ignore(struct exchange *e, void *owner)
 	(void)e, (void)owner;
 }
 
-static void reader_gone(struct exchange *e, void *owner, enum http_gone gone, enum http_fault fault)
+/* No question has a body. */
+static void never_broken(struct exchange *e, void *owner, enum http_fault fault)
+{
+	(void)e, (void)owner, (void)fault;
+	CHECK(!"a body was taken");
+}
+
+static void reader_gone(struct exchange *e, void *owner, enum http_gone gone)
 {
 	struct question *q = owner;
 
-	(void)gone, (void)fault;
+	(void)gone;
 	if (q != NULL && q->exchange == e)
 		q->exchange = NULL;
 }
@@ -443,7 +450,8 @@ static void malformed(void *arg, enum http_fault fault, struct slice target, str
 	*type = SLICE("text/plain");
 }
 
-static const struct http_handler handler = { take_head, ignore_body, ignore, ignore, reader_gone, malformed };
+static const struct http_handler handler = { take_head,    ignore_body, ignore,   ignore,
+					     never_broken, reader_gone, malformed };
 static const struct http_options options = { .head_timeout = 10 * CLOCK_SECOND,
 					     .body_timeout = 10 * CLOCK_SECOND,
 					     .idle_timeout = 60 * CLOCK_SECOND,

@@ -389,21 +389,24 @@ void flow_writable(struct exchange *e, void *request)
 		pool_resume(r->transfer);
 }
 
-/* A fault in the body has been answered by svc/http; here it is only named. */
-static enum refusal refusal_of_fault(enum http_fault fault)
-{
-	if (fault == HTTP_FAULT_body_too_large)
-		return REFUSAL_body_too_large;
-	return fault == HTTP_FAULT_body_timeout ? REFUSAL_request_timeout : REFUSAL_invalid_request;
-}
-
-void flow_gone(struct exchange *e, void *request, enum http_gone gone, enum http_fault fault)
+void flow_broken(struct exchange *e, void *request, enum http_fault fault)
 {
 	struct request *r = request_of(request);
 
+	if (fault != HTTP_FAULT_body_timeout)
+		buf_append(&r->detail, slice_of(http_fault_text(fault)));
+	r->refusal = fault == HTTP_FAULT_body_timeout ? REFUSAL_request_timeout : REFUSAL_invalid_request;
+	resume(r, e);
+}
+
+void flow_gone(struct exchange *e, void *request, enum http_gone gone)
+{
+	struct request *r = request_of(request);
+
+	(void)gone; /* left or stalled: nobody is there */
 	CHECK(e == r->exchange);
 	r->exchange = NULL;
-	flow_abort(r, gone == HTTP_GONE_FAULT ? refusal_of_fault(fault) : REFUSAL_client_gone);
+	flow_abort(r, REFUSAL_client_gone);
 }
 
 void flow_malformed(void *worker, enum http_fault fault, struct slice target, struct buf *body,

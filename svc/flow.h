@@ -15,7 +15,8 @@ void *flow_head(struct exchange *, void *worker);
 void flow_body(struct exchange *, void *request, struct slice piece);
 void flow_body_end(struct exchange *, void *request);
 void flow_writable(struct exchange *, void *request);
-void flow_gone(struct exchange *, void *request, enum http_gone, enum http_fault);
+void flow_broken(struct exchange *, void *request, enum http_fault);
+void flow_gone(struct exchange *, void *request, enum http_gone);
 void flow_malformed(void *worker, enum http_fault, struct slice target, struct buf *body, struct slice *content_type);
 
 /* For struct worker_shared: the lease of a request was slept past; what ran under it stops. */

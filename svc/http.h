@@ -47,8 +47,7 @@ struct slice http_field_of(const struct http_head *, struct slice name);
 enum http_gone {
 	HTTP_GONE_LEFT,    /* the client closed or reset the connection */
 	HTTP_GONE_STALLED, /* it took no byte of its answer for write_stall */
-	HTTP_GONE_FAULT, /* its body broke the rules or came too slowly; it has been answered unless an answer had begun */
-	HTTP_GONE_CLOSED, /* the server was freed */
+	HTTP_GONE_CLOSED,  /* the server was freed */
 };
 
 struct http_handler {
@@ -59,10 +58,13 @@ struct http_handler {
 	void (*body_end)(struct exchange *, void *owner);
 	/* After http_write said "pause": there is room again. */
 	void (*writable)(struct exchange *, void *owner);
-	/* The exchange is dead; ours is over. The fault is set for HTTP_GONE_FAULT alone. */
-	void (*gone)(struct exchange *, void *owner, enum http_gone, enum http_fault);
-	/* Writes the body of the answer to a request with a fault, and names its media type. `target` is what was understood of it, or
-	 * empty. Also counts it: no other handler hears of such a request (unless `head` had). */
+	/* The body breaks the rules, comes too slowly or is above its ceiling: nothing more of it comes, and the connection closes behind the
+	 * answer. The owner answers, or cuts short what it had begun, now or later. Never called without http_take_body. */
+	void (*broken)(struct exchange *, void *owner, enum http_fault);
+	/* The exchange is dead; ours is over. */
+	void (*gone)(struct exchange *, void *owner, enum http_gone);
+	/* Writes the body of the answer to a head with a fault, and names its media type. `target` is what was understood of it, or
+	 * empty. Also counts it: no other handler hears of such a request. */
 	void (*malformed)(void *arg, enum http_fault, struct slice target, struct buf *body,
 			  struct slice *content_type);
 };

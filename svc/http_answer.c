@@ -206,19 +206,17 @@ void http_refuse(struct exchange *e, enum http_fault fault)
 {
 	struct connection *c = e->connection;
 	struct http_server *s = c->server;
-	bool answered = e->output != OUTPUT_NONE;
 	s->stats.faults[fault]++;
 	http_deadline_clear(&c->wait);
 	c->input = INPUT_BROKEN;
 	e->keep_alive = false;
-	if (!answered)
-		put_fault(e, fault);
-	e->clean = !answered;
-	e->ended = true;
 	http_defer_work(c);
 	if (e->owned) {
-		e->owned = false;
-		s->stats.exchanges--;
-		s->handler->gone(e, e->owner, HTTP_GONE_FAULT, fault);
+		s->handler->broken(e, e->owner, fault);
+		return;
 	}
+	if (e->output == OUTPUT_NONE)
+		put_fault(e, fault);
+	e->clean = true;
+	e->ended = true;
 }

@@ -84,7 +84,7 @@ void http_connection_lost(struct connection *c, enum http_gone why)
 	if (e != NULL && e->owned) {
 		e->owned = false;
 		c->server->stats.exchanges--;
-		c->server->handler->gone(e, e->owner, why, HTTP_FAULT_malformed);
+		c->server->handler->gone(e, e->owner, why);
 	}
 	http_connection_die(c);
 }

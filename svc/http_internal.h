@@ -163,7 +163,7 @@ void http_exchange_free(struct exchange **);
 /* http_exchange.c */
 void http_put(struct connection *, struct slice); /* to the client, at the end of the turn */
 bool http_skip_body_at_hand(struct exchange *);
-/* http_refuse.c: answers with a fault; the owner, if there is one, hears HTTP_GONE_FAULT. */
+/* http_answer.c: takes no more of the request, and answers with the fault; an owner hears of it and answers himself. */
 void http_refuse(struct exchange *, enum http_fault);
 /* http_answer.c */
 void http_put_head(struct exchange *, const struct http_answer *);

@@ -141,8 +141,8 @@ struct server *server_new(struct loop *control, const struct config *config, con
 	s->shared.log = log;
 	s->shared.lease_lost = flow_lease_lost;
 	name_instance(s->shared.instance);
-	s->handler =
-		(struct http_handler){ take_head, flow_body, flow_body_end, flow_writable, flow_gone, flow_malformed };
+	s->handler = (struct http_handler){ take_head,   flow_body, flow_body_end, flow_writable,
+					    flow_broken, flow_gone, flow_malformed };
 	s->options = (struct http_options){ .head_timeout = config->client.head,
 					    .body_timeout = config->client.body,
 					    .body_rate = config->client.body_rate,

@@ -130,12 +130,19 @@ static void on_writable(struct exchange *exchange, void *owner)
 	(void)owner;
 }
 
-/* Only when the server is freed, below. */
-static void on_gone(struct exchange *exchange, void *owner, enum http_gone why, enum http_fault fault)
+static void on_broken(struct exchange *exchange, void *owner, enum http_fault fault)
 {
 	(void)exchange;
 	(void)owner;
 	(void)fault;
+	CHECK(!"the client sends what is right");
+}
+
+/* Only when the server is freed, below. */
+static void on_gone(struct exchange *exchange, void *owner, enum http_gone why)
+{
+	(void)exchange;
+	(void)owner;
 	CHECK(why == HTTP_GONE_CLOSED);
 }
 
@@ -152,9 +159,8 @@ static void on_malformed(void *arg, enum http_fault fault, struct slice target, 
 
 static double by_server(struct http_listener *listener, unsigned lanes, unsigned total)
 {
-	static const struct http_handler handler = {
-		on_head, on_body, on_body_end, on_writable, on_gone, on_malformed
-	};
+	static const struct http_handler handler = { on_head,   on_body, on_body_end, on_writable,
+						     on_broken, on_gone, on_malformed };
 	static const struct http_options options = { .head_timeout = CLOCK_MINUTE,
 						     .body_timeout = CLOCK_MINUTE,
 						     .idle_timeout = CLOCK_MINUTE,

@@ -109,7 +109,22 @@ static void on_writable(struct exchange *e, void *owner)
 	pump(rig);
 }
 
-static void on_gone(struct exchange *e, void *owner, enum http_gone why, enum http_fault fault)
+static void on_broken(struct exchange *e, void *owner, enum http_fault fault)
+{
+	struct http_rig *rig = owner;
+	char text[64];
+	assert_false(rig->inside);
+	if (e == rig->held)
+		rig->held = NULL;
+	rig->broken++;
+	rig->fault = fault;
+	snprintf(text, sizeof(text), "fault %s", http_fault_code(fault));
+	answer(e, http_fault_status(fault), (int64_t)strlen(text));
+	http_write(e, slice_of(text));
+	http_end(e, true);
+}
+
+static void on_gone(struct exchange *e, void *owner, enum http_gone why)
 {
 	struct http_rig *rig = owner;
 	assert_false(rig->inside);
@@ -117,7 +132,6 @@ static void on_gone(struct exchange *e, void *owner, enum http_gone why, enum ht
 		rig->held = NULL;
 	rig->gones++;
 	rig->why = why;
-	rig->fault = fault;
 }
 
 static void on_malformed(void *arg, enum http_fault fault, struct slice target, struct buf *body,
@@ -131,7 +145,8 @@ static void on_malformed(void *arg, enum http_fault fault, struct slice target, 
 	*content_type = SLICE("text/plain");
 }
 
-static const struct http_handler handler = { on_head, on_body, on_body_end, on_writable, on_gone, on_malformed };
+static const struct http_handler handler = { on_head,   on_body, on_body_end, on_writable,
+					     on_broken, on_gone, on_malformed };
 
 const struct http_options http_rig_patient = { .head_timeout = 60 * CLOCK_SECOND,
 					       .body_timeout = 60 * CLOCK_SECOND,

@@ -23,7 +23,7 @@ struct http_rig {
 	struct http_listener *listener;
 	char folder[64], address[96];
 	/* what happened */
-	unsigned heads, ends, gones, writables, malformed, pauses;
+	unsigned heads, ends, broken, gones, writables, malformed, pauses;
 	enum http_gone why;
 	enum http_fault fault;
 	size_t body_len, fields;

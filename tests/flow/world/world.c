@@ -384,12 +384,12 @@ static bool bring_outcome(struct transfer *t, enum pool_outcome outcome)
 	return true;
 }
 
-static bool bring_gone(struct exchange *e, enum http_gone gone)
+static bool bring_broken(struct exchange *e)
 {
-	if (gone == HTTP_GONE_FAULT && (!e->takes_body || e->body_piece >= 3))
+	if (!e->takes_body || e->body_piece >= 3)
 		return false;
-	e->gone = true;
-	flow_gone(e, e->owner, gone, gone == HTTP_GONE_FAULT ? HTTP_FAULT_bad_body : 0);
+	e->takes_body = false;
+	flow_broken(e, e->owner, HTTP_FAULT_bad_body);
 	return true;
 }
 
@@ -403,11 +403,12 @@ static bool bring_fault(void)
 	case WORLD_FAULT_COUNT:
 		return false;
 	case WORLD_client_gone:
-		return bring_gone(e, HTTP_GONE_LEFT);
 	case WORLD_client_stalled:
-		return bring_gone(e, HTTP_GONE_STALLED);
+		e->gone = true;
+		flow_gone(e, e->owner, world.fault == WORLD_client_gone ? HTTP_GONE_LEFT : HTTP_GONE_STALLED);
+		return true;
 	case WORLD_body_fault:
-		return bring_gone(e, HTTP_GONE_FAULT);
+		return bring_broken(e);
 	case WORLD_drain:
 		flow_abort_all(world.worker, REFUSAL_draining);
 		return true;

@@ -115,11 +115,17 @@ static void on_writable(struct exchange *exchange, void *owner)
 	(void)owner;
 }
 
-static void on_gone(struct exchange *exchange, void *owner, enum http_gone why, enum http_fault fault)
+static void on_broken(struct exchange *exchange, void *owner, enum http_fault fault)
+{
+	http_answer(exchange, &(struct http_answer){ .status = http_fault_status(fault) });
+	http_end(exchange, true);
+	end_answer(owner);
+}
+
+static void on_gone(struct exchange *exchange, void *owner, enum http_gone why)
 {
 	(void)exchange;
 	(void)why;
-	(void)fault;
 	struct answer *a = owner;
 	a->echo->gone++;
 	end_answer(a);
@@ -134,7 +140,8 @@ static void on_malformed(void *arg, enum http_fault fault, struct slice target, 
 	*content_type = SLICE("application/json");
 }
 
-static const struct http_handler handler = { on_head, on_body, on_body_end, on_writable, on_gone, on_malformed };
+static const struct http_handler handler = { on_head,   on_body, on_body_end, on_writable,
+					     on_broken, on_gone, on_malformed };
 
 static void on_signal(void *arg)
 {
