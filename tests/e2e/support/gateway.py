@@ -6,7 +6,8 @@ import pathlib
 import signal
 
 from . import client
-from .process import Process, binary, free_port
+from .process import Process, binary, free_port, wait_until
+from .rest import own_descriptors
 
 KEY = "client-key-of-the-tests"
 UPSTREAM_KEY = "upstream-key-of-the-tests"
@@ -54,6 +55,17 @@ class Gateway(Process):
         if wait:
             self.wait_ready(self.ready)
 
+    def wait_ready(self, ready):
+        result = super().wait_ready(ready)
+        self.birth_descriptors = wait_until(lambda: own_descriptors(self), f"{self.name} has all that it needs open")
+        return result
+
+    def secrets(self):
+        """The keys that are in its configuration in clear."""
+        keys = [key for tenant in self.config["tenants"].values() for key in tenant.get("keys", [])]
+        values = [upstream.get("credential", {}).get("value", "") for upstream in self.config["upstreams"].values()]
+        return {secret.rpartition(" ")[2] for secret in keys + values if secret and not secret.startswith("sha256:")}
+
     def write_config(self, config):
         self.config_path.write_text(json.dumps(config, indent=1))
         self.config_path.chmod(0o600)
@@ -80,16 +92,21 @@ class Gateway(Process):
         path, body = client.prompt(dialect, text, True, **more)
         return client.stream(self.url + path, body, client.headers_for(dialect, key))
 
+    def page(self, path):
+        """A page of the admin plane."""
+        token = self.config.get("admin_token")
+        return client.request(self.admin_url + path, headers={"Authorization": f"Bearer {token}"} if token else None)
+
     def status(self):
-        return client.request(f"{self.admin_url}/status").json()
+        return self.page("/status").json()
 
     def requests(self):
-        return client.request(f"{self.admin_url}/requests").json()
+        return self.page("/requests").json()
 
     def metrics(self):
         """{("name", (("label", "value"), …)): number}; labels sorted."""
         samples = {}
-        for line in client.request(f"{self.admin_url}/metrics").text.splitlines():
+        for line in self.page("/metrics").text.splitlines():
             if line and not line.startswith("#"):
                 series, value = line.rsplit(" ", 1)
                 samples[parse_series(series)] = float(value)
