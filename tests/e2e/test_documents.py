@@ -23,6 +23,48 @@ def test_readme_names_files_that_exist():
         assert list(ROOT.glob(name.rstrip("/"))), name
 
 
+def readme_block(words):
+    """The indented block of README that holds these words, as it would be pasted."""
+    blocks = re.findall(r"(?:^    .*\n)+", (ROOT / "README.md").read_text(), re.M)
+    return re.sub("^    ", "", next(block for block in blocks if words in block), flags=re.M)
+
+
+def paste(block, folder):
+    """Runs the block in a shell that stops at the first line that fails, in a folder that has nothing but the build. Its ports become free ones, also where the
+    example configuration has them; the providers of that are on this machine, and nobody is there. What it starts ends with it."""
+    ports = {port: free_port() for port in ("8080", "8081", "8090", "8091", "9000")}
+    for port, free in ports.items():
+        block = block.replace(f"127.0.0.1:{port}", f"127.0.0.1:{free}")
+    changes = [f"-e s/127.0.0.1:{port}/127.0.0.1:{free}/" for port, free in ports.items()] + ["-e s,https://[a-z.]*,http://127.0.0.1:1,"]
+    block = re.sub(r"(>sluice\.yaml) .*", rf"\1; sed -i {' '.join(changes)} sluice.yaml", block)
+    (folder / "build").symlink_to(BUILD)
+    settings = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY") and not name.startswith("SLUICE_")}
+    settings.update(TMPDIR=str(folder), SLUICE_ADMIN=f"http://127.0.0.1:{ports['8081']}")
+    shell = Process(["bash", "-c", f"trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT; set -e\n{block}\nwait"], folder, "pasted", env=settings, cwd=folder)
+    try:
+        assert shell.wait(60) == 0, (shell.stdout(), shell.stderr())
+    finally:
+        shell.stop()
+    return shell.stdout()
+
+
+def without_times(text):
+    return re.sub(r"(?<=;t=)\d+|(?<=After: )\d+", "N", text)
+
+
+def test_readmes_quota_holds(folder):
+    told = paste(readme_block("quota.yaml"), folder)
+    assert re.findall(r"^HTTP/1\.1 (\d+)", told, re.M) == ["200", "200", "429"], told
+    refused = without_times(told[told.index("HTTP/1.1 429"):])
+    for line in without_times(readme_block("HTTP/1.1 429")).splitlines():
+        assert line in refused, (line, refused)
+
+
+def test_readmes_own_configuration_serves(folder):
+    told = paste(readme_block("config --example"), folder)
+    assert "sluice.yaml: fine: 2 upstreams, 1 models, 2 tenants" in told and "\"models/gemini-2.5-pro\"" in told and re.search(r"^upstream +pool", told, re.M), told
+
+
 def test_the_manual_names_every_command_and_option():
     manual = MANUAL.read_text().replace("\\-", "-")
     told = subprocess.run([binary("sluice"), "help"], stdout=subprocess.PIPE, text=True, check=True).stdout
