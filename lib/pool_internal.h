@@ -29,7 +29,8 @@
 #define POOL_HEAD_MAX    (32u << 10)
 #define POOL_FIELDS_MAX  128
 #define POOL_BODY_COPIED (16u << 10) /* a body up to this goes out in one write with its head */
-#define POOL_BUCKETS     64 /* of the book, a power of two; chains stay short: a pool has about a hundred sockets */
+#define POOL_BUCKETS     256         /* of each book */
+#define POOL_SHAKES      8           /* steps of hand-shakes in one turn, at about half a millisecond each */
 
 struct address;
 struct sockaddr;
@@ -44,12 +45,14 @@ struct pool_socket {
 	struct pool *pool;
 	int descriptor;
 	int local_port;      /* 0: not asked for yet */
+	char peer[48];       /* its address */
 	bool closed;         /* among the dead */
 	bool foreign;        /* libcurl's own: it is closed without a word to us, so nothing is kept lazily */
 	bool retired;        /* shut down by us: libcurl finds it dead and closes it */
 	short armed, wished; /* EV_READ | EV_WRITE */
 	struct event read_event, write_event;
-	struct list chain;  /* in the book, or among the dead */
+	struct list chain;  /* in the book of descriptors, or among the dead */
+	struct list port;   /* in the book of ports; among the strangers until it is asked for */
 	struct list idling; /* in pool.idle */
 	struct list users;  /* struct transfer.on_socket */
 	uint64_t uses;      /* requests given to it */
@@ -135,8 +138,9 @@ struct pool {
 	unsigned waiting_count, running_count, spare_count;
 	bool multiplexes; /* its last answer came over HTTP/2 */
 
-	struct list by_descriptor[POOL_BUCKETS];
-	struct list idle, dead_sockets; /* idle: longest first */
+	struct list by_descriptor[POOL_BUCKETS], by_port[POOL_BUCKETS];
+	struct list strangers, idle, dead_sockets; /* strangers: of no known port; idle: longest first */
+	unsigned shakes;                           /* in this turn */
 	unsigned open_count, idle_count, retired_count;
 	struct loop_timer tick;
 	CURL *sweeper;
@@ -186,7 +190,7 @@ bool pool_head_line(struct transfer *, struct slice line) MUST_CHECK;
 /* pool_socket.c */
 void pool_socket_setup(struct pool *);
 void pool_socket_handle(struct pool *, CURL *easy); /* the options through which the book hears of its sockets */
-void pool_socket_attach(struct transfer *, int local_port);
+void pool_socket_attach(struct transfer *, int local_port, const char *peer);
 void pool_socket_detach(struct transfer *);
 void pool_socket_abandoned(
 	struct pool_socket *);        /* a transfer was taken off it unfinished: its peer must hear of it now */

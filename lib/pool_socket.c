@@ -12,6 +12,7 @@
  * reaches its next owner. */
 #include "lib/pool_internal.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -69,6 +70,17 @@ static void act(struct pool *pool, curl_socket_t descriptor, int bits)
 	pool_pump_soon(pool);
 }
 
+/* A burst of new connections would hold the loop for as long as all their hand-shakes take, and nobody would hear Redis meanwhile. epoll tells of what
+ * is left undone again in the next turn. */
+static bool is_for_next_turn(struct pool_socket *s)
+{
+	struct pool *pool = s->pool;
+	if (!pool->tls || s->uses > 0 || s->foreign || pool->shakes++ < POOL_SHAKES)
+		return false;
+	pool_pump_soon(pool);
+	return true;
+}
+
 static void on_event(evutil_socket_t descriptor, short what, void *arg)
 {
 	struct pool_socket *s = arg;
@@ -78,7 +90,7 @@ static void on_event(evutil_socket_t descriptor, short what, void *arg)
 	short asked = what & s->wished & (EV_READ | EV_WRITE);
 	if (asked == 0)
 		pool_idle_unasked(s, what & (EV_READ | EV_WRITE));
-	else
+	else if (!is_for_next_turn(s))
 		act(s->pool, s->descriptor,
 		    ((asked & EV_READ) ? CURL_CSELECT_IN : 0) | ((asked & EV_WRITE) ? CURL_CSELECT_OUT : 0));
 }
@@ -98,7 +110,10 @@ static struct pool_socket *open_entry(struct pool *pool, int descriptor, bool fo
 	CHECK(event_assign(&s->write_event, base, descriptor, EV_WRITE | EV_PERSIST, on_event, s) == 0);
 	list_init(&s->idling);
 	list_init(&s->users);
+	list_init(&s->port);
 	list_push_back(bucket(pool, descriptor), &s->chain);
+	if (!foreign)
+		list_push_back(&pool->strangers, &s->port);
 	pool->open_count += !foreign;
 	return s;
 }
@@ -114,6 +129,7 @@ static void close_entry(struct pool_socket *s)
 	pool->retired_count -= s->retired;
 	s->closed = true;
 	list_remove(&s->chain);
+	list_remove(&s->port);
 	list_push_back(&pool->dead_sockets, &s->chain);
 	pool_pump_soon(pool);
 }
@@ -140,6 +156,16 @@ static bool may_connect(struct transfer *t)
 	return sent == 0;
 }
 
+/* As libcurl writes it. */
+static void note_peer(struct pool_socket *s, const struct sockaddr *address)
+{
+	const void *number = address->sa_family == AF_INET6
+				     ? (const void *)&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr
+				     : (const void *)&((const struct sockaddr_in *)(const void *)address)->sin_addr;
+	if (inet_ntop(address->sa_family, number, s->peer, sizeof(s->peer)) == NULL)
+		s->peer[0] = '\0';
+}
+
 static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	struct pool_handle *handle = arg;
@@ -154,7 +180,7 @@ static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockad
 	int descriptor = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, address->protocol);
 	if (descriptor < 0)
 		return CURL_SOCKET_BAD;
-	open_entry(t->pool, descriptor, false);
+	note_peer(open_entry(t->pool, descriptor, false), &address->addr);
 	return descriptor;
 }
 
@@ -204,33 +230,49 @@ void pool_socket_handle(struct pool *pool, CURL *easy)
 
 /* ---- use ---- */
 
-static struct pool_socket *find_port(struct pool *pool, int port)
+static int port_of(int descriptor)
 {
-	for (size_t i = 0; i < POOL_BUCKETS; i++)
-		LIST_EACH(&pool->by_descriptor[i], node, following)
-		{
-			struct pool_socket *s = CONTAINER_OF(node, struct pool_socket, chain);
-			if (s->local_port == 0 && !s->foreign) {
-				union {
-					struct sockaddr any;
-					struct sockaddr_in v4;
-					struct sockaddr_in6 v6;
-				} own = { 0 };
-				socklen_t size = sizeof(own);
-				if (getsockname(s->descriptor, &own.any, &size) != 0)
-					continue;
-				s->local_port =
-					ntohs(own.any.sa_family == AF_INET6 ? own.v6.sin6_port : own.v4.sin_port);
-			}
-			if (s->local_port == port && !s->foreign)
-				return s;
-		}
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} own = { 0 };
+	socklen_t size = sizeof(own);
+	if (getsockname(descriptor, &own.any, &size) != 0)
+		return 0;
+	return ntohs(own.any.sa_family == AF_INET6 ? own.v6.sin6_port : own.v4.sin_port);
+}
+
+static struct list *port_bucket(struct pool *pool, int port)
+{
+	return &pool->by_port[(unsigned)port % POOL_BUCKETS];
+}
+
+/* Which of ours libcurl is about to use. All that it says before a transfer has ended are both ends' addresses, and a port of ours may serve two peers at
+ * once. The kernel chooses it in connect(), so each is asked for once, by the first who needs one that nobody asked for yet. */
+static struct pool_socket *find_port(struct pool *pool, int port, const char *peer)
+{
+	LIST_EACH(&pool->strangers, node, following)
+	{
+		struct pool_socket *s = CONTAINER_OF(node, struct pool_socket, port);
+		s->local_port = port_of(s->descriptor);
+		if (s->local_port == 0)
+			continue;
+		list_remove(&s->port);
+		list_push_back(port_bucket(pool, s->local_port), &s->port);
+	}
+	LIST_EACH(port_bucket(pool, port), node, following)
+	{
+		struct pool_socket *s = CONTAINER_OF(node, struct pool_socket, port);
+		if (s->local_port == port && strcmp(s->peer, peer) == 0)
+			return s;
+	}
 	return NULL;
 }
 
-void pool_socket_attach(struct transfer *t, int local_port)
+void pool_socket_attach(struct transfer *t, int local_port, const char *peer)
 {
-	struct pool_socket *s = find_port(t->pool, local_port);
+	struct pool_socket *s = find_port(t->pool, local_port, peer);
 	pool_socket_detach(t);
 	if (s == NULL)
 		return;
@@ -330,8 +372,11 @@ static void on_curl_due(void *arg)
 
 void pool_socket_setup(struct pool *pool)
 {
-	for (size_t i = 0; i < POOL_BUCKETS; i++)
+	for (size_t i = 0; i < POOL_BUCKETS; i++) {
 		list_init(&pool->by_descriptor[i]);
+		list_init(&pool->by_port[i]);
+	}
+	list_init(&pool->strangers);
 	list_init(&pool->dead_sockets);
 	pool->curl_deadline = INT64_MAX;
 	loop_timer_init(&pool->curl_timer, pool->loop, on_curl_due, pool);

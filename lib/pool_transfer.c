@@ -191,7 +191,6 @@ static int before_request(void *arg, char *peer, char *own, int peer_port, int o
 	struct pool_handle *handle = arg;
 	struct transfer *t = handle->transfer;
 	long sent = 0;
-	(void)peer;
 	(void)own;
 	(void)peer_port;
 	if (t->silenced)
@@ -204,7 +203,7 @@ static int before_request(void *arg, char *peer, char *own, int peer_port, int o
 		}
 	}
 	t->connected = true;
-	pool_socket_attach(t, own_port);
+	pool_socket_attach(t, own_port, peer);
 	return CURL_PREREQFUNC_OK;
 }
 

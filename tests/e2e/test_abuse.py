@@ -104,3 +104,16 @@ def test_a_flood_does_not_drown_redis(start_gateway, sim, redis):
     report = drive(gateway, "tokens=1", connections=2000, duration=4, options=["--grace", "20"])
     assert report["by_status"]["200"] >= 2000, report["by_status"]
     at_rest([gateway], redis, sim)
+
+
+def test_a_burst_of_hand_shakes_holds_nobody_up(start_gateway, sim, redis, tls_front, authority):
+    """600 streams at once, each over a new TLS connection: Redis, who is well, is heard meanwhile."""
+    count, front = 600, tls_front(sim.port, program="nginx")
+    gateway = start_gateway(front.url, redis.url, {
+        "redis": {"timeout": "300ms"}, "tenants": {"acme": {"limits": {"rpm": {"limit": 1000000, "burst": 10000}}}},
+        "upstreams": {"openai": {"ca_file": str(authority.certificate), "timeout": {"first_byte": "60s"},
+                                 "pool": {"streams": count, "http": "1.1", "connect_timeout": "30s"}}}})
+    report = drive(gateway, "latency=2s tokens=3", stream=True, connections=count, requests=count)
+    assert report["by_status"] == {"200": count}, report["by_status"]
+    assert gateway.status()["upstreams"]["openai"]["pools"]["streams"]["opened"] >= count
+    at_rest([gateway], redis, sim)
