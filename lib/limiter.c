@@ -174,6 +174,13 @@ static void hold(struct lease *lease)
 		lease_beat_start(limiter);
 }
 
+void limiter_heard(const struct limiter *limiter, enum limiter_script script, const struct redis_answer *answer)
+{
+	bool heard = answer->result == REDIS_OK || answer->result == REDIS_ERROR;
+	if (heard && limiter->options.answered != NULL)
+		limiter->options.answered(limiter->options.arg, script, answer->took);
+}
+
 static void on_admit(struct script_call *call, void *arg, const struct redis_answer *redis)
 {
 	struct lease *lease = arg;
@@ -182,6 +189,7 @@ static void on_admit(struct script_call *call, void *arg, const struct redis_ans
 	size_t count;
 	CHECK(lease->magic == LEASE_MAGIC && lease->state == LEASE_ASKED && lease->call == call);
 	lease->call = NULL;
+	limiter_heard(lease->limiter, LIMITER_ADMIT, redis);
 	lease->state = lease_may_have_run(redis) ? LEASE_DOUBTFUL : LEASE_REFUSED;
 	if (redis->result == REDIS_OK) {
 		if (!read_numbers(redis->reply, number, &count) ||

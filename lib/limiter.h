@@ -4,7 +4,7 @@
  *                                   LIMITER_DENIED: nothing was taken, `wait` says when to come again
  *
  * The lease is ours from the moment the call is sent: an answer that was lost may have been an admission. So every struct lease, whatever
- * its verdict, ends with limiter_settle, which gives back or tops up and never counts twice (README, "Guarantees", G1 and G2).
+ * its verdict, ends with limiter_settle, which gives back or tops up and never counts twice.
  *
  * Source of the bucket: the generic cell rate algorithm (ITU-T I.371, virtual scheduling). Strict request limits are the same bucket with a burst of
  * 1 + ⌊L/200⌋, spaced so that no window passes the limit; strict token limits a log of at most 101 slices (lib/limiter_limits.h says why).
@@ -84,11 +84,17 @@ struct limiter_answer {
 
 typedef void limiter_done(struct lease *, void *arg, const struct limiter_answer *);
 
+enum limiter_script { LIMITER_ADMIT, LIMITER_SETTLE, LIMITER_RENEW, LIMITER_SCRIPTS };
+const char *limiter_script_name(enum limiter_script); /* "admit" */
+
 struct limiter_options {
 	int64_t timeout; /* of one script call; microseconds */
 	int64_t lease;   /* 10 s; renewed every third of it */
 	/* The instance slept past a lease (SIGSTOP, suspend): what ran under it must stop. Runs once per such lease, from the loop. May be NULL. */
 	void (*lost)(struct lease *, void *arg);
+	/* Redis answered a call, whatever it said; microseconds since it was sent. For who measures; may be NULL. */
+	void (*answered)(void *arg, enum limiter_script, int64_t took);
+	void *arg; /* of answered */
 };
 
 struct limiter *limiter_new(struct loop *, struct redis *, const struct limiter_options *, struct log *);

@@ -81,4 +81,7 @@ void lease_beat_start(struct limiter *);
 void lease_beat(void *arg);             /* arg is the limiter */
 void lease_beat_stop(struct limiter *); /* cancels what is under way */
 
+/* limiter.c */
+void limiter_heard(const struct limiter *, enum limiter_script, const struct redis_answer *);
+
 #endif

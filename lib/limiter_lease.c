@@ -39,6 +39,7 @@ static void on_renew(struct script_call *call, void *arg, const struct redis_ans
 	CHECK(limiter->magic == LIMITER_MAGIC && renewal->call == call);
 	list_remove(&renewal->node);
 	mem_free(renewal);
+	limiter_heard(limiter, LIMITER_RENEW, answer);
 	limiter->counts.renewals_failed += answer->result != REDIS_OK;
 	if (answer->result == REDIS_OK || !lease_may_have_run(answer))
 		return;

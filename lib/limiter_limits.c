@@ -41,6 +41,12 @@ const char *limiter_scope_name(enum limiter_scope scope)
 	return names[scope];
 }
 
+const char *limiter_script_name(enum limiter_script script)
+{
+	static const char *const names[LIMITER_SCRIPTS] = { "admit", "settle", "renew" };
+	return names[script];
+}
+
 static int64_t cut(wide charge)
 {
 	return charge > CHARGE_MAX ? CHARGE_MAX : (int64_t)charge;

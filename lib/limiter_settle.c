@@ -81,6 +81,7 @@ static void on_settle(struct script_call *call, void *arg, const struct redis_an
 	struct lease *lease = arg;
 	CHECK(lease->magic == LEASE_MAGIC && lease->state == LEASE_SETTLING && lease->call == call);
 	lease->call = NULL;
+	limiter_heard(lease->limiter, LIMITER_SETTLE, answer);
 	if (answer->result == REDIS_OK) {
 		lease->limiter->counts.settled++;
 		if (!read_forgiven(lease, answer->reply))

@@ -1,7 +1,7 @@
 /* The key may stand in four places; SDKs use one each, and some proxies add another. The same key twice is fine, two different ones are not: which of them
  * would be charged is not ours to guess.
  *
- * Finding a tenant takes one SHA-256 and a comparison in constant time per key (svc/config); an unknown key and none are told apart by nobody. */
+ * Finding a tenant takes one SHA-256 and one look-up by it, whose time tells of digests and not of keys; an unknown key and none are told apart by nobody. */
 #include "svc/caller.h"
 
 #include <arpa/inet.h>

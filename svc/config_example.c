@@ -35,7 +35,7 @@ static const char example[] =
 "    keys: [\"${ACME_KEY}\"]          # or sha256:… of one\n"
 "    limits: {rpm: {limit: 600, burst: 60}, tpm: 400k, concurrency: 50}\n"
 "  intern:\n"
-"    keys: [\"sha256:5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5\"]\n"
+"    keys: [\"sha256:${INTERN_KEY_SHA256}\"]   # of `printf %s \"$KEY\" | sha256sum`\n"
 "    models: [gemini-2.5-pro]\n"
 "    limits: {rpm: 10}\n"
 "\n"

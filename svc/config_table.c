@@ -43,10 +43,10 @@ static const struct config_row credential_rows[] = {
 static const struct config_section credential = { sizeof(struct config_credential), TABLE(credential_rows), NULL, 0 };
 
 static const struct config_row pool_rows[] = {
-	{ "min", CONFIG_INT, AT(config_upstream, pool.min), 0, 0, "1", 0, 10000, NULL, NULL, "connections opened before the instance is ready, and kept" },
+	{ "min", CONFIG_INT, AT(config_upstream, pool.min), 0, 0, "1", 0, 10000, NULL, NULL, "connections opened before the instance is ready (tried for 10 s), and kept; divided like max" },
 	{ "start", CONFIG_INT, AT(config_upstream, pool.start), 0, 0, "10", 0, 10000, NULL, NULL, "where growing begins (later versions); min to max" },
-	{ "max", CONFIG_INT, AT(config_upstream, pool.max), 0, 0, "100", 1, 10000, NULL, NULL, "connections for plain calls, at most, of one instance" },
-	{ "streams", CONFIG_INT, AT(config_upstream, pool.streams), 0, 0, "100", 1, 20000, NULL, NULL, "connections kept apart for streams" },
+	{ "max", CONFIG_INT, AT(config_upstream, pool.max), 0, 0, "100", 1, 10000, NULL, NULL, "connections for plain calls, of one instance; divided among its workers, at least one each" },
+	{ "streams", CONFIG_INT, AT(config_upstream, pool.streams), 0, 0, "100", 1, 20000, NULL, NULL, "connections for streams, which have them apart; divided like max" },
 	{ "streams_per_connection", CONFIG_INT, AT(config_upstream, pool.streams_per_connection), 0, 0, "100", 1, 1000, NULL, NULL,
 	  "HTTP/2: requests at once on one connection" },
 	{ "connect_timeout", CONFIG_DURATION, AT(config_upstream, pool.connect_timeout), 0, 0, "30s", CLOCK_MILLISECOND, CLOCK_HOUR, NULL, NULL,

@@ -225,7 +225,8 @@ struct config_node *config_yaml_parse(struct slice text, struct mem *mem, struct
 	struct config_node *root;
 
 	CHECK(yaml_parser_initialize(&p.parser));
-	yaml_parser_set_input_string(&p.parser, (const unsigned char *)text.data, text.len);
+	/* An empty file may have no bytes to point to. */
+	yaml_parser_set_input_string(&p.parser, (const unsigned char *)(text.len > 0 ? text.data : ""), text.len);
 	root = read_document(&p);
 	yaml_parser_delete(&p.parser);
 	return root;

@@ -169,7 +169,6 @@ static enum stage route(struct request *r)
 
 	if (refusal == REFUSAL_none)
 		refusal = charge_reserve(r);
-	r->took.auth = clock_now() - r->entered;
 	return refusal == REFUSAL_none ? STAGE_quota : refuse(r, refusal);
 }
 
@@ -217,10 +216,9 @@ static enum stage denied(struct request *r)
 
 static enum stage quota_done(struct request *r)
 {
-	struct slice script = SLICE("admit"), error = SLICE("unavailable");
+	struct slice error = SLICE("unavailable");
 
 	r->took.quota = clock_now() - r->entered;
-	metrics_observe(r->worker->metrics, METRIC_redis_seconds, &script, r->quota.took);
 	switch (r->quota.verdict) {
 	case LIMITER_ADMITTED:
 		return STAGE_upstream;

@@ -187,12 +187,12 @@ static void add_common(struct lines *l, const struct request *r)
 
 	add_text(l, SLICE("X-Request-Id"), r->public_id);
 	start = l->text.len;
-	put_timing(&l->text, SLICE("auth"), r->took.auth);
-	if (r->attempts > 0)
-		put_timing(&l->text, SLICE(", quota"), r->took.quota);
+	if (r->took.quota > 0)
+		put_timing(&l->text, SLICE("quota"), r->took.quota);
 	if (r->took.upstream > 0)
 		put_timing(&l->text, SLICE(", upstream"), r->took.upstream);
-	add(l, SLICE("Server-Timing"), start);
+	if (l->text.len > start)
+		add(l, SLICE("Server-Timing"), start);
 	add_limits(l, r);
 }
 

@@ -73,12 +73,12 @@ struct request {
 	bool has_result;
 	struct meter *meter;
 	struct meter_result metered;
-	int64_t used;  /* tokens settled */
-	bool blocked;  /* the client takes no more for now */
-	uint64_t sent; /* bytes of the answer's body */
-	struct {       /* microseconds */
-		int64_t auth, quota, upstream, first_byte;
-		int64_t ours; /* neither waiting for the client nor for the upstream */
+	int64_t used;                                /* tokens settled */
+	bool blocked;                                /* the client takes no more for now */
+	uint64_t sent;                               /* bytes of the answer's body */
+	struct {                                     /* microseconds */
+		int64_t quota, upstream, first_byte; /* 0: not asked */
+		int64_t ours;                        /* neither waiting for the client nor for the upstream */
 	} took;
 };
 

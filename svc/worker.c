@@ -173,6 +173,13 @@ static void flush_lines(void *batch)
 	log_flush(batch);
 }
 
+static void observe_script(void *arg, enum limiter_script script, int64_t took)
+{
+	struct worker *w = arg;
+
+	metrics_observe_series(w->script_seconds[script], took);
+}
+
 struct worker *worker_new(struct worker_shared *shared, int index, const struct config *config)
 {
 	struct worker *w = mem_new(sizeof(*w));
@@ -188,10 +195,16 @@ struct worker *worker_new(struct worker_shared *shared, int index, const struct 
 	w->limiter = limiter_new(w->loop, w->redis,
 				 &(struct limiter_options){ .timeout = config->redis.timeout,
 							    .lease = WORKER_LEASE,
-							    .lost = shared->lease_lost },
+							    .lost = shared->lease_lost,
+							    .answered = observe_script,
+							    .arg = w },
 				 w->log);
 	w->estimate = estimate_new(WORKER_ESTIMATES);
 	w->metrics = metrics_new();
+	for (int i = 0; i < LIMITER_SCRIPTS; i++) {
+		struct slice script = slice_of(limiter_script_name((enum limiter_script)i));
+		w->script_seconds[i] = metrics_series(w->metrics, METRIC_redis_seconds, &script);
+	}
 	w->now = open_generation(w, config, NULL);
 	return w;
 }

@@ -66,6 +66,7 @@ struct worker {
 	struct limiter *limiter;
 	struct estimate *estimate;
 	struct metrics *metrics;
+	struct metrics_series *script_seconds[LIMITER_SCRIPTS];
 	struct metrics_series *stage_seconds[16]; /* by stage; found by the flow at each stage's first end */
 	struct http_server *http;                 /* set by the door that serves it */
 	struct log_batch *lines;                  /* of the access log, in this turn */

@@ -63,6 +63,10 @@ def test_check_tells_file_line_key_and_what_is_allowed(folder):
     assert f'{path}:5: upstreams.a.dialect: found "gemnii"; allowed: gemini, openai, anthropic, http' in lines
     assert any(line.startswith(f"{path}:7: upstreams.a.limits.rpm: ") for line in lines)
     assert sluice("check", folder / "nowhere.yaml").returncode == 2
+    for emptied in ("check", "serve"):
+        path.write_text("")
+        told = sluice(emptied, *(["-c"] if emptied == "serve" else []), path)
+        assert told.returncode == 2 and f"{path}:1: no mapping; allowed: `key: value` lines" in told.stderr
 
 
 def test_check_warns_and_takes_it_all_the_same(folder):
@@ -73,7 +77,7 @@ def test_check_warns_and_takes_it_all_the_same(folder):
 
 
 def test_the_example_and_the_defaults_are_right(folder):
-    secrets = {"GEMINI_API_KEY": "g" * 20, "OPENAI_API_KEY": "o" * 20, "ACME_KEY": "a" * 20}
+    secrets = {"GEMINI_API_KEY": "g" * 20, "OPENAI_API_KEY": "o" * 20, "ACME_KEY": "a" * 20, "INTERN_KEY_SHA256": "0" * 64}
     example = folder / "example.yaml"
     example.write_text(sluice("config", "--example").stdout)
     told = sluice("check", example, env=secrets)
@@ -157,6 +161,7 @@ def test_metrics_are_what_the_page_says(gateway):
     assert gateway.metric("sluice_tokens_total", kind="output", tenant="acme") == 7
     assert gateway.metric("sluice_pool_connections", upstream="openai") >= 1
     assert gateway.metric("sluice_ready") == 1 and gateway.metric("sluice_build_info") == 1
+    assert gateway.metric("sluice_redis_seconds_count") == 0  # nothing is limited: Redis was not asked
 
 
 def test_status_and_top(gateway):

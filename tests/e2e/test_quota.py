@@ -65,6 +65,9 @@ def test_a_denied_request_changes_no_key(start_gateway, sim, redis):
         denied = gateway.ask("openai", "[[sim tokens=1]]")
         assert denied.status == 429
     assert state() == before
+    asked = {script: gateway.metric("sluice_redis_seconds_count", script=script) for script in ("admit", "settle")}
+    assert asked == {"admit": 24, "settle": 3} and 0 < gateway.metric("sluice_redis_seconds_sum") < 60
+    assert denied.headers["server-timing"].startswith("quota;dur=")
     assert 1190 <= int(denied.headers["retry-after"]) <= 1200
     assert abs(int(denied.headers["retry-after-ms"]) - 1000 * int(denied.headers["retry-after"])) <= 1000
 

@@ -179,7 +179,8 @@ static void writes_every_key_into_the_defaults(void **state)
 
 static void writes_an_example_that_is_taken(void **state)
 {
-	static const char *const names[] = { "GEMINI_API_KEY", "OPENAI_API_KEY", "ACME_KEY" };
+	static const char *const names[] = { "GEMINI_API_KEY", "OPENAI_API_KEY", "ACME_KEY", "INTERN_KEY_SHA256" };
+	static const char digest[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 	char *example = written(config_write_example);
 	const struct config *c;
 	struct buf error;
@@ -190,7 +191,7 @@ static void writes_an_example_that_is_taken(void **state)
 	assert_null(config_rig_parse(example, &error));
 	for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
 		assert_non_null(strstr(error.data, names[i]));
-		setenv(names[i], "CANARY-of-the-environment", 1);
+		setenv(names[i], i == 3 ? digest : "CANARY-of-the-environment", 1);
 	}
 	buf_free(&error);
 	c = config_rig_take(example);
