@@ -34,8 +34,8 @@ enum refusal charge_reserve(struct request *r)
 	r->reserved.output = tokens.output;
 	if (fits)
 		return REFUSAL_none;
-	buf_format(&r->detail, "Its input is about %lld tokens, and a token limit never holds more than %lld.",
-		   (long long)tokens.input, (long long)burst);
+	buf_format(&r->detail, "It is about %lld tokens; this one holds %lld.", (long long)tokens.input,
+		   (long long)burst);
 	return REFUSAL_exceeds_limit;
 }
 

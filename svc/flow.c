@@ -204,11 +204,14 @@ static enum stage denied(struct request *r)
 {
 	const struct limiter_answer *a = &r->quota;
 	const struct limits *limits = request_limits(r, a->scope);
+	const struct limit *limit = limits != NULL ? &limits->of[a->kind] : NULL;
+	bool spaced = limit != NULL && limit->strict && limit_unit_of(a->kind) == LIMIT_REQUESTS;
 	struct slice labels[] = { slice_of(limiter_scope_name(a->scope)), slice_of(limit_name(a->kind)) };
 
 	metrics_add(r->worker->metrics, METRIC_quota_denied_total, labels, 1);
-	buf_format(&r->detail, "The limit %s of the %s is %lld.", limit_name(a->kind), limiter_scope_name(a->scope),
-		   (long long)(limits != NULL ? limits->of[a->kind].count : 0));
+	buf_format(&r->detail, "The limit %s of the %s is %lld%s.", limit_name(a->kind), limiter_scope_name(a->scope),
+		   (long long)(limit != NULL ? limit->count : 0),
+		   spaced ? "; it is strict, so requests are spaced evenly" : "");
 	if (a->verdict == LIMITER_NEVER)
 		return refuse(r, REFUSAL_exceeds_limit);
 	return refuse(r, a->kind == LIMIT_concurrency ? REFUSAL_too_many_at_once : REFUSAL_rate_limited);

@@ -17,9 +17,9 @@ struct buf;
 	X(none,               200, false, "",                      "OK",                  "",                      "") \
 	X(invalid_request,    400, false, "invalid_request_error", "INVALID_ARGUMENT",    "invalid_request_error", "The request is not valid.") \
 	X(invalid_json,       400, false, "invalid_request_error", "INVALID_ARGUMENT",    "invalid_request_error", "The body is not valid JSON.") \
-	X(exceeds_limit,      400, false, "invalid_request_error", "INVALID_ARGUMENT",    "invalid_request_error", "This one request asks for more than a limit can ever hold.") \
+	X(exceeds_limit,      400, false, "invalid_request_error", "INVALID_ARGUMENT",    "invalid_request_error", "The input alone is more than a token limit can ever hold.") \
 	X(invalid_api_key,    401, false, "invalid_request_error", "UNAUTHENTICATED",     "authentication_error",  "The API key is missing or unknown here. Send one that this gateway issued.") \
-	X(model_not_allowed,  403, false, "invalid_request_error", "PERMISSION_DENIED",   "permission_error",      "This key may not use this model.") \
+	X(model_not_allowed,  403, false, "invalid_request_error", "PERMISSION_DENIED",   "permission_error",      "This key may not use this model or upstream.") \
 	X(unknown_path,       404, false, "invalid_request_error", "NOT_FOUND",           "not_found_error",       "There is nothing at this path.") \
 	X(model_not_found,    404, false, "invalid_request_error", "NOT_FOUND",           "not_found_error",       "This model is not configured here.") \
 	X(method_not_allowed, 405, false, "invalid_request_error", "INVALID_ARGUMENT",    "invalid_request_error", "This path does not take this method.") \

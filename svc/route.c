@@ -32,7 +32,7 @@ static enum refusal find_http(const struct config *config, const struct config_t
 		return REFUSAL_unknown_path;
 	}
 	if (!tenant_may_use(tenant, call->upstream)) {
-		buf_format(detail, "This key may not use the upstream \"%.*s\".", SLICE_ARGS(call->upstream));
+		buf_format(detail, "Asked for: \"%.*s\".", SLICE_ARGS(call->upstream));
 		return REFUSAL_model_not_allowed;
 	}
 	*route = (struct route){ .model = slice_of(upstream->name), .upstream = upstream };
@@ -48,7 +48,7 @@ enum refusal route_find(const struct config *config, const struct config_tenant 
 	if (call->dialect == DIALECT_http)
 		return find_http(config, tenant, call, route, detail);
 	if (!tenant_may_use(tenant, call->model)) {
-		buf_format(detail, "This key may not use the model \"%.*s\".", SLICE_ARGS(call->model));
+		buf_format(detail, "Asked for: \"%.*s\".", SLICE_ARGS(call->model));
 		return REFUSAL_model_not_allowed;
 	}
 	model = config_find_model(config, call->model);
@@ -67,9 +67,8 @@ enum refusal route_find(const struct config *config, const struct config_tenant 
 	}
 	upstream = default_upstream(config, call->dialect);
 	if (upstream == NULL) {
-		buf_format(detail,
-			   "The model \"%.*s\" is not configured, and no upstream takes the others of dialect %s.",
-			   SLICE_ARGS(call->model), config_dialect_name(call->dialect));
+		buf_format(detail, "No upstream of dialect %s takes \"%.*s\".", config_dialect_name(call->dialect),
+			   SLICE_ARGS(call->model));
 		return REFUSAL_model_not_found;
 	}
 	*route = (struct route){ .model = call->model, .upstream = upstream };

@@ -79,6 +79,14 @@ def test_limits_say_when_to_come_again(start_gateway, sim, redis, dialect):
     denied = refused(gateway, dialect, 429, "rate_limited", True)
     assert int(denied.headers["retry-after"]) == 10 and 9000 <= int(denied.headers["retry-after-ms"]) <= 10000
     assert gateway.metric("sluice_quota_denied_total", scope="tenant", limit="rpm") == 1
+    assert "The limit rpm of the tenant is 6." in denied.text
+
+
+def test_a_strict_limit_says_that_it_is_one(start_gateway, sim, redis):
+    """Sixty an hour, and the second call is refused: who is not told that requests are spaced takes it for a mistake."""
+    gateway = start_gateway(sim.url, redis.url, {"upstreams": {"openai": {"limits": {"rph": 60, "concurrency": 100}}}})
+    assert gateway.ask("openai", "[[sim tokens=1]]").status == 200
+    assert "The limit rph of the upstream is 60; it is strict, so requests are spaced evenly." in refused(gateway, "openai", 429, "rate_limited", True).text
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
