@@ -19,7 +19,6 @@ struct config_endpoint {
 	char *origin; /* scheme://host[:port] */
 	char *prefix; /* path in front of every target; "" or "/…" */
 	char *region;
-	int64_t priority, weight;
 };
 
 struct config_credential {

@@ -12,6 +12,8 @@
 #define YEAR (365 * CLOCK_DAY)
 
 static const char *const any[] = { "any", NULL };
+static const char *const zero[] = { "0", NULL };
+static const char *const one[] = { "1", NULL };
 static const char *const autos[] = { "auto", NULL };
 static const char *const dialects[] = { "gemini", "openai", "anthropic", "http", NULL };
 static const char *const on_failures[] = { "closed", "open", NULL, "share", NULL };
@@ -29,8 +31,8 @@ static const struct config_row endpoint_rows[] = {
 	{ "url", CONFIG_TEXT, AT(config_endpoint, url), 0, CONFIG_REQUIRED | CONFIG_UNTOLD, NULL, 1, 1000, NULL, NULL,
 	  "http(s)://host[:port][/prefix]: where the provider is" },
 	{ "region", CONFIG_TEXT, AT(config_endpoint, region), 0, 0, NULL, 1, 64, NULL, NULL, "its region, for people" },
-	{ "priority", CONFIG_INT, AT(config_endpoint, priority), 0, 0, "0", 0, 1000, NULL, NULL, "its place among several (this version uses one)" },
-	{ "weight", CONFIG_INT, AT(config_endpoint, weight), 0, 0, "1", 0, 1000, NULL, NULL, "its share among several (this version uses one)" },
+	{ "priority", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, zero, NULL, "" },
+	{ "weight", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, one, NULL, "" },
 	{ "lane", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, any, NULL, "" },
 };
 static const struct config_section endpoint = { sizeof(struct config_endpoint), TABLE(endpoint_rows), NULL, 0 };
@@ -152,11 +154,11 @@ static const struct config_row root_rows[] = {
 	{ "admin_token", CONFIG_TEXT, AT(config, admin_token), 0, CONFIG_RESTART | CONFIG_SECRET, NULL, 16, 512, NULL, NULL,
 	  "what the admin plane asks for (Authorization: Bearer); needed outside loopback" },
 	{ "workers", CONFIG_COUNT, AT(config, workers), 0, CONFIG_RESTART, "auto", 1, 256, autos, NULL, "event loops; auto: one a core" },
-	{ "allow_anonymous", CONFIG_BOOL, AT(config, allow_anonymous), 0, 0, "false", 0, 0, NULL, NULL, "callers without a key may use every model, without limits of their own" },
+	{ "allow_anonymous", CONFIG_BOOL, AT(config, allow_anonymous), 0, 0, "false", 0, 0, NULL, NULL, "beside tenants: callers without a key may use every model too, without limits of their own" },
 	{ "trusted_proxies", CONFIG_TEXTS, AT(config, trusted_proxies), AT(config, trusted_proxies_count), 0, NULL, 0, 100, NULL, NULL,
 	  "addresses or networks (CIDR) whose X-Forwarded-For is believed; unix: whoever comes over a unix socket" },
 	{ "max_body", CONFIG_SIZE, AT(config, max_body), 0, 0, "20MiB", KIB, GIB, NULL, NULL, "of one request" },
-	{ "memory_limit", CONFIG_SIZE, AT(config, memory_limit), 0, 0, "1GiB", 16 * MIB, 1024 * GIB, NULL, NULL, "of which request bodies may take a quarter" },
+	{ "memory_limit", CONFIG_SIZE, AT(config, memory_limit), 0, 0, "1GiB", 16 * MIB, 1024 * GIB, NULL, NULL, "a quarter of it is for request bodies that are held, all together; it bounds nothing else" },
 	{ "log_level", CONFIG_WORD, AT(config, log_level), 0, 0, "info", 0, 0, levels, NULL, "info has a line for each request" },
 	{ "redis", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &redis, "" },
 	{ "client", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &client, "" },

@@ -60,7 +60,6 @@ static void judge_upstream(const struct config_upstream *u)
 	assert_string_equal(u->endpoints[0].origin, "https://provider.example:8443");
 	assert_string_equal(u->endpoints[0].prefix, "/some/prefix");
 	assert_string_equal(u->endpoints[0].region, "us");
-	assert_int_equal(u->endpoints[0].weight, 1);
 	assert_string_equal(u->credential.header, "x-goog-api-key");
 	assert_string_equal(u->credential.value, "the-secret");
 	assert_int_equal(u->usage, CONFIG_USAGE_AS_IS);

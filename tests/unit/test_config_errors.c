@@ -100,7 +100,9 @@ static void says_what_comes_in_a_later_version(void **state)
 		{ U "redis: {url: 'rediss://a:1'}\n", "t:2: redis.url: rediss:// comes in a later version; allowed: embedded, redis:// and unix://\n" },
 		{ "upstreams:\n  u:\n    dialect: openai\n    endpoints:\n      - {url: 'http://h'}\n      - {url: 'http://i'}\n",
 		  "t:5: upstreams.u.endpoints: found 2; allowed: 1\n" },
-		{ "upstreams:\n  u:\n    dialect: openai\n    endpoints: [{url: 'http://h', lane: bulk}]\n    credential: {vertex: x}\n    breaker: {window: 10s}\n    retry: {}\n",
+		{ "upstreams:\n  u:\n    dialect: openai\n    endpoints: [{url: 'http://h', lane: bulk, priority: 1, weight: 5}]\n    credential: {vertex: x}\n    breaker: {window: 10s}\n    retry: {}\n",
+		  "t:4: upstreams.u.endpoints[0].priority: comes in a later version; allowed: 0\n"
+		  "t:4: upstreams.u.endpoints[0].weight: comes in a later version; allowed: 1\n"
 		  "t:4: upstreams.u.endpoints[0].lane: comes in a later version; allowed: any\n"
 		  "t:5: upstreams.u.credential.vertex: comes in a later version; allowed: to leave it out\n"
 		  "t:6: upstreams.u.breaker: comes in a later version; allowed: to leave it out\n"
