@@ -125,6 +125,7 @@ static void put_framing(struct exchange *e, const struct http_answer *answer, st
 	} else {
 		e->output = OUTPUT_UNTIL_CLOSE;
 		e->keep_alive = false;
+		http_end_by_reset(e->connection, true);
 	}
 }
 

@@ -195,17 +195,21 @@ static void begin_linger(struct connection *c)
 	http_advance(c);
 }
 
+void http_end_by_reset(struct connection *c, bool armed)
+{
+	struct linger linger = { .l_onoff = armed, .l_linger = 0 };
+	setsockopt(c->descriptor, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)); /* a unix socket has no reset */
+}
+
 /* All is sent. */
 static void close_politely(struct connection *c)
 {
 	bool whole = c->input == INPUT_WHOLE && c->pending.len == 0 && !c->readable;
 	struct exchange *e = c->exchange;
-	if (e->output == OUTPUT_UNTIL_CLOSE &&
-	    !e->clean) { /* only a reset tells this client that something is missing */
-		struct linger now = { .l_onoff = 1, .l_linger = 0 };
-		setsockopt(c->descriptor, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-		http_connection_die(c);
-	} else if (whole || c->peer_closed) {
+	bool cut = e->output == OUTPUT_UNTIL_CLOSE && !e->clean;
+	if (e->output == OUTPUT_UNTIL_CLOSE && e->clean)
+		http_end_by_reset(c, false);
+	if (cut || whole || c->peer_closed) {
 		http_connection_die(c);
 	} else {
 		begin_linger(c);

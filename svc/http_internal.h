@@ -64,7 +64,7 @@ enum http_output {
 	OUTPUT_NO_BODY, /* answered; what is written is dropped (HEAD, 204, 304) */
 	OUTPUT_LENGTH,  /* answered with Content-Length */
 	OUTPUT_CHUNKED,
-	OUTPUT_UNTIL_CLOSE, /* HTTP/1.0 */
+	OUTPUT_UNTIL_CLOSE, /* HTTP/1.0: only a reset says that something is missing, so one is armed until all is sent */
 };
 
 /* Owned by its connection from a head's first byte until its answer has been sent. */
@@ -156,6 +156,8 @@ void http_connection_die(struct connection *);
 void http_connection_lost(struct connection *, enum http_gone); /* tells the owner, and dies */
 void http_connection_expired(struct connection *, enum http_wait);
 void http_connection_flush(struct connection *);
+/* While armed, whatever closes the connection resets it: a deadline, the end of a drain, the kernel when this process dies. */
+void http_end_by_reset(struct connection *, bool armed);
 size_t http_backlog(const struct connection *);
 void http_defer_work(struct connection *);
 struct exchange *http_exchange_new(struct connection *);
