@@ -216,6 +216,11 @@ void pool_resume(struct transfer *t)
 	pool_pump_soon(t->pool);
 }
 
+bool pool_may_be_sent(const struct transfer *t)
+{
+	return t->attempts > 0;
+}
+
 void pool_cancel(struct transfer **held)
 {
 	struct transfer *t = *held;

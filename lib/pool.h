@@ -109,6 +109,8 @@ struct transfer *pool_start(struct pool *, const struct pool_request *, const st
 void pool_resume(struct transfer *); /* after body() said false; harmless otherwise */
 /* NULL inside is fine; done never runs; the upstream sees its connection or stream end at once. */
 void pool_cancel(struct transfer **);
+/* False as long as surely no byte of it has been written: it waits for a slot or for its connection. */
+bool pool_may_be_sent(const struct transfer *);
 
 struct pool_stats {
 	unsigned open, active, idle, waiting;      /* now */

@@ -340,14 +340,16 @@ static void end_answer(struct request *r)
 /* In reverse of the taking. */
 static enum stage settle(struct request *r)
 {
-	struct limiter_used used = { .never_sent = request_never_sent(r) };
+	struct limiter_used used = { 0 };
 
 	if (r->meter != NULL)
 		meter_result(r->meter, &r->metered);
+	r->unsent = r->transfer != NULL && !pool_may_be_sent(r->transfer);
 	pool_cancel(&r->transfer);
 	end_answer(r);
 	if (r->status == 0)
 		r->status = refusal_status(r->refusal);
+	used.never_sent = request_never_sent(r);
 	if (r->lease != NULL)
 		used.tokens = r->used = charge_used(r);
 	limiter_settle(&r->lease, &used);

@@ -120,7 +120,7 @@ bool request_token_burst(const struct request *r, int64_t *burst)
 
 bool request_never_sent(const struct request *r)
 {
-	if (r->attempts == 0)
+	if (r->attempts == 0 || r->unsent)
 		return true;
 	return r->has_result && (r->result.outcome == POOL_NO_SLOT || r->result.outcome == POOL_CONNECT_FAILED ||
 				 r->result.outcome == POOL_TLS_FAILED || r->result.outcome == POOL_RESET_UNSENT);

@@ -1,5 +1,6 @@
 """Clients that leave, in every stage: the upstream is freed within 200 ms, the lease within a second."""
 
+import contextlib
 import json
 import os
 import socket
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from support.client import headers_for, prompt
+from support.client import MODELS, headers_for, prompt
 from support.gateway import KEY
 from support.process import wait_until
 from support.rest import at_rest, counted, leases
@@ -22,10 +23,10 @@ def connect(gateway):
     return socket.create_connection(("127.0.0.1", gateway.port), 30)
 
 
-def message(dialect="openai", text="hello", stream=False, key=KEY):
+def message(dialect="openai", text="hello", stream=False, key=KEY, **more):
     path, body = prompt(dialect, text, stream)
     body = json.dumps(body).encode()
-    fields = {**headers_for(dialect, key), "Host": "gateway", "Content-Type": "application/json", "Content-Length": str(len(body))}
+    fields = {**headers_for(dialect, key), "Host": "gateway", "Content-Type": "application/json", "Content-Length": str(len(body)), **more}
     return f"POST {path} HTTP/1.1\r\n".encode() + "".join(f"{n}: {v}\r\n" for n, v in fields.items()).encode() + b"\r\n" + body
 
 
@@ -161,3 +162,49 @@ def test_ten_thousand_idle_connections(start_gateway, sim, redis):
             connection.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     wait_until(lambda: gateway.status()["clients"]["connections"] == 0, "all have gone")
+
+
+@pytest.mark.parametrize("how", ["gone", "deadline"])
+@pytest.mark.parametrize("where", ["slot", "connection"])
+def test_who_ends_before_anything_was_sent_pays_nothing(start_gateway, sim, redis, how, where):
+    """It waits for the only connection of the pool, or for one to a host that does not answer; then its client leaves, or its time is over."""
+    limits = {"rpd": {"limit": 100, "burst": 100}, "tpd": {"limit": 1000000, "burst": 1000000}}
+    with contextlib.ExitStack() as stack:
+        url = sim.url if where == "slot" else stack.enter_context(black_hole())
+        gateway = start_gateway(sim.url, redis.url, {
+            "tenants": {"acme": {"limits": limits}}, "models": {MODELS["openai"]: {"targets": [{"upstream": "openai"}], "limits": limits}},
+            "upstreams": {"openai": {"endpoints": [{"url": url}], "limits": limits, "pool": {"min": 0, "start": 1, "max": 1}}}})
+        if where == "slot":
+            stack.enter_context(connect(gateway)).sendall(message(text="[[sim latency=60s tokens=1]]"))
+            wait_until(lambda: sim.stats()["in_flight"] == 1, "the first runs")
+        before = owed(redis)
+        second = stack.enter_context(connect(gateway))
+        second.sendall(message(**({"x-stainless-timeout": "1"} if how == "deadline" else {})))
+        stages = ["upstream"] * (2 if where == "slot" else 1)
+        wait_until(lambda: [r["stage"] for r in gateway.requests()["requests"]] == stages, "it waits")
+        if how == "gone":
+            second.close()
+        wait_until(lambda: counted([gateway], outcome="client_gone" if how == "gone" else "deadline") == 1, "it has ended")
+        wait_until(lambda: gateway.status()["quota"]["unsettled"] == 0, "it is settled")
+        assert all(owed(redis)[bucket] <= before.get(bucket, 0) for bucket in owed(redis)), (before, owed(redis))
+
+
+def owed(redis):
+    """{(key, limit): microseconds until that bucket is full again}"""
+    now = sum(int(part) * unit for part, unit in zip(redis.command("TIME"), (1000000, 1)))
+    pairs = [(key, redis.command("HGETALL", key)) for key in redis.keys("sluice:*:q")]
+    return {(key, fields[i]): max(0, int(fields[i + 1]) - now) for key, fields in pairs for i in range(0, len(fields), 2) if ":" not in fields[i]}
+
+
+@contextlib.contextmanager
+def black_hole():
+    """An address where connecting takes for ever: its queue is full, and nobody accepts."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -254,10 +254,14 @@ void pool_cancel(struct transfer **handle)
 	struct transfer *t = *handle;
 
 	*handle = NULL;
-	if (t == NULL)
-		return;
-	assert_false(t->ended || t->cancelled);
-	t->cancelled = true;
+	assert_false(t != NULL && (t->ended || t->cancelled));
+	if (t != NULL)
+		t->cancelled = true;
+}
+
+bool pool_may_be_sent(const struct transfer *t)
+{
+	return !t->ended;
 }
 
 /* ---- lib/redis ------------------------------------------------------------------------------------------------------------ */
