@@ -4,10 +4,9 @@
 #include "lib/map.h"
 #include "lib/mem.h"
 
-#define NAME_MOST    200
 #define WEIGHT       (1.0 / 16)
 #define RATIO_LEAST  (1.0 / 64)
-#define RATIO_MOST   2.0
+#define RATIO_MOST   1.0  /* no tokenizer makes more tokens than bytes */
 #define TEXT_RATIO   0.25 /* four bytes of English a token */
 #define MEDIA_RATIO  0.001
 #define OUTPUT_FIRST 1024
@@ -62,9 +61,9 @@ size_t estimate_count(const struct estimate *e)
 }
 
 /* "model", or "model NUL tenant": no name holds a NUL. Empty when a name is too long to be remembered. */
-static struct slice key_of(char room[2 * NAME_MOST + 1], struct slice model, struct slice tenant)
+static struct slice key_of(char room[2 * ESTIMATE_NAME_MOST + 1], struct slice model, struct slice tenant)
 {
-	if (model.len == 0 || model.len > NAME_MOST || tenant.len > NAME_MOST)
+	if (model.len == 0 || model.len > ESTIMATE_NAME_MOST || tenant.len > ESTIMATE_NAME_MOST)
 		return SLICE_NONE;
 	memcpy(room, model.data, model.len);
 	if (tenant.len == 0)
@@ -76,7 +75,7 @@ static struct slice key_of(char room[2 * NAME_MOST + 1], struct slice model, str
 
 static struct entry *find(struct estimate *e, struct slice model, struct slice tenant)
 {
-	char room[2 * NAME_MOST + 1];
+	char room[2 * ESTIMATE_NAME_MOST + 1];
 	struct slice key = key_of(room, model, tenant);
 	struct entry *entry = key.len > 0 ? map_get(e->entries, key) : NULL;
 	if (entry != NULL) {
@@ -97,7 +96,7 @@ static void forget_one(struct estimate *e)
 static struct entry *find_or_add(struct estimate *e, struct slice model, struct slice tenant)
 {
 	struct entry *entry = find(e, model, tenant);
-	char room[2 * NAME_MOST + 1];
+	char room[2 * ESTIMATE_NAME_MOST + 1];
 	struct slice key = key_of(room, model, tenant);
 	if (entry != NULL || key.len == 0)
 		return entry;
@@ -160,8 +159,13 @@ bool estimate_tokens(struct estimate *e, const struct estimate_call *call, int64
 		out->output = COUNT_MOST;
 	if (burst <= 0)
 		return true;
-	if (out->input > burst)
+	int64_t least = count_of((double)call->text_bytes * RATIO_LEAST);
+	if (least > burst) {
+		out->input = least;
 		return false;
+	}
+	if (out->input > burst)
+		out->input = burst;
 	if (out->output > burst - out->input)
 		out->output = burst - out->input;
 	return true;
@@ -187,8 +191,11 @@ static void learn_spread(struct spread *spread, double value)
 	spread->deviation += ((off < 0 ? -off : off) - spread->deviation) * WEIGHT * 2;
 }
 
+/* More tokens than bytes come from elsewhere: an image at an address, a conversation that the provider keeps. They say nothing of bytes. */
 static void learn_input(struct entry *model, const struct estimate_call *call, int64_t tokens)
 {
+	if (tokens > call->text_bytes + call->media_bytes)
+		return;
 	if (call->media_bytes == 0) {
 		if (call->text_bytes > 0)
 			learn_ratio(&model->text, (double)tokens, (double)call->text_bytes);

@@ -6,8 +6,8 @@
  *            as TCP guesses a round trip: Jacobson and Karels, 1988); else what anyone gets of it; else 1,024.
  *
  * Ratios are learnt from the usage that answers report: exponentially weighted sums of tokens and of bytes, their
- * quotient the ratio, each call weighing 1/16; a long call says more than a short one, and a garbled report cannot
- * move it out of 1/64 to 2 tokens per byte. One per worker. Bounded: the least recently used are forgotten.
+ * quotient the ratio, each call weighing 1/16; a long call says more than a short one, and no report can move it out
+ * of 1/64 to 1 token per byte. One per worker. Bounded: the least recently used are forgotten.
  * Disadvantage: each worker learns for itself, and starts from a guess. */
 #ifndef SLUICE_ESTIMATE_H
 #define SLUICE_ESTIMATE_H
@@ -21,8 +21,10 @@ struct estimate *estimate_new(size_t most); /* models plus pairs of tenant and m
 void estimate_free(struct estimate **);
 size_t estimate_count(const struct estimate *);
 
+enum { ESTIMATE_NAME_MOST = 256 }; /* bytes */
+
 struct estimate_call {
-	struct slice tenant, model; /* more than 200 bytes: guessed from the defaults, and not learnt */
+	struct slice tenant, model; /* longer than ESTIMATE_NAME_MOST: guessed from the defaults, and not learnt */
 	int64_t text_bytes;         /* of the request's body without media */
 	int64_t media_bytes;        /* base64 and the like */
 };
@@ -31,8 +33,9 @@ struct estimate_tokens {
 };
 
 /* max_output: the caller's, -1 when it gave none. burst: the smallest that a token limit of the call can ever grant
- * at once, 0 when there is none; output is cut to what input leaves of it, so that a generous maximum does not make
- * a call impossible. False when the input alone does not fit: no waiting would help. */
+ * at once, 0 when there is none; input is cut to it and output to what input leaves, so that neither a guess nor a
+ * generous maximum makes a call impossible. False when the text, at 64 bytes a token, surely does not fit: no waiting
+ * would help; `input` is then that least. */
 bool estimate_tokens(struct estimate *, const struct estimate_call *, int64_t max_output, int64_t burst,
 		     struct estimate_tokens *) MUST_CHECK;
 

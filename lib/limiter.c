@@ -73,7 +73,7 @@ static struct lease *lease_new(struct limiter *limiter, const struct limiter_ask
 	size_t length = ask->id.len;
 	CHECK(ask->id.len >= 1 && ask->id.len <= 80 && ask->tokens >= 0);
 	for (int s = 0; s < LIMITER_SCOPES; s++) {
-		CHECK(ask->scope[s].name.len <= 200 && ask->scope[s].requests >= 0);
+		CHECK(ask->scope[s].name.len <= LIMITER_NAME_MOST && ask->scope[s].requests >= 0);
 		length += ask->scope[s].name.len;
 	}
 	struct lease *lease = mem_new(sizeof *lease + length);

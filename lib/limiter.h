@@ -45,6 +45,7 @@ struct limits {
 	struct limit of[LIMIT_COUNT];
 };
 
+enum { LIMITER_NAME_MOST = 256 }; /* bytes */
 enum limiter_scope { LIMITER_TENANT, LIMITER_MODEL, LIMITER_UPSTREAM, LIMITER_SCOPES };
 const char *limiter_scope_name(enum limiter_scope);
 
@@ -52,7 +53,7 @@ const char *limiter_scope_name(enum limiter_scope);
 struct limiter_ask {
 	struct slice id; /* request.attempt: unique for ever, ≤ 80 bytes of [A-Za-z0-9._-]; copied */
 	struct {
-		struct slice name;           /* ≤ 200 bytes; copied */
+		struct slice name;           /* ≤ LIMITER_NAME_MOST; copied */
 		const struct limits *limits; /* borrowed until settled */
 		int64_t requests;            /* 0 or 1 */
 	} scope[LIMITER_SCOPES];

@@ -14,7 +14,7 @@
 #include "lib/loop.h"
 #include "lib/script.h"
 
-#define LIMITER_TEXT_MAX (80 + LIMITER_SCOPES * 200) /* an ask's id and names */
+#define LIMITER_TEXT_MAX (80 + LIMITER_SCOPES * LIMITER_NAME_MOST) /* an ask's id and names */
 
 enum lease_state {
 	LEASE_ASKED,    /* admit is under way, or its answer waits for the end of the turn */

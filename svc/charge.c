@@ -3,6 +3,9 @@
 
 #include "lib/estimate.h"
 
+_Static_assert((int)DIALECT_MODEL_MOST <= (int)ESTIMATE_NAME_MOST && (int)DIALECT_MODEL_MOST <= (int)LIMITER_NAME_MOST,
+	       "a name that came in is remembered");
+
 /* OpenAI's streams tell their usage when they are asked to: we ask where a limit needs it. */
 static bool must_ask_usage(const struct request *r, bool limited)
 {
@@ -34,7 +37,7 @@ enum refusal charge_reserve(struct request *r)
 	r->reserved.output = tokens.output;
 	if (fits)
 		return REFUSAL_none;
-	buf_format(&r->detail, "It is about %lld tokens; this one holds %lld.", (long long)tokens.input,
+	buf_format(&r->detail, "It is at least %lld tokens; this one holds %lld.", (long long)tokens.input,
 		   (long long)burst);
 	return REFUSAL_exceeds_limit;
 }

@@ -34,6 +34,7 @@ struct dialect_head {
 
 /* At most this many changes to one body. */
 enum { DIALECT_SPLICES = 4 };
+enum { DIALECT_MODEL_MOST = 256 }; /* bytes of a model's name */
 struct dialect_splice {
 	size_t offset, remove;
 	struct slice insert;

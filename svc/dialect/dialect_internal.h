@@ -12,7 +12,7 @@
 #include "svc/dialect.h"
 
 enum {
-	DIALECT_MODEL = 256,   /* bytes of a model's name, at most */
+	DIALECT_MODEL = DIALECT_MODEL_MOST,
 	DIALECT_PATHS = 24,    /* of one table, at most */
 	DIALECT_KEPT_TYPE = 32 /* of a string whose words matter */
 };

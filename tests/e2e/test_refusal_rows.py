@@ -170,7 +170,7 @@ TOKENS = {"tpd": {"limit": 100000, "burst": 100}}
 WAYS = {
     "invalid_request": ({}, DIALECTS, two_keys),
     "invalid_json": ({}, MODEL_DIALECTS, raw(b"{")),
-    "exceeds_limit": (limits(**TOKENS), MODEL_DIALECTS, lambda g, d: call(g, d, text="x" * 4000)),
+    "exceeds_limit": (limits(**TOKENS), MODEL_DIALECTS, lambda g, d: call(g, d, text="x" * 8000)),
     "invalid_api_key": ({}, DIALECTS, lambda g, d: call(g, d, key="wrong-key-of-somebody")),
     "model_not_allowed": ({"tenants": {"acme": {"models": ["only-this-one"]}}, "models": {"only-this-one": {"targets": [{"upstream": "openai"}]}}},
                           DIALECTS, call),

@@ -43,7 +43,7 @@ def test_what_the_caller_does_wrong(start_gateway, sim, redis, dialect):
     before = redis.keys()
     refused(gateway, dialect, 401, "invalid_api_key", False, key="wrong-key-of-somebody")
     refused(gateway, dialect, 403, "model_not_allowed", False, model="another-model")
-    refused(gateway, dialect, 400, "exceeds_limit", False, text="x" * 4000)
+    refused(gateway, dialect, 400, "exceeds_limit", False, text="x" * 8000)
     refused(gateway, dialect, 413, "body_too_large", text="x" * 70000)
     path, body = prompt(dialect, "hello")
     fields = {**headers_for(dialect, KEY), "Content-Type": "application/json"}
@@ -182,3 +182,9 @@ def test_no_secret_anywhere(start_gateway, start_redis, sim):
     for secret in ("canary-client-key", "canary-upstream-key", "canary-redis-password", UPSTREAM_KEY):
         assert not [text for text in seen if secret in text], secret
     assert counted([gateway]) == 12
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_models_name_may_be_long_but_not_longer(gateway, dialect):
+    """Also one that no limit knows; the provider says what he thinks of it."""
+    assert [gateway.ask(dialect, "[[sim tokens=1]]", model="m" * length).status for length in (200, 201, 256, 257)] == [404, 404, 404, 400]

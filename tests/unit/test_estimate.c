@@ -45,7 +45,32 @@ static void test_cut_to_the_burst(void **state)
 	assert_int_equal(t.output, 2000);
 	assert_true(estimate_tokens(e, &call, 65536, 1000, &t)); /* the input fills it exactly */
 	assert_int_equal(t.output, 0);
-	assert_false(estimate_tokens(e, &call, 1, 999, &t));
+	assert_true(estimate_tokens(e, &call, 1, 999, &t)); /* it may be less than it seems */
+	assert_int_equal(t.input, 999);
+	assert_int_equal(t.output, 0);
+	assert_true(estimate_tokens(e, &call, 1, 63, &t));
+	assert_false(estimate_tokens(e, &call, 1, 62, &t));
+	assert_int_equal(t.input, 63);
+	estimate_free(&e);
+}
+
+/* An image at an address, a conversation that the provider keeps: what they cost is not in the bytes, and must not weigh on calls that are all there. */
+static void test_learns_nothing_from_what_is_elsewhere(void **state)
+{
+	(void)state;
+	struct estimate *e = estimate_new(8);
+	struct estimate_call short_one = text_call(150), image = text_call(150);
+	struct estimate_tokens t, many = { 50000, 0 };
+	image.media_bytes = 600000;
+	estimate_learn(e, &short_one, &many);
+	assert_true(estimate_tokens(e, &short_one, 0, 0, &t));
+	assert_int_equal(t.input, 38);
+	assert_true(estimate_tokens(e, &image, 0, 0, &t));
+	assert_int_equal(t.input, 638);
+	image.media_bytes = 1000;
+	estimate_learn(e, &image, &many);
+	assert_true(estimate_tokens(e, &image, 0, 0, &t));
+	assert_int_equal(t.input, 39);
 	estimate_free(&e);
 }
 
@@ -120,7 +145,11 @@ static void test_garbage_teaches_little(void **state)
 	assert_int_equal(t.input, 250);
 	estimate_learn(e, &call, &many);
 	assert_true(estimate_tokens(e, &call, 0, 0, &t));
-	assert_int_equal(t.input, 2000); /* two tokens per byte, no more */
+	assert_int_equal(t.input, 250);
+	many.input = 1000;
+	estimate_learn(e, &call, &many);
+	assert_true(estimate_tokens(e, &call, 0, 0, &t));
+	assert_int_equal(t.input, 1000); /* a token per byte, no more */
 	call.text_bytes = INT64_MAX;
 	assert_true(estimate_tokens(e, &call, INT64_MAX, 0, &t));
 	assert_true(t.input + t.output > 0); /* the sum does not overflow */
@@ -163,6 +192,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_first_guess),
 		cmocka_unit_test(test_cut_to_the_burst),
+		cmocka_unit_test(test_learns_nothing_from_what_is_elsewhere),
 		cmocka_unit_test(test_learns_the_ratio_of_a_model),
 		cmocka_unit_test(test_media_is_learnt_apart),
 		cmocka_unit_test(test_output_by_tenant_then_model),
