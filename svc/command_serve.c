@@ -156,7 +156,7 @@ static void on_reload(void *arg)
 	if (in->server == NULL || in->stopping)
 		return;
 	buf_init(&error, ERRORS_MOST);
-	next = config_load(in->path, &error);
+	next = config_reload(in->path, &error);
 	if (next != NULL) {
 		say_lines(in, LOG_WARNING, "config", buf_slice(&error));
 		buf_clear(&error);

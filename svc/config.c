@@ -1,9 +1,6 @@
 /* Loading, the count of who holds one, and finding in it. */
 #include "svc/config.h"
 
-#include <errno.h>
-#include <stdio.h>
-
 #include "lib/buf.h"
 #include "lib/map.h"
 #include "svc/config_internal.h"
@@ -27,12 +24,13 @@ static void judge(struct config_reader *r, const struct config_node *root)
 	buf_free(&r->text);
 }
 
-static const struct config *parse(const char *name, const char *folder, struct slice text, struct buf *error)
+static const struct config *parse(const char *name, const char *folder, enum file_patience files, struct slice text,
+				  struct buf *error)
 {
 	struct config_whole *whole = mem_new(sizeof(*whole));
-	struct config_reader reader = { .errors = { .file = name, .out = error },
-					.config = &whole->config,
-					.folder = folder };
+	struct config_reader reader = {
+		.errors = { .file = name, .out = error }, .config = &whole->config, .folder = folder, .files = files
+	};
 	struct mem *mem = mem_arena(TREE_MOST);
 	const struct config *config = &whole->config;
 	struct config_node *root = config_yaml_parse(text, mem, &reader.errors);
@@ -56,44 +54,36 @@ static const struct config *parse(const char *name, const char *folder, struct s
 
 const struct config *config_parse(const char *name, struct slice text, struct buf *error)
 {
-	return parse(name, NULL, text, error);
+	return parse(name, NULL, FILE_REGULAR, text, error);
 }
 
-static bool read_file(const char *path, struct buf *text)
-{
-	FILE *file = fopen(path, "re");
-	char block[16384];
-	size_t got;
-	bool good = file != NULL;
-
-	while (good && (got = fread(block, 1, sizeof(block), file)) > 0)
-		good = buf_append(text, slice_make(block, got));
-	if (good && ferror(file))
-		good = false;
-	else if (!good && file != NULL)
-		errno = EFBIG;
-	if (file != NULL)
-		fclose(file);
-	return good;
-}
-
-const struct config *config_load(const char *path, struct buf *error)
+static const struct config *load(const char *path, enum file_patience files, struct buf *error)
 {
 	const struct config *config = NULL;
-	const char *slash = strrchr(path, '/');
+	const char *slash = strrchr(path, '/'), *reason;
 	char *folder = slash != NULL ? mem_text(slice_make(path, slash == path ? 1 : (size_t)(slash - path))) : NULL;
 	struct buf text;
 
 	buf_init(&text, FILE_MOST);
-	if (read_file(path, &text))
-		config = parse(path, folder, buf_slice(&text), error);
+	if (file_read(path, files, &text, &reason))
+		config = parse(path, folder, files, buf_slice(&text), error);
 	else
-		buf_format(error, "%s: cannot be read: %s\n", path, strerror(errno));
+		buf_format(error, "%s: cannot be read: %s\n", path, reason);
 	if (text.data != NULL)
 		mem_wipe(text.data, text.capacity);
 	buf_free(&text);
 	mem_free(folder);
 	return config;
+}
+
+const struct config *config_load(const char *path, struct buf *error)
+{
+	return load(path, FILE_ANY, error);
+}
+
+const struct config *config_reload(const char *path, struct buf *error)
+{
+	return load(path, FILE_REGULAR, error);
 }
 
 /* ---- death: the table knows what there is to free ------------------------------------------------------------------------ */

@@ -121,6 +121,8 @@ struct config {
 /* NULL when the file is refused: `error` then has one line a mistake, each "FILE:LINE: key.path: what was found; what is allowed", all of them,
  * at most 20, and how many more. When it is taken, `error` has its warnings, in the same form. The file is YAML 1.1 as libyaml reads it (anchors and tags refused), so JSON works too. */
 const struct config *config_load(const char *path, struct buf *error) MUST_CHECK;
+/* The same on a running loop: it and what it names must be regular files, because the writer of a pipe may never come. */
+const struct config *config_reload(const char *path, struct buf *error) MUST_CHECK;
 /* The same from memory; `name` stands in the errors. */
 const struct config *config_parse(const char *name, struct slice text, struct buf *error) MUST_CHECK;
 const struct config *config_hold(const struct config *);

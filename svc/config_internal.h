@@ -8,6 +8,7 @@
 
 #include "lib/base.h"
 #include "lib/buf.h"
+#include "lib/file.h"
 #include "lib/mem.h"
 #include "lib/slice.h"
 #include "svc/config.h"
@@ -117,7 +118,8 @@ const struct config_tenant *config_index_key(struct config *, const struct confi
 struct config_reader {
 	struct config_errors errors;
 	struct config *config;
-	const char *folder; /* ${file:…} and ca_file are relative to it; NULL: the working directory */
+	const char *folder;       /* ${file:…} and ca_file are relative to it; NULL: the working directory */
+	enum file_patience files; /* which files ${file:…} may be */
 	struct buf text; /* of the value that is being read, its ${…} resolved; never moves, so that it can be wiped */
 	char path[512];  /* where the reading stands: upstreams.gemini.pool.min */
 };

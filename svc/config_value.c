@@ -1,6 +1,5 @@
 /* One value: its ${…} resolved, then read as its row's type says. What a value was is told when it is wrong, unless the row is a secret; a message
  * shows a variable's name, never what is in it. */
-#include <errno.h>
 #include <limits.h>
 #include <openssl/sha.h>
 #include <stdarg.h>
@@ -95,29 +94,17 @@ static void wrong_range(struct config_value *v, bool put(struct buf *, int64_t))
 /* ---- ${NAME} and ${file:PATH} ------------------------------------------------------------------------------------------- */
 
 /* False when it cannot be opened, read, is too long, or holds a NUL byte. */
-static bool append_content(struct buf *text, const char *path, const char **reason)
+static bool append_content(struct buf *text, const char *path, enum file_patience files, const char **reason)
 {
-	FILE *file = fopen(path, "re");
-	char block[4096];
-	size_t start = text->len, got;
-	bool good = file != NULL;
+	size_t start = text->len;
+	bool good = file_read(path, files, text, reason);
 
-	*reason = strerror(errno);
-	if (!good)
-		return false;
-	while (good && (got = fread(block, 1, sizeof(block), file)) > 0)
-		good = buf_append(text, slice_make(block, got));
-	mem_wipe(block, sizeof(block));
-	if (!good) {
+	if (text->overflowed)
 		*reason = "it has more than 64 KiB";
-	} else if (ferror(file)) {
-		*reason = strerror(errno);
-		good = false;
-	} else if (slice_find(slice_skip(buf_slice(text), start), '\0') < text->len - start) {
+	if (good && slice_find(slice_skip(buf_slice(text), start), '\0') < text->len - start) {
 		*reason = "it holds a NUL byte";
 		good = false;
 	}
-	fclose(file);
 	return good;
 }
 
@@ -134,7 +121,7 @@ static bool append_file(struct config_value *v, const char *name)
 				"the path of the file \"%s\" is too long", name);
 		return false;
 	}
-	if (!append_content(text, path, &reason)) {
+	if (!append_content(text, path, v->reader->files, &reason)) {
 		config_complain(&v->reader->errors, v->node->line, v->reader->path,
 				"the file \"%s\" cannot be used: %s; allowed: text of at most 64 KiB", name, reason);
 		return false;

@@ -9,7 +9,7 @@ ROWS = [
     ("words", "lib/base lib/slice lib/list"),
     ("ground", "lib/clock lib/mem lib/siphash lib/utf8"),
     ("ground", "lib/buf lib/map"),
-    ("ground", "lib/text"),
+    ("ground", "lib/text lib/file"),
     ("ground", "lib/log lib/json lib/sse lib/estimate"),
     ("loop", "lib/loop"),
     ("clients", "lib/redis lib/pool lib/embedded"),

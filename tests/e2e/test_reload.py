@@ -1,0 +1,63 @@
+"""SIGHUP at awkward moments and with awkward files: it is done or refused, in words, and nothing stands still for it."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from support.client import request
+from support.gateway import configuration
+from support.process import binary, die_with_parent, free_port, wait_until
+
+
+def refused(gateway):
+    return [line["message"] for line in gateway.log() if line["event"] == "reload_refused"]
+
+
+def lives(gateway):
+    return request(f"{gateway.admin_url}/healthz", timeout=5).status == 200 and gateway.ask("openai", "[[sim tokens=1]]").status == 200
+
+
+@pytest.mark.parametrize("what", ["configuration", "secret"])
+def test_a_pipe_that_nobody_writes_to(gateway, folder, what):
+    pipe = gateway.config_path if what == "configuration" else folder / "secret"
+    if what == "secret":
+        gateway.config["tenants"]["acme"]["keys"].append("${file:secret}")
+        gateway.write_config(gateway.config)
+    else:
+        pipe.unlink()
+    os.mkfifo(pipe)
+    gateway.signal(signal.SIGHUP)
+    wait_until(lambda: "before it stays" in "".join(refused(gateway)), "it is refused")
+    assert "it is not a regular file" in refused(gateway)[0]
+    assert lives(gateway)
+    gateway.signal(signal.SIGTERM)
+    assert gateway.wait() == 0
+
+
+def test_a_configuration_of_a_pipe_starts_once(folder, sim, redis):
+    """serve -c <(…)"""
+    port, admin = free_port(), free_port()
+    path, out = folder / "c.json", folder / "out"
+    path.write_text(json.dumps(configuration(sim.url, redis.url, f"127.0.0.1:{port}", f"127.0.0.1:{admin}")))
+    with open(out, "wb") as log:
+        child = subprocess.Popen(["bash", "-c", f"exec {binary('sluice')} serve -c <(cat {path})"], stdout=log, preexec_fn=die_with_parent)
+
+    def answers(path):
+        try:
+            return request(f"http://127.0.0.1:{admin}{path}", timeout=5).status == 200
+        except OSError:
+            return False
+
+    try:
+        wait_until(lambda: answers("/readyz"), "it is ready")
+        child.send_signal(signal.SIGHUP)
+        wait_until(lambda: "it is not a regular file" in out.read_text(), "it is refused")
+        assert answers("/healthz")
+        child.terminate()
+        assert child.wait(30) == 0
+    finally:
+        child.kill()
+        child.wait()
