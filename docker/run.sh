@@ -3,6 +3,7 @@
 # A provider whose key is set (GEMINI_API_KEY, OPENAI_API_KEY, ANTHROPIC_API_KEY) is live; with none set, the simulator stands in for all.
 # The keys stay in the environment: the configuration that is written here only names them.
 # SLUICE_LISTEN and SLUICE_ADMIN change the addresses.
+# Both programs have sessions of their own: a terminal's Ctrl-C goes to this script alone, which ends them in order.
 set -eu
 build=$1
 listen=${SLUICE_LISTEN:-127.0.0.1:8080}
@@ -10,10 +11,18 @@ admin=${SLUICE_ADMIN:-127.0.0.1:8081}
 folder=$(mktemp -d "${TMPDIR:-/tmp}/sluice-run-XXXXXX")
 simulator='' gateway='' live=''
 
+# end SIGNAL PID: a signal that comes to us meanwhile interrupts one wait, not the end.
+end() {
+	[ -n "$2" ] || return 0
+	kill -s "$1" "$2" 2>/dev/null || true
+	while kill -0 "$2" 2>/dev/null; do wait "$2" 2>/dev/null || true; done
+}
+
+# The simulator leaves last, so that streams can end. A second Ctrl-C is the gateway's second signal: it cuts them.
 clean_up() {
-	trap '' INT TERM HUP
-	[ -z "$gateway" ] || { kill -TERM "$gateway" 2>/dev/null || true; wait "$gateway" 2>/dev/null || true; }
-	[ -z "$simulator" ] || { kill -TERM "$simulator" 2>/dev/null || true; wait "$simulator" 2>/dev/null || true; }
+	trap 'kill -s INT "$gateway" 2>/dev/null || true' INT TERM HUP
+	end INT "$gateway"
+	end TERM "$simulator"
 	rm -rf "$folder"
 }
 trap clean_up EXIT
@@ -42,7 +51,7 @@ printf '%s\n' "listen: $listen" "admin: $admin" "redis: {url: embedded}" "upstre
 
 if [ -z "$live" ]; then
 	mkfifo "$folder/said"
-	"$build/sluice-sim" --listen 127.0.0.1:0 --set 'latency=100ms rate=100/s' --die-with-parent >"$folder/said" &
+	setsid "$build/sluice-sim" --listen 127.0.0.1:0 --set 'latency=100ms rate=100/s' --die-with-parent >"$folder/said" &
 	simulator=$!
 	exec 3<"$folder/said" # held open: who writes to a pipe that nobody reads dies
 	read -r line <&3 || { echo "sluice: the simulator did not start" >&2; exit 1; }
@@ -52,7 +61,7 @@ if [ -z "$live" ]; then
 	upstream anthropic "$url" x-api-key simulated
 fi
 
-"$build/sluice" serve -c "$folder/sluice.yaml" &
+setsid "$build/sluice" serve -c "$folder/sluice.yaml" &
 gateway=$!
 until curl -fs -o "$folder/ready" "http://$admin/readyz"; do
 	kill -0 "$gateway" 2>/dev/null || { wait "$gateway" || exit $?; exit 1; }

@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from support.process import BUILD, ROOT, Process, binary, free_port
+from support.client import headers_for, prompt, stream
+from support.process import BUILD, ROOT, Process, binary, free_port, wait_until
 
 MANUAL = ROOT / "docker" / "sluice.1"
 
@@ -155,12 +156,40 @@ def test_the_demonstration_holds(tmp_path):
         assert re.search(rf"^  .*{program}", demo.stdout(), re.M), program
 
 
+def make_run(folder, ports):
+    """docker/run.sh as a terminal starts it: the first of a session, and SIGINT is not ignored."""
+    settings = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+    settings.update(SLUICE_LISTEN=f"127.0.0.1:{ports[0]}", SLUICE_ADMIN=f"127.0.0.1:{ports[1]}", TMPDIR=str(folder))
+    return Process(["setsid", "env", "--default-signal=INT", ROOT / "docker/run.sh", BUILD], folder, "run", env=settings)
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_ends_make_run(folder, presses):
+    """A terminal interrupts the whole group: the simulator must not leave before its stream has ended, and the gateway must hear it once. Twice means now."""
+    ports = free_port(), free_port()
+    gateway = make_run(folder, ports)
+    try:
+        gateway.wait_ready(lambda: f"curl http://127.0.0.1:{ports[1]}/status" in gateway.stdout())
+        path, body = prompt("openai", f"[[sim tokens={60 if presses == 1 else 100000} rate=20]]", True)
+        with stream(f"http://127.0.0.1:{ports[0]}{path}", body, headers_for("openai", "any-key-will-do")) as answer:
+            assert answer.read_event()
+            os.killpg(gateway.pid, signal.SIGINT)
+            wait_until(lambda: "no new connections" in gateway.stdout(), "it drains at once")
+            if presses == 1:
+                assert answer.read_all().rstrip().endswith(b"[DONE]"), gateway.stdout()
+            else:
+                os.killpg(gateway.pid, signal.SIGINT)
+            assert gateway.wait(20) == 130
+        assert ("a second signal" in gateway.stdout()) == (presses == 2)
+        assert not list(folder.glob("sluice-run-*"))
+    finally:
+        gateway.stop()
+
+
 def test_make_runs_lines_work(folder):
     """What `make run` prints is pasted into a shell, line by line."""
     ports = free_port(), free_port()
-    settings = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
-    settings.update(SLUICE_LISTEN=f"127.0.0.1:{ports[0]}", SLUICE_ADMIN=f"127.0.0.1:{ports[1]}", TMPDIR=str(folder))
-    gateway = Process([ROOT / "docker/run.sh", BUILD], folder, "run", env=settings)
+    gateway = make_run(folder, ports)
     try:
         gateway.wait_ready(lambda: f"curl http://127.0.0.1:{ports[1]}/status" in gateway.stdout())
         lines = re.findall(r"^  (curl .*)$", gateway.stdout(), re.M)
@@ -169,5 +198,5 @@ def test_make_runs_lines_work(folder):
             done = subprocess.run(["sh", "-c", line.replace("curl ", "curl -sS --fail-with-body -m 20 ", 1)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             assert done.returncode == 0 and len(done.stdout) > 100, (line, done)
     finally:
-        gateway.signal(signal.SIGTERM)  # SIGINT is ignored by what a shell started in the background
+        gateway.signal(signal.SIGTERM)
         gateway.wait(30)
