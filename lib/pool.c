@@ -256,15 +256,13 @@ void pool_stats(const struct pool *pool, struct pool_stats *stats)
 static void warming_over(struct pool_warming *w)
 {
 	struct pool *pool = w->pool;
-	void (*warmed)(void *, unsigned) = w->warmed;
-	void *arg = w->arg;
-	unsigned opened = w->opened;
+	struct pool_warming over = *w;
 	list_remove(&w->node);
 	loop_undefer(&w->nothing_to_do);
 	mem_free(w);
 	pool->warming = !list_empty(&pool->warmings);
-	if (warmed != NULL)
-		warmed(arg, opened);
+	if (over.warmed != NULL)
+		over.warmed(over.arg, over.opened, over.why);
 }
 
 static void on_nothing_to_do(void *arg)
@@ -291,12 +289,17 @@ static void warm_done(struct transfer *t, void *arg, const struct pool_result *r
 {
 	struct pool_warming *w = arg;
 	(void)t;
-	w->opened += result->outcome == POOL_DONE;
+	if (result->outcome == POOL_DONE)
+		w->opened++;
+	else
+		snprintf(w->why, sizeof(w->why), "%s",
+			 result->detail[0] != '\0' ? result->detail : pool_outcome_name(result->outcome));
 	if (--w->running == 0)
 		warming_over(w);
 }
 
-static void warm(struct pool *pool, unsigned count, int64_t timeout, void (*warmed)(void *, unsigned), void *arg)
+static void warm(struct pool *pool, unsigned count, int64_t timeout, void (*warmed)(void *, unsigned, const char *),
+		 void *arg)
 {
 	static const struct pool_receiver receiver = { warm_head, warm_body, warm_done };
 	struct pool_request request = { .method = SLICE("HEAD"),
@@ -322,7 +325,7 @@ static unsigned missing(const struct pool *pool)
 	return alive < pool->options.warm ? pool->options.warm - alive : 0;
 }
 
-void pool_warm(struct pool *pool, int64_t timeout, void (*warmed)(void *, unsigned), void *arg)
+void pool_warm(struct pool *pool, int64_t timeout, void (*warmed)(void *, unsigned, const char *), void *arg)
 {
 	CHECK(pool->magic == POOL_MAGIC && !pool->dying && timeout > 0);
 	pool->warm_timeout = timeout;

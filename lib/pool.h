@@ -101,9 +101,9 @@ struct pool *pool_new(struct loop *, const struct pool_options *, struct log *);
 /* Cancels what runs (no callback), closes everything; dies at the end of the turn, and its transfers with it. */
 void pool_free(struct pool **);
 /* From now on keeps `warm` connections: what age takes is opened again. Opens them by simultaneous light requests
- * (HEAD /, no credential; any answer will do). `warmed` runs once, with how many succeeded, when all have ended or
- * `timeout` has passed; never inside this call. Pass NULL to not care. */
-void pool_warm(struct pool *, int64_t timeout, void (*warmed)(void *arg, unsigned opened), void *arg);
+ * (HEAD /, no credential; any answer will do). `warmed` runs once, with how many succeeded and why the last of the others did not
+ * ("": none failed; valid during the call), when all have ended or `timeout` has passed; never inside this call. Pass NULL to not care. */
+void pool_warm(struct pool *, int64_t timeout, void (*warmed)(void *arg, unsigned opened, const char *why), void *arg);
 
 struct transfer *pool_start(struct pool *, const struct pool_request *, const struct pool_receiver *, void *arg);
 void pool_resume(struct transfer *); /* after body() said false; harmless otherwise */

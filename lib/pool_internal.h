@@ -114,7 +114,8 @@ struct pool_warming {
 	struct pool *pool;
 	struct list node;
 	unsigned running, opened;
-	void (*warmed)(void *arg, unsigned opened);
+	char why[sizeof(((struct pool_result *)NULL)->detail)]; /* the last failure, for people */
+	void (*warmed)(void *arg, unsigned opened, const char *why);
 	void *arg;
 	struct loop_deferred nothing_to_do;
 };

@@ -69,7 +69,8 @@ static void raise_descriptors(struct instance *in)
 	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit) == 0 && (int64_t)limit.rlim_cur < wanted)
 		log_say(in->log, LOG_WARNING, "descriptors",
-			"the process may open %lld files; client.connections and the pools may need %lld",
+			"the process may open %lld files; client.connections and the pools may need %lld: raise "
+			"`ulimit -n` or lower client.connections",
 			(long long)limit.rlim_cur, (long long)wanted);
 }
 

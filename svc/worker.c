@@ -275,15 +275,15 @@ static void one_less(struct warming *all)
 	all->warmed(all->arg);
 }
 
-static void pool_warmed(void *arg, unsigned opened)
+static void pool_warmed(void *arg, unsigned opened, const char *why)
 {
 	struct warming_pool *one = arg;
 	struct warming *all = one->all;
 
 	if (opened < one->wanted)
 		log_say(all->worker->log, LOG_WARNING, "warm_up",
-			"upstream %s: %u of %u connections could be opened in time", one->upstream->name, opened,
-			one->wanted);
+			"upstream %s: %u of %u connections could be opened: %s", one->upstream->name, opened,
+			one->wanted, why);
 	one_less(all);
 }
 

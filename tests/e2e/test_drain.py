@@ -1,6 +1,7 @@
 """How an instance ends and changes at the awkward moment: asked twice, without Redis, while it still warms up."""
 
 import http.client
+import re
 import signal
 import socket
 import threading
@@ -8,7 +9,7 @@ import threading
 import pytest
 
 from support.client import request
-from support.process import wait_until
+from support.process import free_port, wait_until
 
 PATIENT = {"drain": {"wait": "0s", "deadline": "60s"}}
 
@@ -104,6 +105,12 @@ def test_a_reload_may_come_before_it_is_warm(start_gateway, sim, redis):
         gateway.reload({"upstreams": {"openai": {"endpoints": [{"url": sim.url}]}}})
         gateway.wait_ready(gateway.ready)
         assert gateway.ask("openai", "[[sim tokens=1]]").status == 200
+
+
+def test_what_was_in_the_way_of_warming_is_told(start_gateway, sim, redis):
+    nobody = f"http://127.0.0.1:{free_port()}"
+    gateway = start_gateway(sim.url, redis.url, {"upstreams": {"openai": {"endpoints": [{"url": nobody}]}}})
+    assert re.search(r'"warm_up","message":"upstream openai: 0 of 1 connections could be opened: [^"]*connect', gateway.stdout())
 
 
 def test_pools_are_warm_after_a_reload_too(start_gateway, sim, redis):

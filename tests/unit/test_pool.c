@@ -391,12 +391,14 @@ static void the_pool_may_be_freed_while_calls_run_and_wait(void **state)
 
 struct warmth {
 	unsigned times, opened;
+	char why[96];
 };
 
-static void on_warmed(void *arg, unsigned opened)
+static void on_warmed(void *arg, unsigned opened, const char *why)
 {
 	struct warmth *warmth = arg;
 	warmth->times++;
+	snprintf(warmth->why, sizeof(warmth->why), "%s", why);
 	warmth->opened = opened;
 }
 
@@ -415,6 +417,7 @@ static void warms_to_its_floor(void **state)
 	assert_int_equal(warmth.times, 0);
 	RIG_UNTIL(&rig, warmth.times == 1);
 	assert_int_equal(warmth.opened, 5);
+	assert_string_equal(warmth.why, "");
 	pool_stats(rig.pool, &stats);
 	assert_int_equal(stats.open, 5);
 	assert_int_equal(stats.idle, 5);
@@ -439,6 +442,7 @@ static void a_dead_provider_only_delays_warmth(void **state)
 	pool_warm(rig.pool, 50 * CLOCK_MILLISECOND, on_warmed, &warmth);
 	RIG_UNTIL(&rig, warmth.times == 1);
 	assert_int_equal(warmth.opened, 0);
+	assert_string_not_equal(warmth.why, "");
 	rig_close(&rig);
 	rig_options(&rig, bad_server_origin(server));
 	rig_open(&rig);
