@@ -215,7 +215,7 @@ docs: all ## write the generated documents below build/docs, and the generated p
 # The library's headers say "lib/…" here and "sluice/…" where they are installed. What a module keeps to its own parts
 # (module_part.h) stays here, but for the parts that a public header includes.
 PUBLIC = $(filter-out %_internal.h,$(shell cd lib && ls *.h | grep -vE '^(redis|pool|limiter|json|embedded)_') json_scan.h json_plan.h)
-install: all ## install below DESTDIR and PREFIX: program, library, headers, pkg-config, manual
+install: all ## install below DESTDIR and PREFIX: program, library, headers, pkg-config, manual, systemd unit
 	@$(MAKE) --no-print-directory install-files
 # What is there, without building.
 install-files:
@@ -229,6 +229,8 @@ install-files:
 		'Requires: $(PACKAGES)' 'Libs: -L$${prefix}/lib -lsluice -pthread -lm' 'Cflags: -I$${prefix}/include' \
 		>$(DESTDIR)$(PREFIX)/lib/pkgconfig/sluice.pc
 	for page in $(wildcard docker/*.1); do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man1/$${page##*/}; done
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' docker/sluice.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/sluice.service
 
 docker: ## build the image
 	docker build -t sluice:$(VERSION) -f docker/Dockerfile .

@@ -83,6 +83,15 @@ def test_the_manual_names_every_command_and_option():
             assert option in manual, f"{command} {option}"
 
 
+def test_the_manual_names_the_admin_planes_paths_and_the_version():
+    manual = MANUAL.read_text()
+    paths = re.findall(r'^\t\{ \{ "(/\w+)", \d+ \}', (ROOT / "svc/admin.c").read_text(), re.M)
+    for path in paths:
+        assert re.search(rf"^\.B (?:POST )?{path}$", manual, re.M), path
+    version = re.search(r"^VERSION = (\S+)$", (ROOT / "Makefile").read_text(), re.M)[1]
+    assert len(paths) >= 7 and re.match(rf'\.TH SLUICE 1 "\d{{4}}-\d\d-\d\d" "Sluice {re.escape(version)}" ', manual)
+
+
 def test_the_manual_is_well_formed():
     done = subprocess.run(["groff", "-man", "-Tascii", "-ww", "-z", MANUAL], stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0 and not done.stderr, done.stderr

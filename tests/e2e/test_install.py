@@ -48,8 +48,9 @@ def test_a_program_links_against_the_installed_library(tmp_path):
     installer = ["make", "-s", "install-files", f"B={BUILD}", f"DESTDIR={destination}", f"PREFIX={prefix}"]
     run(*installer, cwd=ROOT, env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")})
     installed = pathlib.Path(f"{destination}{prefix}")
-    for name in ("lib/libsluice.a", "lib/pkgconfig/sluice.pc", "include/sluice/limiter.h", "share/man/man1/sluice.1"):
+    for name in ("lib/libsluice.a", "lib/pkgconfig/sluice.pc", "include/sluice/limiter.h", "share/man/man1/sluice.1", "lib/systemd/system/sluice.service"):
         assert (installed / name).is_file(), name
+    assert f"\nExecStart={prefix}/bin/sluice serve " in (installed / "lib/systemd/system/sluice.service").read_text()
     assert not list((installed / "include/sluice").glob("*_internal.h"))
     assert (BUILD / "flags").stat().st_mtime == objects, "installing built anew, with other flags"
     environment = {**os.environ, "PKG_CONFIG_PATH": str(installed / "lib/pkgconfig")}
