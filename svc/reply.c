@@ -6,7 +6,8 @@
 
 #include "lib/clock.h"
 
-enum { LINES_TEXT = 2048, ERROR_BODY = 8 * 1024, MODELS_BODY = 1024 * 1024, MODELS_MOST = 2000 };
+/* A model in a list: its name twice, each byte written as up to six, and the words around it. */
+enum { LINES_TEXT = 2048, ERROR_BODY = 8 * 1024, MODEL_MOST = 2 * 6 * DIALECT_MODEL_MOST + 512 };
 
 /* Fields whose values stand one behind the other in `text`. Numbers are put by hand: an answer has a dozen of them, and printf costs as much as a system call
  * for each few. */
@@ -296,24 +297,24 @@ void reply_refusal(struct request *r)
 	r->exchange = NULL;
 }
 
-static bool write_models(struct request *r, struct buf *body)
+static void write_models(const struct request *r, struct buf *body)
 {
-	struct slice *names = mem_new_array(MODELS_MOST, sizeof(*names));
-	size_t count = route_models(r->config, r->caller.tenant, r->call.dialect, names, MODELS_MOST);
-	bool found = true;
+	struct slice *names = mem_new_array(r->config->models_count, sizeof(*names));
+	size_t count = route_models(r->config, r->caller.tenant, r->call.dialect, names);
 
-	if (r->call.operation == OPERATION_list_models) {
-		dialect_write_models(&r->call, names, count, body);
-	} else {
-		size_t i = 0;
-		while (i < count && !slice_equal(names[i], r->call.model))
-			i++;
-		found = i < count;
-		if (found)
-			dialect_write_model(&r->call, names[i], body);
-	}
+	dialect_write_models(&r->call, names, count, body);
 	mem_free(names);
-	return found;
+}
+
+static enum refusal write_model(struct request *r, struct buf *body)
+{
+	if (!route_lists(r->config, r->caller.tenant, r->call.dialect, r->call.model)) {
+		buf_format(&r->detail, "The model \"%.*s\" is not among those that this key may use.",
+			   SLICE_ARGS(r->call.model));
+		return REFUSAL_model_not_found;
+	}
+	dialect_write_model(&r->call, r->call.model, body);
+	return REFUSAL_none;
 }
 
 void reply_models(struct request *r)
@@ -322,11 +323,14 @@ void reply_models(struct request *r)
 	struct buf body;
 
 	lines_init(&l);
-	buf_init(&body, MODELS_BODY);
-	if (!write_models(r, &body)) {
-		buf_format(&r->detail, "The model \"%.*s\" is not among those that this key may use.",
-			   SLICE_ARGS(r->call.model));
-		r->refusal = REFUSAL_model_not_found;
+	buf_init(&body, MODEL_MOST * (r->config->models_count + 1));
+	if (r->call.operation == OPERATION_list_models)
+		write_models(r, &body);
+	else
+		r->refusal = write_model(r, &body);
+	if (r->refusal == REFUSAL_none && body.overflowed)
+		r->refusal = REFUSAL_internal;
+	if (r->refusal != REFUSAL_none) {
 		reply_refusal(r);
 	} else {
 		add_common(&l, r);

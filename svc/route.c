@@ -3,6 +3,7 @@
 #include "svc/route.h"
 
 #include "lib/buf.h"
+#include "lib/mem.h"
 
 static bool tenant_may_use(const struct config_tenant *tenant, struct slice model)
 {
@@ -75,15 +76,36 @@ enum refusal route_find(const struct config *config, const struct config_tenant 
 	return REFUSAL_none;
 }
 
-size_t route_models(const struct config *config, const struct config_tenant *tenant, enum dialect dialect,
-		    struct slice *names, size_t capacity)
+bool route_lists(const struct config *config, const struct config_tenant *tenant, enum dialect dialect,
+		 struct slice name)
 {
+	const struct config_model *model = config_find_model(config, name);
+
+	return model != NULL && model->targets[0].upstream->dialect == dialect && tenant_may_use(tenant, name);
+}
+
+/* A mark for each model that the tenant names. Both lists may have ten thousand names: comparing each with each would hold the loop. */
+static bool *mark_allowed(const struct config *config, const struct config_tenant *tenant)
+{
+	bool *allowed = mem_new_array(config->models_count, sizeof(*allowed));
+
+	for (size_t i = 0; i < tenant->models_count; i++) {
+		const struct config_model *model = config_find_model(config, slice_of(tenant->models[i]));
+		if (model != NULL)
+			allowed[model - config->models] = true;
+	}
+	return allowed;
+}
+
+size_t route_models(const struct config *config, const struct config_tenant *tenant, enum dialect dialect,
+		    struct slice *names)
+{
+	bool *allowed = tenant != NULL && tenant->models_count > 0 ? mark_allowed(config, tenant) : NULL;
 	size_t count = 0;
 
-	for (size_t i = 0; i < config->models_count && count < capacity; i++) {
-		struct slice name = slice_of(config->models[i].name);
-		if (config->models[i].targets[0].upstream->dialect == dialect && tenant_may_use(tenant, name))
-			names[count++] = name;
-	}
+	for (size_t i = 0; i < config->models_count; i++)
+		if (config->models[i].targets[0].upstream->dialect == dialect && (allowed == NULL || allowed[i]))
+			names[count++] = slice_of(config->models[i].name);
+	mem_free(allowed);
 	return count;
 }

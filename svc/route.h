@@ -16,8 +16,11 @@ struct route {
 enum refusal route_find(const struct config *, const struct config_tenant *tenant, const struct dialect_call *,
 			struct route *, struct buf *detail) MUST_CHECK;
 
-/* The names that this caller may use with a dialect, for the model lists: configured models with a target of that dialect. Returns how many; at most `capacity` are written. */
-size_t route_models(const struct config *, const struct config_tenant *tenant, enum dialect, struct slice *names,
-		    size_t capacity);
+/* Whether a configured model is in the list that this caller sees in this dialect. */
+bool route_lists(const struct config *, const struct config_tenant *tenant, enum dialect,
+		 struct slice model) MUST_CHECK;
+/* That list, in the configuration's order: configured models with a target of that dialect. `names` has room for all of config->models_count; returns how
+ * many are written. */
+size_t route_models(const struct config *, const struct config_tenant *tenant, enum dialect, struct slice *names);
 
 #endif

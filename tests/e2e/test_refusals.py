@@ -143,6 +143,27 @@ def test_models_are_listed_in_each_shape(start_gateway, sim, redis):
     assert request(gateway.url + "/v1/models").status == 401
 
 
+def test_a_long_list_of_models_is_whole(start_gateway, sim, redis):
+    names = [f"m{i:04}-".ljust(200, "x") for i in range(3000)]
+    models = {name: {"targets": [{"upstream": "gemini"}]} for name in names}
+    models["o"] = {"targets": [{"upstream": "openai"}]}
+    gateway = start_gateway(sim.url, redis.url, {"models": models, "tenants": {
+        "some": {"keys": ["a-key-for-some-models"], "models": [names[7], "o", names[3], "elsewhere"]}}})
+
+    def listed(key):
+        answer = request(gateway.url + "/v1beta/models", headers=headers_for("gemini", key))
+        assert answer.status == 200 and answer.complete
+        return [model["name"].removeprefix("models/") for model in answer.json()["models"]]
+
+    def found(name, key):
+        return request(f"{gateway.url}/v1beta/models/{name}", headers=headers_for("gemini", key)).status
+
+    assert listed(KEY) == names and listed("a-key-for-some-models") == [names[3], names[7]]
+    assert [found(name, KEY) for name in (names[0], names[-1], "o", "nope")] == [200, 200, 404, 404]
+    assert [found(name, "a-key-for-some-models") for name in (names[3], names[4], "o")] == [200, 404, 404]
+    at_rest([gateway], redis, sim)
+
+
 def test_fields_of_an_answer(gateway):
     answer = gateway.ask("openai", "[[sim tokens=1]]", headers={"X-Request-Id": "mine-1.a", "Via": "1.1 before"})
     assert answer.headers["x-request-id"] == "mine-1.a"
