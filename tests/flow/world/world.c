@@ -214,8 +214,7 @@ void pool_free(struct pool **pool)
 	*pool = NULL;
 }
 
-void pool_warm(struct pool *pool, int64_t timeout, void (*warmed)(void *arg, unsigned opened, const char *why),
-	       void *arg)
+void pool_warm(struct pool *pool, int64_t timeout, void (*warmed)(void *, unsigned, const char *), void *arg)
 {
 	(void)pool, (void)timeout, (void)warmed, (void)arg;
 }
