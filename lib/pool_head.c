@@ -36,6 +36,8 @@ static bool status_line(struct transfer *t, struct slice line)
 	if (t->status < 100 || t->status > 599 || t->status == 101)
 		return garbage(t, t->status == 101 ? "switching protocols was not asked for" : "status out of range");
 	t->multiplexed = slice_starts(version, SLICE("HTTP/2"));
+	if (t->multiplexed && !t->pool->two)
+		return garbage(t, "HTTP/2 was not asked for");
 	if (t->status >= 200 && !t->head_began) {
 		int64_t now = clock_now();
 		t->head_began = true;

@@ -188,6 +188,8 @@ static void worker_is_warm(void *arg)
 {
 	struct thread *t = arg;
 
+	if (t->worker->index == 0)
+		worker_warn_of_eviction(t->worker);
 	loop_post(t->server->loop, one_more_warm, t->server);
 }
 

@@ -114,3 +114,13 @@ def test_a_process_that_slept_past_its_leases_is_fenced(start_gateway, sim, redi
         assert b"quota_unavailable" in rest
     wait_until(lambda: counted([gateway], outcome="quota_unavailable") == 1, "it is counted")
     at_rest([gateway], redis, sim)
+
+
+@pytest.mark.parametrize("memory,policy,warned", [("50mb", "allkeys-lru", True), ("50mb", "volatile-ttl", True), ("50mb", "noeviction", False), ("0", "allkeys-lru", False)])
+def test_a_redis_that_may_evict_is_warned_of(start_gateway, sim, start_redis, memory, policy, warned):
+    redis = start_redis(options=["--maxmemory", memory, "--maxmemory-policy", policy])
+    gateway = start_gateway(sim.url, redis.url, {"workers": 2})
+    assert gateway.ask("openai", "[[sim tokens=1]]").status == 200
+    wait_until(lambda: redis.info("commandstats").get("cmdstat_info", "").startswith("calls="), "it has looked")
+    gateway.stop()
+    assert gateway.stdout().count(f"maxmemory-policy is {policy}") == (1 if warned else 0)

@@ -244,6 +244,7 @@ static void what_is_not_http_is_garbage(void **state)
 		"HTTP/1.1 2x0 OK\r\n\r\n",
 		"HTTP/1.1 099 Low\r\n\r\n",
 		"HTTP/1.1 600 High\r\n\r\n",
+		"HTTP/2 200\r\nContent-Length: 0\r\n\r\n",
 		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nbytes",
 		OK "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
 		OK "Content-Length: -5\r\n\r\nhello",
