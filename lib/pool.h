@@ -52,6 +52,8 @@ enum pool_outcome {
 	POOL_IDLE_TIMEOUT, /* no byte of the body for so long */
 	POOL_TOTAL_TIMEOUT,
 };
+/* The file behind a ca_file of NULL. Each pool reads its file when it is made: a new pool trusts what the file holds by then. */
+const char *pool_system_ca_file(void);
 const char *pool_outcome_name(enum pool_outcome); /* the closed list for logs: "done", "no_slot", … */
 
 struct pool_field {

@@ -2,22 +2,30 @@
  *
  * Left to itself libcurl reads the system's hundred and forty certificates for every new connection: 57 ms of CPU and
  * 900 KiB each. Here one X509_STORE per file is built at the first use, and each connection's SSL_CTX gets a reference
- * to it (OpenSSL counts them atomically). The shelf below is mutable state of the process, guarded by a mutex that is
- * taken when a pool is born or dies, never per request. */
+ * to it (OpenSSL counts them atomically). A file that has changed since is another one: pools that are born after a
+ * rotation never share what was read before it. The shelf below is mutable state of the process, guarded by a mutex that
+ * is taken when a pool is born or dies, never per request. */
 #include "lib/pool_internal.h"
 
 #include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/sha.h>
 #include <openssl/ssl.h>
 #include <openssl/x509_vfy.h>
 #include <pthread.h>
 
+#include "lib/buf.h"
+#include "lib/file.h"
 #include "lib/log.h"
 #include "lib/mem.h"
+
+enum { CERTIFICATES_MOST = 16 * 1024 * 1024 };
 
 /* Owned by the shelf; dies with the last pool that holds it. */
 struct pool_trust {
 	struct list node;
 	char *path;
+	unsigned char sha256[SHA256_DIGEST_LENGTH]; /* of the file as it was read */
 	X509_STORE *store;
 	unsigned holders;
 };
@@ -25,45 +33,78 @@ struct pool_trust {
 static pthread_mutex_t shelf_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct list shelf = { &shelf, &shelf };
 
-static const char *system_file(void)
+const char *pool_system_ca_file(void)
 {
 	const char *named = curl_version_info(CURLVERSION_NOW)->cainfo;
 	return named != NULL ? named : "/etc/ssl/certs/ca-certificates.crt";
 }
 
-static struct pool_trust *read_trust(const char *path, struct log *log)
+/* Certificates, and lists of revoked ones; anything else in the file is passed over. How many were taken. */
+static int fill_store(X509_STORE *store, struct slice pem)
+{
+	BIO *from = BIO_new_mem_buf(pem.data, (int)pem.len);
+	CHECK(from != NULL);
+	STACK_OF(X509_INFO) *found = PEM_X509_INFO_read_bio(from, NULL, NULL, NULL);
+	int taken = 0;
+	for (int i = 0; found != NULL && i < sk_X509_INFO_num(found); i++) {
+		const X509_INFO *info = sk_X509_INFO_value(found, i);
+		if (info->x509 != NULL)
+			taken += X509_STORE_add_cert(store, info->x509);
+		if (info->crl != NULL)
+			taken += X509_STORE_add_crl(store, info->crl);
+	}
+	sk_X509_INFO_pop_free(found, X509_INFO_free);
+	BIO_free(from);
+	ERR_clear_error();
+	return taken;
+}
+
+static struct pool_trust *make_trust(const char *path, struct slice pem, const char *reason, struct log *log)
 {
 	struct pool_trust *trust = mem_new(sizeof(*trust));
 	trust->path = mem_text(slice_of(path));
 	trust->store = X509_STORE_new();
 	CHECK(trust->store != NULL);
-	if (X509_STORE_load_file(trust->store, path) != 1) {
-		/* Every hand-shake will fail with "unable to get local issuer": say why, once, where the operator
-		 * looks. */
-		log_say(log, LOG_ERROR, "ca_file_unreadable",
-			"%s holds no certificate that can be read: no upstream can be verified", path);
-		ERR_clear_error();
-	}
+	/* Every hand-shake will fail with "unable to get local issuer": say why, once, where the operator looks. */
+	if (pem.len == 0 || fill_store(trust->store, pem) == 0)
+		log_say(log, LOG_ERROR, "ca_file_unreadable", "%s: %s: no upstream can be verified", path, reason);
 	list_push_back(&shelf, &trust->node);
 	return trust;
 }
 
-struct pool_trust *pool_trust_open(const char *ca_file, struct log *log)
+static struct pool_trust *find_trust(const char *path, const unsigned char sha256[SHA256_DIGEST_LENGTH])
 {
-	const char *path = ca_file != NULL ? ca_file : system_file();
-	struct pool_trust *found = NULL;
-	CHECK(pthread_mutex_lock(&shelf_lock) == 0);
 	LIST_EACH(&shelf, node, following)
 	{
 		struct pool_trust *trust = CONTAINER_OF(node, struct pool_trust, node);
-		if (strcmp(trust->path, path) == 0)
-			found = trust;
+		if (strcmp(trust->path, path) == 0 && memcmp(trust->sha256, sha256, SHA256_DIGEST_LENGTH) == 0)
+			return trust;
 	}
-	if (found == NULL)
-		found = read_trust(path, log);
-	found->holders++;
+	return NULL;
+}
+
+struct pool_trust *pool_trust_open(const char *ca_file, struct log *log)
+{
+	const char *path = ca_file != NULL ? ca_file : pool_system_ca_file();
+	const char *reason = "it holds no certificate that can be read";
+	unsigned char sha256[SHA256_DIGEST_LENGTH];
+	struct pool_trust *trust;
+	struct buf pem;
+
+	buf_init(&pem, CERTIFICATES_MOST);
+	if (!file_read(path, FILE_REGULAR, &pem, &reason))
+		buf_clear(&pem);
+	SHA256((const unsigned char *)pem.data, pem.len, sha256);
+	CHECK(pthread_mutex_lock(&shelf_lock) == 0);
+	trust = find_trust(path, sha256);
+	if (trust == NULL) {
+		trust = make_trust(path, buf_slice(&pem), reason, log);
+		memcpy(trust->sha256, sha256, sizeof(sha256));
+	}
+	trust->holders++;
 	CHECK(pthread_mutex_unlock(&shelf_lock) == 0);
-	return found;
+	buf_free(&pem);
+	return trust;
 }
 
 void pool_trust_close(struct pool_trust **held)

@@ -35,8 +35,9 @@ struct config_upstream {
 	struct config_endpoint *endpoints;
 	size_t endpoints_count; /* ≥ 1; until routing by priority and region is built, exactly one is used: the first */
 	struct config_credential credential;
-	bool allow_plaintext; /* a credential may go to http:// that is not loopback */
-	char *ca_file;        /* NULL: the system's */
+	bool allow_plaintext;        /* a credential may go to http:// that is not loopback */
+	char *ca_file;               /* NULL: the system's */
+	unsigned char ca_sha256[32]; /* of that file's content when this configuration was read; https alone */
 	enum config_usage usage;
 	char **forward_headers; /* more request headers that go to this upstream */
 	size_t forward_headers_count;

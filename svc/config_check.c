@@ -1,6 +1,7 @@
 /* What belongs together. Runs only over values that each are right; a mistake is told in the line where it stands, or that of the nearest
  * key above it that the file has. */
 #include <openssl/pem.h>
+#include <openssl/sha.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,6 +11,8 @@
 #include "lib/redis.h"
 #include "lib/text.h"
 #include "svc/config_internal.h"
+
+enum { CERTIFICATES_MOST = 16 * 1024 * 1024 };
 
 /* Where the checking stands. */
 struct check {
@@ -182,31 +185,74 @@ static void check_pool(const struct check *c, struct config_upstream *u)
 			 (long long)u->pool.min, (long long)u->pool.max);
 }
 
-/* Relative to the configuration's folder, as ${file:…} is. The certificates are read again by the pool. */
+/* Relative to the configuration's folder, as ${file:…} is. */
+static void complete_path(const struct check *c, char **path)
+{
+	size_t size = strlen(c->folder) + strlen(*path) + 2;
+	char *whole = mem_new(size);
+
+	snprintf(whole, size, "%s/%s", c->folder, *path);
+	mem_free(*path);
+	*path = whole;
+}
+
+static bool holds_certificate(struct slice pem)
+{
+	BIO *from = BIO_new_mem_buf(pem.data, (int)pem.len);
+	X509 *first = from != NULL ? PEM_read_bio_X509(from, NULL, NULL, NULL) : NULL;
+	bool holds = first != NULL;
+
+	X509_free(first);
+	BIO_free(from);
+	return holds;
+}
+
+/* Kept, so that a reload knows whether what stands in the same file has changed; the pool reads the certificates themselves. */
+static void keep_hash(struct config_upstream *u, const struct buf *pem)
+{
+	SHA256((const unsigned char *)pem->data, pem->len, u->ca_sha256);
+}
+
 static void check_ca_file(const struct check *c, struct config_upstream *u)
 {
 	const struct place *place = AT("upstreams", u->name, "ca_file");
-	X509 *first = NULL;
-	FILE *file;
+	const char *reason;
+	struct buf pem;
 
-	if (u->ca_file == NULL)
-		return;
-	if (u->ca_file[0] != '/' && c->folder != NULL) {
-		size_t size = strlen(c->folder) + strlen(u->ca_file) + 2;
-		char *whole = mem_new(size);
-		snprintf(whole, size, "%s/%s", c->folder, u->ca_file);
-		mem_free(u->ca_file);
-		u->ca_file = whole;
-	}
-	file = fopen(u->ca_file, "re");
-	if (file != NULL) {
-		first = PEM_read_X509(file, NULL, NULL, NULL);
-		fclose(file);
-	}
-	if (first == NULL)
-		complain(c, place, "\"%s\" %s; allowed: a file of certificates, PEM", as_written(c, place, u->ca_file),
-			 file == NULL ? "cannot be read" : "holds no certificate");
-	X509_free(first);
+	if (u->ca_file[0] != '/' && c->folder != NULL)
+		complete_path(c, &u->ca_file);
+	buf_init(&pem, CERTIFICATES_MOST);
+	if (!file_read(u->ca_file, FILE_REGULAR, &pem, &reason))
+		complain(c, place, "\"%s\" cannot be used: %s; allowed: a file of certificates, PEM",
+			 as_written(c, place, u->ca_file), reason);
+	else if (!holds_certificate(buf_slice(&pem)))
+		complain(c, place, "\"%s\" holds no certificate; allowed: a file of certificates, PEM",
+			 as_written(c, place, u->ca_file));
+	keep_hash(u, &pem);
+	buf_free(&pem);
+}
+
+static bool trusts_the_systems(const struct config_upstream *u)
+{
+	return u->ca_file == NULL && u->endpoints[0].origin != NULL &&
+	       slice_starts(slice_of(u->endpoints[0].origin), SLICE("https:"));
+}
+
+/* Read once, not for each of many upstreams. One that cannot be read is told by the pool: not everybody's upstream has TLS. */
+static void hash_system_file(const struct check *c, struct config_upstream *u)
+{
+	const char *ignored;
+	struct buf pem;
+
+	for (const struct config_upstream *other = c->config->upstreams; other < u; other++)
+		if (trusts_the_systems(other)) {
+			memcpy(u->ca_sha256, other->ca_sha256, sizeof(u->ca_sha256));
+			return;
+		}
+	buf_init(&pem, CERTIFICATES_MOST);
+	if (file_read(pool_system_ca_file(), FILE_REGULAR, &pem, &ignored))
+		keep_hash(u, &pem);
+	buf_free(&pem);
 }
 
 static void check_forward_headers(const struct check *c, const struct config_upstream *u)
@@ -250,7 +296,10 @@ static void check_upstream(const struct check *c, struct config_upstream *u)
 		complain(c, AT("upstreams", u->name, "endpoints", "[0]", "url"),
 			 "not an address without query or user; allowed: http(s)://host[:port][/prefix]");
 	check_pool(c, u);
-	check_ca_file(c, u);
+	if (u->ca_file != NULL)
+		check_ca_file(c, u);
+	else if (trusts_the_systems(u))
+		hash_system_file(c, u);
 	check_forward_headers(c, u);
 	if (u->dialect == DIALECT_http)
 		check_http(c, u);

@@ -81,10 +81,11 @@ static bool same_text(const char *a, const char *b)
 static bool same_pools(const struct config_upstream *a, const struct config_upstream *b)
 {
 	return strcmp(a->name, b->name) == 0 && strcmp(a->endpoints[0].origin, b->endpoints[0].origin) == 0 &&
-	       same_text(a->ca_file, b->ca_file) && a->timeout.connect == b->timeout.connect &&
-	       a->pool.min == b->pool.min && a->pool.max == b->pool.max && a->pool.streams == b->pool.streams &&
-	       a->pool.streams_per_connection == b->pool.streams_per_connection && a->pool.http == b->pool.http &&
-	       a->pool.idle_timeout == b->pool.idle_timeout && a->pool.max_age == b->pool.max_age;
+	       same_text(a->ca_file, b->ca_file) && memcmp(a->ca_sha256, b->ca_sha256, sizeof(a->ca_sha256)) == 0 &&
+	       a->timeout.connect == b->timeout.connect && a->pool.min == b->pool.min && a->pool.max == b->pool.max &&
+	       a->pool.streams == b->pool.streams && a->pool.streams_per_connection == b->pool.streams_per_connection &&
+	       a->pool.http == b->pool.http && a->pool.idle_timeout == b->pool.idle_timeout &&
+	       a->pool.max_age == b->pool.max_age;
 }
 
 static struct worker_upstream *carry_over(struct worker *w, const struct config *config, size_t index,

@@ -10,6 +10,7 @@ import pytest
 from support.client import request
 from support.gateway import configuration
 from support.process import binary, die_with_parent, free_port, wait_until
+from support.tls import Authority
 
 
 def refused(gateway):
@@ -61,3 +62,28 @@ def test_a_configuration_of_a_pipe_starts_once(folder, sim, redis):
     finally:
         child.kill()
         child.wait()
+
+
+def test_certificates_that_were_replaced(start_gateway, start_sim, redis, authority, tls_front, folder):
+    """The same path with another content: trusted, or trusted no more, from the reload on."""
+    sim = start_sim()
+    ours, other, trusted = authority.certificate.read_bytes(), Authority(folder, "other").certificate.read_bytes(), folder / "trusted.pem"
+    trusted.write_bytes(other)
+    upstream = {"endpoints": [{"url": tls_front(sim.port).url}], "ca_file": str(trusted)}
+    gateway = start_gateway(sim.url, redis.url, {"upstreams": {"openai": upstream}})
+    assert gateway.ask("openai", "[[sim tokens=1]]").status == 502
+    for content, status in ((ours, 200), (other, 502), (other + ours, 200)):
+        trusted.write_bytes(content)
+        gateway.signal(signal.SIGHUP)
+        wait_until(lambda: gateway.ask("openai", "[[sim tokens=1]]").status == status, "it is read again")
+
+
+def test_certificates_that_stayed_keep_their_connections(start_gateway, start_sim, redis, authority, tls_front):
+    sim = start_sim()
+    upstream = {"endpoints": [{"url": tls_front(sim.port).url}], "ca_file": str(authority.certificate), "pool": {"min": 1, "max": 1, "start": 1}}
+    gateway = start_gateway(sim.url, redis.url, {"upstreams": {"openai": upstream}})
+    for count in range(3):
+        assert gateway.ask("openai", "[[sim tokens=1]]").status == 200
+        gateway.signal(signal.SIGHUP)
+        wait_until(lambda: sum(line["event"] == "reload" for line in gateway.log()) == count + 1, "it is reloaded")
+    assert gateway.status()["upstreams"]["openai"]["pools"]["calls"]["opened"] == 1

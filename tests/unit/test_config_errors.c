@@ -264,9 +264,9 @@ static void judges_what_goes_to_an_upstream(void **state)
 		  "t:5: upstreams.u.forward_headers[6]: found \"Via\", which is the connection's or the gateway's own; allowed: others\n" },
 		{ UP("credential: {header: X-Key, value: CANARY}\n    forward_headers: x-key"),
 		  "t:6: upstreams.u.forward_headers: found \"x-key\", which carries the credential; allowed: others\n" },
-		{ UP("ca_file: /nowhere/ca.pem"), "t:5: upstreams.u.ca_file: \"/nowhere/ca.pem\" cannot be read; allowed: a file of certificates, PEM\n" },
-		{ UP("ca_file: /dev/null"), "t:5: upstreams.u.ca_file: \"/dev/null\" holds no certificate; allowed: a file of certificates, PEM\n" },
-		{ UP("ca_file: /tmp"), "t:5: upstreams.u.ca_file: \"/tmp\" holds no certificate; allowed: a file of certificates, PEM\n" },
+		{ UP("ca_file: /nowhere/ca.pem"), "t:5: upstreams.u.ca_file: \"/nowhere/ca.pem\" cannot be used: No such file or directory; allowed: a file of certificates, PEM\n" },
+		{ UP("ca_file: /dev/null"), "t:5: upstreams.u.ca_file: \"/dev/null\" cannot be used: it is not a regular file; allowed: a file of certificates, PEM\n" },
+		{ UP("ca_file: /tmp"), "t:5: upstreams.u.ca_file: \"/tmp\" cannot be used: Is a directory; allowed: a file of certificates, PEM\n" },
 		{ UP("default: true") "  v: {dialect: openai, default: true, endpoints: [{url: 'http://h'}]}\n",
 		  "t:6: upstreams.v.default: \"u\" is the default of dialect openai already; allowed: one\n" },
 		{ UP("default: true") "  v: {dialect: gemini, default: true, endpoints: [{url: 'http://h'}]}\n", NULL },
@@ -409,8 +409,8 @@ static void never_tells_what_a_reference_stands_for(void **state)
 		  "t:2: trusted_proxies: found \"${S}\"; allowed: an address, a network as 10.0.0.0/8, or unix\n" },
 		{ U "models: {m: {targets: [{upstream: '${S}'}]}}\n",
 		  "t:2: models.m.targets[0].upstream: found \"${S}\"; allowed: the name of one of `upstreams`\n" },
-		{ UP("ca_file: /${S}"),
-		  "t:5: upstreams.u.ca_file: \"/${S}\" cannot be read; allowed: a file of certificates, PEM\n" },
+		{ UP("ca_file: /${S}"), "t:5: upstreams.u.ca_file: \"/${S}\" cannot be used: No such file or "
+					"directory; allowed: a file of certificates, PEM\n" },
 		{ UP("forward_headers: ['${S} x']"), "t:5: upstreams.u.forward_headers[0]: found \"${S} x\", which is "
 						     "no field name; allowed: one as X-Custom\n" },
 		{ BOTH "tenants: {a: {keys: [12345678], models: ['${S}']}}\n",

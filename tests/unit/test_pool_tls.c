@@ -6,12 +6,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include <openssl/ssl.h>
 
 #include "lib/base.h"
+#include "lib/buf.h"
+#include "lib/file.h"
 #include "tests/support/pool_rig.h"
 #include "tests/support/proxy.h"
 #include "tests/support/tls_files.h"
@@ -94,6 +97,41 @@ static void only_the_right_certificate_is_trusted(void **state)
 	assert_int_equal(through(&old, files.ca, true, echo, &call), POOL_TLS_FAILED);
 	assert_int_equal(through(&good, "/nonexistent/ca.pem", true, echo, &call), POOL_TLS_FAILED);
 	assert_int_equal(through(&expired, files.other_ca, false, echo, &call), POOL_DONE);
+}
+
+static void copy_file(const char *from, const char *to)
+{
+	struct buf bytes;
+	const char *reason;
+	FILE *file = fopen(to, "w");
+	buf_init(&bytes, 100 * 1024);
+	assert_true(file_read(from, FILE_REGULAR, &bytes, &reason));
+	assert_non_null(file);
+	assert_int_equal(fwrite(bytes.data, 1, bytes.len, file), bytes.len);
+	assert_int_equal(fclose(file), 0);
+	buf_free(&bytes);
+}
+
+/* The pool that has read the file before it was replaced is still there, and holds what it has read. */
+static void a_new_pool_reads_its_certificates_again(void **state)
+{
+	struct tls_relay_options good = { .certificate = files.leaf, .key = files.leaf_key };
+	struct rig_call call;
+	struct rig before;
+	char ca[96];
+	(void)state;
+	snprintf(ca, sizeof(ca), "%s/rotated.pem", files.directory);
+	copy_file(files.other_ca, ca);
+	rig_options(&before, "https://127.0.0.1:1");
+	before.options.ca_file = ca;
+	rig_open(&before);
+	assert_int_equal(through(&good, ca, true, echo, &call), POOL_TLS_FAILED);
+	copy_file(files.ca, ca);
+	assert_int_equal(through(&good, ca, true, echo, &call), POOL_DONE);
+	copy_file(files.other_ca, ca);
+	assert_int_equal(through(&good, ca, true, echo, &call), POOL_TLS_FAILED);
+	rig_close(&before);
+	assert_int_equal(unlink(ca), 0);
 }
 
 static void plain_text_where_tls_is_due_is_tls_failed(void **state)
@@ -435,6 +473,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(only_the_right_certificate_is_trusted),
+		cmocka_unit_test(a_new_pool_reads_its_certificates_again),
 		cmocka_unit_test(plain_text_where_tls_is_due_is_tls_failed),
 		cmocka_unit_test(an_end_without_close_notify_is_truncation),
 		cmocka_unit_test(a_reset_on_reuse_over_tls_is_not_sent_again),
