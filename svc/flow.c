@@ -112,7 +112,13 @@ static enum stage auth(struct request *r)
 		return STAGE_models;
 	if (has_coding(head))
 		return refuse(r, REFUSAL_unsupported_media);
-	return r->call.takes_body ? STAGE_body : STAGE_route;
+	if (r->call.takes_body)
+		return STAGE_body;
+	if (head->content_length != 0) { /* it would be dropped: the upstream would be asked something else */
+		buf_append(&r->detail, SLICE("This method takes no body."));
+		return refuse(r, REFUSAL_invalid_request);
+	}
+	return STAGE_route;
 }
 
 /* ---- models ---------------------------------------------------------------------------------------------------------- */

@@ -33,7 +33,7 @@ enum refusal dialect_route_http(const struct dialect_head *head, struct mem *mem
 		return REFUSAL_method_not_allowed;
 	}
 	call->upstream = name;
-	call->takes_body = !slice_equal(head->method, SLICE("GET")) && !slice_equal(head->method, SLICE("HEAD"));
+	call->takes_body = !slice_equal(head->method, SLICE("HEAD")); /* some search APIs ask by a GET with a body */
 	call->rest = mem_format(mem, "/%.*s%s%.*s", SLICE_ARGS(behind), call->query.len > 0 ? "?" : "",
 				SLICE_ARGS(call->query));
 	return call->rest.len > 0 ? REFUSAL_none : REFUSAL_internal;

@@ -163,13 +163,22 @@ def test_an_error_inside_a_stream_passes_as_it_is(gateway, sim):
 
 def test_dialect_http(gateway, sim):
     """Any API under its upstream's name: method, path, query and body as they are; the client's key stays here."""
-    for method, body in (("GET", None), ("POST", b"\x00\x01 anything"), ("PUT", b"x" * 300000), ("DELETE", None)):
+    for method, body in (("GET", None), ("GET", b'{"query":{}}'), ("GET", b""), ("POST", b"\x00\x01 anything"), ("PUT", b"x" * 300000),
+                         ("DELETE", None), ("DELETE", b"x")):
         got = request(gateway.url + "/plain/anything/a%20b?c=d&key=" + KEY, method=method, body=body).json()
         assert (got["method"], got["path"], got["query"]) == (method, "/anything/a%20b", "c=d")
         assert got["body_sha256"] == hashlib.sha256(body or b"").hexdigest()
         assert KEY not in json.dumps(got)
     missing = request(gateway.url + "/nobody/here", headers={"Authorization": f"Bearer {KEY}"})
     assert missing.status == 404 and missing.headers["content-type"] == "application/problem+json"
+
+
+def test_a_body_that_nobody_takes_is_refused_not_dropped(gateway, sim):
+    before = sim.stats()["received"]
+    for body in (b"x", iter([b"x"])):
+        answer = request(gateway.url + "/plain/anything", method="HEAD", body=body, headers={"Authorization": f"Bearer {KEY}"})
+        assert answer.status == 400
+    assert sim.stats()["received"] == before
 
 
 def test_head_and_early_answers(gateway, sim):
