@@ -1,10 +1,10 @@
-/* How a provider's API looks: which paths it has, where the model, the maximum and the usage stand, how its streams end.
+/* How a provider's API looks: which paths it has, where the model, the maximum and the usage stand.
  *
  *   dialect_route (head) ──► dialect_read (body, as it arrives) ──► dialect_close_body ──► dialect_target + splices ──► upstream
  *   client ◄── bytes, unchanged ◄── meter_write ◄── upstream's answer; beside it the meter reads usage and the end
  *
- * Nothing here waits, and nothing is re-serialised: what must change in a body is a splice. One file per provider in svc/dialect/; the tables
- * of paths and members are in them. */
+ * Nothing here waits, and nothing is re-serialised: what must change in a body is a splice. In svc/dialect/: one file per provider with its tables of
+ * paths and members; path.c, body.c and models.c, which read and write by them; the meter, and how streams end: meter.c (judge_event). */
 #ifndef SLUICE_DIALECT_H
 #define SLUICE_DIALECT_H
 

@@ -8,6 +8,10 @@
  * A `struct exchange` is one request and its answer. Its owner ends it exactly once: by http_end, or by being told handler.gone;
  * after either the pointer is dead. No handler runs inside a call of the owner's. A client that leaves is noticed while its
  * answer is awaited, also behind pipelined bytes; a half-close counts as leaving (RFC 9112 section 9.6 allows the server to choose).
+ *
+ * Where it is:  http_listen, http_server (accepting, draining) ──► http_connection (events, output, the end; http_deadline: its waits)
+ *               ──► http_input (http_parse: llhttp; http_head: our rules; http_chunk: bodies) ──► handler
+ *               ◄── http_exchange, http_answer (what the owner calls); http_internal.h is what they share.
  * Disadvantage: no HTTP/2 and no TLS here; the load balancer in front speaks them. */
 #ifndef SLUICE_HTTP_H
 #define SLUICE_HTTP_H
