@@ -5,7 +5,7 @@
 #include "lib/map.h"
 #include "svc/config_internal.h"
 
-enum { FILE_MOST = 4 * 1024 * 1024, TREE_MOST = 256 * 1024 * 1024, WARNINGS_MOST = 64 * 1024 };
+enum { FILE_MOST = 4 * 1024 * 1024, TREE_MOST = 256 * 1024 * 1024 };
 
 static struct config_whole *whole_of(const struct config *config)
 {
@@ -18,7 +18,7 @@ static void judge(struct config_reader *r, const struct config_node *root)
 	buf_init(&r->text, CONFIG_VALUE);
 	CHECK(buf_reserve(&r->text, CONFIG_VALUE));
 	config_read_section(r, &config_root, root, r->config);
-	if (r->errors.count == 0)
+	if (r->errors.mistakes.count <= CONFIG_COMPLAINTS)
 		config_check(r, root);
 	mem_wipe(r->text.data, r->text.capacity);
 	buf_free(&r->text);
@@ -29,26 +29,22 @@ static const struct config *parse(const char *name, const char *folder, enum fil
 {
 	struct config_whole *whole = mem_new(sizeof(*whole));
 	struct config_reader reader = {
-		.errors = { .file = name, .out = error }, .config = &whole->config, .folder = folder, .files = files
+		.errors = { .file = name }, .config = &whole->config, .folder = folder, .files = files
 	};
 	struct mem *mem = mem_arena(TREE_MOST);
 	const struct config *config = &whole->config;
 	struct config_node *root = config_yaml_parse(text, mem, &reader.errors);
 
-	buf_init(&reader.errors.warnings, WARNINGS_MOST);
 	atomic_init(&whole->references, 1);
 	if (root != NULL) {
 		judge(&reader, root);
 		config_yaml_wipe(root);
 	}
 	mem_arena_free(&mem);
-	if (reader.errors.count == 0)
-		buf_append(error, buf_slice(&reader.errors.warnings));
-	buf_free(&reader.errors.warnings);
-	if (reader.errors.count > CONFIG_COMPLAINTS)
-		buf_format(error, "%s: %d more mistakes\n", name, reader.errors.count - CONFIG_COMPLAINTS);
-	if (reader.errors.count > 0)
+	config_errors_tell(&reader.errors, error);
+	if (reader.errors.mistakes.count > 0)
 		config_release(&config);
+	config_errors_free(&reader.errors);
 	return config;
 }
 

@@ -1,5 +1,5 @@
-/* What belongs together. Runs only over values that each are right; a mistake is told in the line where it stands, or that of the nearest
- * key above it that the file has. */
+/* What belongs together. A check runs only when all that it looks at was read well: what is made of a mistake would be another one, which nobody made. A mistake is
+ * told in the line where it stands, or that of the nearest key above it that the file has. */
 #include <openssl/pem.h>
 #include <openssl/sha.h>
 #include <sched.h>
@@ -20,6 +20,7 @@ struct check {
 	struct config *config;
 	const struct config_node *root;
 	const char *folder;
+	int misread; /* mistakes that were found before the first check */
 };
 
 /* The way from the root to a value: keys, and "[0]" for an element. */
@@ -93,6 +94,26 @@ static void complain(const struct check *c, const struct place *place, const cha
 	(void)find(c, place, &line, &path);
 	memory[path.len] = '\0';
 	config_complain(c->errors, line, memory, "%s", what);
+}
+
+/* Whether what stands at these keys of the file's top, and below them, was read well. */
+#define IS_RIGHT(c, ...) is_right(c, &(const struct place){ { __VA_ARGS__ } })
+static bool is_right(const struct check *c, const struct place *keys)
+{
+	for (size_t i = 0; keys->step[i] != NULL; i++)
+		if (config_is_wrong(c->errors, c->misread, slice_of(keys->step[i])))
+			return false;
+	return true;
+}
+
+static bool entry_is_right(const struct check *c, const char *section, const char *name)
+{
+	char memory[CONFIG_STEP + 64];
+	struct buf path;
+
+	buf_wrap(&path, memory, sizeof(memory), 0);
+	buf_format(&path, "%s.%.*s", section, SLICE_ARGS(slice_first(slice_of(name), CONFIG_STEP)));
+	return !config_is_wrong(c->errors, c->misread, buf_slice(&path));
 }
 
 struct index {
@@ -288,13 +309,20 @@ static void check_http(const struct check *c, const struct config_upstream *u)
 			 "dialect http has no models; allowed: to leave it out");
 }
 
+static bool is_web(struct slice url)
+{
+	return slice_starts(url, SLICE("http://")) || slice_starts(url, SLICE("https://"));
+}
+
 static void check_upstream(const struct check *c, struct config_upstream *u)
 {
 	if (config_address_split(&u->endpoints[0]))
 		check_credential(c, u);
 	else
 		complain(c, AT("upstreams", u->name, "endpoints", "[0]", "url"),
-			 "not an address without query or user; allowed: http(s)://host[:port][/prefix]");
+			 "%s; allowed: http(s)://host[:port][/prefix]",
+			 is_web(slice_of(u->endpoints[0].url)) ? "not an address without query or user"
+							       : "no http:// or https:// at the beginning");
 	check_pool(c, u);
 	if (u->ca_file != NULL)
 		check_ca_file(c, u);
@@ -304,7 +332,8 @@ static void check_upstream(const struct check *c, struct config_upstream *u)
 	if (u->dialect == DIALECT_http)
 		check_http(c, u);
 	for (const struct config_upstream *other = c->config->upstreams; other < u; other++)
-		if (u->is_default && other->is_default && other->dialect == u->dialect)
+		if (u->is_default && other->is_default && other->dialect == u->dialect &&
+		    entry_is_right(c, "upstreams", other->name))
 			complain(c, AT("upstreams", u->name, "default"),
 				 "\"%s\" is the default of dialect %s already; allowed: one", other->name,
 				 config_dialect_name(u->dialect));
@@ -473,23 +502,35 @@ static void check_proxy(const struct check *c, size_t i)
 			 as_written(c, place, network));
 }
 
+static void check_doors(const struct check *c)
+{
+	if (IS_RIGHT(c, "listen", "tenants", "allow_anonymous"))
+		for (size_t i = 0; i < c->config->listen_count; i++)
+			check_listen(c, i);
+	if (IS_RIGHT(c, "listen", "admin", "admin_token"))
+		check_admin(c);
+	if (IS_RIGHT(c, "redis"))
+		check_redis(c);
+	if (IS_RIGHT(c, "trusted_proxies"))
+		for (size_t i = 0; i < c->config->trusted_proxies_count; i++)
+			check_proxy(c, i);
+}
+
 void config_check(struct config_reader *r, const struct config_node *root)
 {
-	const struct check c = { &r->errors, r->config, root, r->folder };
+	const struct check c = { &r->errors, r->config, root, r->folder, r->errors.mistakes.count };
 	struct config *config = r->config;
 
 	config_index_names(config);
 	resolve_words(config);
-	for (size_t i = 0; i < config->listen_count; i++)
-		check_listen(&c, i);
-	check_admin(&c);
-	check_redis(&c);
-	for (size_t i = 0; i < config->trusted_proxies_count; i++)
-		check_proxy(&c, i);
+	check_doors(&c);
 	for (size_t i = 0; i < config->upstreams_count; i++)
-		check_upstream(&c, &config->upstreams[i]);
-	for (size_t i = 0; i < config->models_count; i++)
-		check_model(&c, &config->models[i]);
-	for (size_t i = 0; i < config->tenants_count; i++)
-		check_tenant(&c, &config->tenants[i]);
+		if (entry_is_right(&c, "upstreams", config->upstreams[i].name))
+			check_upstream(&c, &config->upstreams[i]);
+	for (size_t i = 0; i < config->models_count && IS_RIGHT(&c, "upstreams"); i++)
+		if (entry_is_right(&c, "models", config->models[i].name))
+			check_model(&c, &config->models[i]);
+	for (size_t i = 0; i < config->tenants_count && IS_RIGHT(&c, "upstreams", "models"); i++)
+		if (entry_is_right(&c, "tenants", config->tenants[i].name))
+			check_tenant(&c, &config->tenants[i]);
 }

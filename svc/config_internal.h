@@ -29,19 +29,28 @@ struct config_node {
 	struct config_node *first, *next; /* children; siblings */
 };
 
-/* What is wrong, a line each, and where the reading stands. */
+/* What was found: `count` in all, of which the first CONFIG_COMPLAINTS are kept, in the order of finding until they are told. */
+enum { CONFIG_COMPLAINTS = 20, CONFIG_STEP = 200 /* bytes of a name that stands in a path, at most */ };
+struct config_finding {
+	int line;
+	char *path, *text; /* owned */
+};
+struct config_findings {
+	int count;
+	struct config_finding kept[CONFIG_COMPLAINTS];
+};
 struct config_errors {
 	const char *file;
-	struct buf *out;
-	int count;
-	struct buf warnings; /* told when nothing is wrong */
-	int warnings_count;
+	struct config_findings mistakes, warnings; /* warnings are told when nothing is wrong */
 };
-enum { CONFIG_COMPLAINTS = 20 };
-/* "FILE:LINE: path: …", in one line whatever was read; the first CONFIG_COMPLAINTS are kept. */
 void config_complain(struct config_errors *, int line, const char *path, const char *format, ...) PRINTF_LIKE(4, 5);
-/* The same for what works, but surely not as it was meant. */
+/* For what works, but surely not as it was meant. */
 void config_warn(struct config_errors *, int line, const char *path, const char *format, ...) PRINTF_LIKE(4, 5);
+/* Whether one of the first so many mistakes is at this path or below it. */
+bool config_is_wrong(const struct config_errors *, int first, struct slice path) MUST_CHECK;
+/* "FILE:LINE: path: …", a line each, in one line whatever was read, in the order of the file's lines. */
+void config_errors_tell(struct config_errors *, struct buf *out);
+void config_errors_free(struct config_errors *);
 
 /* NULL when it is no YAML that this program takes; the root is a mapping. A key that stands twice is complained about, and no more. */
 struct config_node *config_yaml_parse(struct slice text, struct mem *, struct config_errors *);
@@ -121,7 +130,7 @@ struct config_reader {
 	const char *folder;       /* ${file:…} and ca_file are relative to it; NULL: the working directory */
 	enum file_patience files; /* which files ${file:…} may be */
 	struct buf text; /* of the value that is being read, its ${…} resolved; never moves, so that it can be wiped */
-	char path[512];  /* where the reading stands: upstreams.gemini.pool.min */
+	char path[512];  /* where the reading stands: upstreams.gemini.pool.min; CONFIG_STEP bytes of a name at most */
 };
 
 /* What is being read: where it stands, how it was written. */
@@ -142,7 +151,7 @@ void config_read_section(struct config_reader *, const struct config_section *, 
 void config_read_defaults(struct config_reader *, const struct config_section *, void *into);
 void config_free_section(const struct config_section *, void *);
 
-/* What no row can say alone: references, sums, what belongs together. Lines come from the tree. */
+/* What no row can say alone: references, sums, what belongs together. Lines come from the tree. Judges only what is made of values that were each read well. */
 void config_check(struct config_reader *, const struct config_node *root);
 
 /* ---- addresses ---------------------------------------------------------------------------------------------------------- */

@@ -145,7 +145,7 @@ static void read_named(struct config_value *v, void *into, size_t *count)
 	*(void **)into = array;
 	for (const struct config_node *child = v->node->first; child != NULL;
 	     child = child->next, at += section->size) {
-		size_t back = go_down(v->reader, "%.*s", SLICE_ARGS(slice_first(child->key, 200)));
+		size_t back = go_down(v->reader, "%.*s", SLICE_ARGS(slice_first(child->key, CONFIG_STEP)));
 		if (!is_name(section, child->key))
 			config_complain(&v->reader->errors, child->key_line, v->reader->path,
 					"not a name; allowed: %zu bytes of %s", section->name_most, section->name_rule);

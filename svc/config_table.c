@@ -100,7 +100,7 @@ static const struct config_section target = { sizeof(struct config_target), TABL
 
 static const struct config_row model_rows[] = {
 	{ "targets", CONFIG_LIST, AT(config_model, targets), AT(config_model, targets_count), CONFIG_REQUIRED, NULL, 1, 1, NULL, &target,
-	  "which upstream serves it; this version takes one" },
+	  "which upstream serves it, as [{upstream: NAME}]; this version takes one" },
 	{ "limits", CONFIG_LIMITS, AT(config_model, limits), 0, 0, NULL, 1, 0, NULL, NULL, "over all its upstreams together" },
 	{ "strategy", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, priorities, NULL, "" },
 	{ "fallback", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },

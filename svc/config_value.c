@@ -12,47 +12,6 @@
 
 enum { KEY_LEAST = 8, KEY_MOST = 512, SHOWN = 60 };
 
-/* A name in a file may hold anything; a line of ours is one line. */
-static void append_clean(struct buf *out, const char *text)
-{
-	for (; *text != '\0'; text++)
-		buf_append_byte(out, (unsigned char)*text < 0x20 || *text == 0x7F ? '?' : *text);
-}
-
-static void tell(struct buf *out, const char *file, int line, const char *path, const char *format, va_list values)
-{
-	char text[600];
-
-	vsnprintf(text, sizeof(text), format, values);
-	buf_format(out, "%s:%d: ", file, line);
-	append_clean(out, path);
-	buf_append(out, path[0] != '\0' ? SLICE(": ") : SLICE(""));
-	append_clean(out, text);
-	buf_append_byte(out, '\n');
-}
-
-void config_complain(struct config_errors *errors, int line, const char *path, const char *format, ...)
-{
-	va_list values;
-
-	if (++errors->count > CONFIG_COMPLAINTS)
-		return;
-	va_start(values, format);
-	tell(errors->out, errors->file, line, path, format, values);
-	va_end(values);
-}
-
-void config_warn(struct config_errors *errors, int line, const char *path, const char *format, ...)
-{
-	va_list values;
-
-	if (++errors->warnings_count > CONFIG_COMPLAINTS)
-		return;
-	va_start(values, format);
-	tell(&errors->warnings, errors->file, line, path, format, values);
-	va_end(values);
-}
-
 /* As much of it as is shown, whole characters. */
 static struct slice shown(struct slice text)
 {
@@ -78,12 +37,26 @@ void config_wrong(const struct config_value *v, const char *allowed)
 				SLICE_ARGS(shown(node->text)), node->text.len > SHOWN ? " and more" : "", allowed);
 }
 
-static void wrong_range(struct config_value *v, bool put(struct buf *, int64_t))
+/* How a number of the row's type is written. */
+static const char *form_of(const struct config_row *row)
 {
-	char memory[120];
+	if (row->type == CONFIG_DURATION)
+		return "a number and one unit, us ms s m h d";
+	if (row->type == CONFIG_SIZE)
+		return "a size as 512, 64KiB, 20MiB";
+	return row->type == CONFIG_INT || row->most < 1000 ? "a whole number" : "a count as 150, 400k, 4M";
+}
+
+static void wrong_number(struct config_value *v, const char *form, bool put(struct buf *, int64_t))
+{
+	char memory[160];
 	struct buf allowed;
 
 	buf_wrap(&allowed, memory, sizeof(memory) - 1, 0);
+	if (v->row->words != NULL)
+		buf_format(&allowed, "%s or ", v->row->words[0]);
+	if (form != NULL)
+		buf_format(&allowed, "%s; ", form);
 	put(&allowed, v->row->least);
 	buf_append(&allowed, SLICE(" to "));
 	put(&allowed, v->row->most);
@@ -225,17 +198,28 @@ static bool put_int(struct buf *out, int64_t value)
 	return buf_append_int(out, value);
 }
 
+/* 010 is 8 to some readers of YAML and 10 to others. */
+static bool has_leading_zero(struct slice text)
+{
+	return text.len > 1 && text.data[0] == '0' && text.data[1] >= '0' && text.data[1] <= '9';
+}
+
 static void read_number(struct config_value *v, bool parse(struct slice, int64_t *), bool put(struct buf *, int64_t),
 			void *into)
 {
+	struct slice text = buf_slice(&v->reader->text);
 	int64_t number;
 
-	if (v->row->words != NULL && slice_equal(buf_slice(&v->reader->text), slice_of(v->row->words[0]))) {
+	if (v->row->words != NULL && slice_equal(text, slice_of(v->row->words[0]))) {
 		*(int64_t *)into = 0;
 		return;
 	}
-	if (!parse(buf_slice(&v->reader->text), &number) || number < v->row->least || number > v->row->most)
-		wrong_range(v, put);
+	if (!parse(text, &number))
+		wrong_number(v, form_of(v->row), put);
+	else if (has_leading_zero(text))
+		wrong_number(v, "no zero in front", put);
+	else if (number < v->row->least || number > v->row->most)
+		wrong_number(v, NULL, put);
 	else
 		*(int64_t *)into = number;
 }

@@ -24,6 +24,14 @@ static void complain(struct parse *p, size_t line, const char *what)
 	p->failed = true;
 }
 
+/* A word without its colon is noticed where the next line begins. */
+static size_t where_it_began(const yaml_parser_t *parser)
+{
+	bool key = parser->context != NULL && strcmp(parser->context, "while scanning a simple key") == 0;
+
+	return key ? parser->context_mark.line : parser->problem_mark.line;
+}
+
 /* False at the first event that is not to be had; the parser's own words say why. */
 static bool next_event(struct parse *p, yaml_event_t *event)
 {
@@ -36,7 +44,7 @@ static bool next_event(struct parse *p, yaml_event_t *event)
 	snprintf(what, sizeof(what), "not YAML: %s%s%s",
 		 p->parser.problem != NULL ? p->parser.problem : "it cannot be read",
 		 p->parser.context != NULL ? ", " : "", p->parser.context != NULL ? p->parser.context : "");
-	complain(p, p->parser.problem_mark.line, what);
+	complain(p, where_it_began(&p->parser), what);
 	return false;
 }
 
@@ -99,7 +107,7 @@ static void put_path(const struct config_node *node, struct buf *path)
 		return;
 	put_path(node->parent, path);
 	if (node->parent->kind == CONFIG_MAPPING) {
-		buf_format(path, "%s%.*s", path->len > 0 ? "." : "", SLICE_ARGS(slice_first(node->key, 200)));
+		buf_format(path, "%s%.*s", path->len > 0 ? "." : "", SLICE_ARGS(slice_first(node->key, CONFIG_STEP)));
 		return;
 	}
 	for (const struct config_node *other = node->parent->first; other != NULL && other != node; other = other->next)

@@ -10,7 +10,8 @@
 
 #include "tests/support/config_rig.h"
 
-#define U CONFIG_RIG_UPSTREAMS
+#define U        CONFIG_RIG_UPSTREAMS
+#define UP(more) "upstreams:\n  u:\n    dialect: openai\n    endpoints: [{url: 'https://h'}]\n    " more "\n"
 
 struct mistake {
 	const char *text, *told;
@@ -32,6 +33,7 @@ static void refuses_what_is_no_plain_yaml(void **state)
 		{ "- a\n", "t:1: no mapping; allowed: `key: value` lines\n" },
 		{ "\n\nword\n", "t:3: no mapping; allowed: `key: value` lines\n" },
 		{ "a: b\nc: [d\n", "t:3: not YAML: did not find expected ',' or ']', while parsing a flow sequence\n" },
+		{ "a: b\nword\nc: d\n", "t:2: not YAML: could not find expected ':', while scanning a simple key\n" },
 		{ "a: b\n\tc: d\n", "t:2: not YAML: found a tab character that violates indentation, while scanning a plain scalar\n" },
 		{ "a: &anchor b\n", "t:1: an anchor, alias or tag; allowed: plain YAML or JSON\n" },
 		{ "a: *anchor\n", "t:1: an anchor, alias or tag; allowed: plain YAML or JSON\n" },
@@ -109,10 +111,10 @@ static void says_what_comes_in_a_later_version(void **state)
 		  "t:7: upstreams.u.retry: comes in a later version; allowed: to leave it out\n" },
 		{ U "models:\n  m:\n    targets: [{upstream: u, weight: 5}]\n    strategy: weighted\n    fallback: [n]\n    price: {input: 1}\n    limits: {usd_per_day: 1}\n",
 		  "t:4: models.m.targets[0].weight: comes in a later version; allowed: to leave it out\n"
-		  "t:8: models.m.limits.usd_per_day: comes in a later version; allowed: to leave it out\n"
 		  "t:5: models.m.strategy: comes in a later version; allowed: priority\n"
 		  "t:6: models.m.fallback: comes in a later version; allowed: to leave it out\n"
-		  "t:7: models.m.price: comes in a later version; allowed: to leave it out\n" },
+		  "t:7: models.m.price: comes in a later version; allowed: to leave it out\n"
+		  "t:8: models.m.limits.usd_per_day: comes in a later version; allowed: to leave it out\n" },
 		{ U "models: {m: {targets: [{upstream: u}, {upstream: u}]}}\n", "t:2: models.m.targets: found 2; allowed: 1\n" },
 		{ U "tenants:\n  a: {keys: [12345678], priority: high, pool: {max: 1}}\n",
 		  "t:3: tenants.a.priority: comes in a later version; allowed: to leave it out\n"
@@ -128,12 +130,12 @@ static void judges_limits(void **state)
 	static const struct mistake cases[] = {
 		{ LIMITS_OF("rpm: 0"), "t:5: tenants.a.limits.rpm: found \"0\"; allowed: 1 to 1000G\n" },
 		{ LIMITS_OF("rpm: 1000000000001"), "t:5: tenants.a.limits.rpm: found \"1000000000001\"; allowed: 1 to 1000G\n" },
-		{ LIMITS_OF("rpm: many"), "t:5: tenants.a.limits.rpm: found \"many\"; allowed: 1 to 1000G\n" },
+		{ LIMITS_OF("rpm: many"), "t:5: tenants.a.limits.rpm: found \"many\"; allowed: a count as 150, 400k, 4M; 1 to 1000G\n" },
 		{ LIMITS_OF("rpm: [1]"), "t:5: tenants.a.limits.rpm: found a list; allowed: one value\n" },
-		{ LIMITS_OF("rpm: null"), "t:5: tenants.a.limits.rpm: found nothing; allowed: 1 to 1000G\n" },
+		{ LIMITS_OF("rpm: null"), "t:5: tenants.a.limits.rpm: found nothing; allowed: a count as 150, 400k, 4M; 1 to 1000G\n" },
 		{ LIMITS_OF("rpm: {burst: 1}"), "t:5: tenants.a.limits.rpm: no `limit`; allowed: a count, or {limit, burst} or {limit, strict}\n" },
 		{ LIMITS_OF("rpm: {}"), "t:5: tenants.a.limits.rpm: no `limit`; allowed: a count, or {limit, burst} or {limit, strict}\n" },
-		{ LIMITS_OF("rpm: {limit: x}"), "t:5: tenants.a.limits.rpm.limit: found \"x\"; allowed: 1 to 1000G\n" },
+		{ LIMITS_OF("rpm: {limit: x}"), "t:5: tenants.a.limits.rpm.limit: found \"x\"; allowed: a count as 150, 400k, 4M; 1 to 1000G\n" },
 		{ LIMITS_OF("rpm: {limit: 1, burst: 0}"), "t:5: tenants.a.limits.rpm.burst: found \"0\"; allowed: 1 to 1000G\n" },
 		{ LIMITS_OF("rpm: {limit: 1, strict: 1}"), "t:5: tenants.a.limits.rpm.strict: found \"1\"; allowed: true or false\n" },
 		{ LIMITS_OF("rpm: {limit: 1, bust: 1}"), "t:5: tenants.a.limits.rpm.bust: unknown key; allowed: limit, burst, strict\n" },
@@ -141,6 +143,60 @@ static void judges_limits(void **state)
 		{ LIMITS_OF("concurrency: {limit: 1, burst: 2}"), "t:5: tenants.a.limits.concurrency: concurrency has no burst and is always strict; allowed: a count\n" },
 		{ LIMITS_OF("concurrency: {limit: 1, strict: true}"), "t:5: tenants.a.limits.concurrency: concurrency has no burst and is always strict; allowed: a count\n" },
 		{ LIMITS_OF("usd_per_month: 5"), "t:5: tenants.a.limits.usd_per_month: comes in a later version; allowed: to leave it out\n" },
+	};
+	(void)state;
+	JUDGE(cases);
+}
+
+static void tells_all_at_once_and_in_order(void **state)
+{
+	static const struct mistake cases[] = {
+		{ U "workers: many\ntrusted_proxies: [nonsense]\nredis: {url: 'http://h'}\nlisten: 0.0.0.0:80\nlog_level: loud\n",
+		  "t:2: workers: found \"many\"; allowed: auto or a whole number; 1 to 256\n"
+		  "t:3: trusted_proxies[0]: found \"nonsense\"; allowed: an address, a network as 10.0.0.0/8, or unix\n"
+		  "t:4: redis.url: the value is not valid; allowed: embedded, or a URL: it begins with redis:// or unix://\n"
+		  "t:5: listen: found \"0.0.0.0:80\": others could use it without a key; allowed: loopback, or `tenants`, or allow_anonymous: true\n"
+		  "t:6: log_level: found \"loud\"; allowed: debug, info, warning, error\n" },
+		/* no mistake follows from another one */
+		{ "admin: 0.0.0.0:81\nadmin_token: '${NOBODY_SETS_THIS}'\n" U, "t:2: admin_token: the environment variable NOBODY_SETS_THIS is not set; set it\n" },
+		{ "listen: '*:80'\ntenants:\n  a: {keys: ['${NOBODY_SETS_THIS}']}\n" U, "t:3: tenants.a.keys[0]: the environment variable NOBODY_SETS_THIS is not set; set it\n" },
+		{ "listen: ['${NOBODY_SETS_THIS}']\nadmin: nowhere\n" U, "t:1: listen[0]: the environment variable NOBODY_SETS_THIS is not set; set it\n" },
+		{ "upstreams:\n  a: {dialect: x, default: true, endpoints: [{url: 'http://h'}]}\n  b: {dialect: gemini, default: true, endpoints: [{url: 'http://h'}]}\n"
+		  "  c: {dialect: http, endpoints: [{url: h}]}\nmodels:\n  m: {targets: [{upstream: a}]}\n  n: {}\ntenants:\n  t: {keys: [12345678], models: [k]}\n",
+		  "t:2: upstreams.a.dialect: found \"x\"; allowed: gemini, openai, anthropic, http\n"
+		  "t:4: upstreams.c.endpoints[0].url: no http:// or https:// at the beginning; allowed: http(s)://host[:port][/prefix]\n"
+		  "t:7: models.n.targets: missing; it is needed: which upstream serves it, as [{upstream: NAME}]; this version takes one\n" },
+	};
+	(void)state;
+	JUDGE(cases);
+}
+
+/* The name of an entry is told in part when it is very long: the entry is known to be wrong all the same. */
+static void judges_nothing_of_an_entry_that_was_misread(void **state)
+{
+	char text[1000], long_name[300];
+	struct buf error;
+	(void)state;
+	memset(long_name, 'x', sizeof(long_name) - 1);
+	long_name[sizeof(long_name) - 1] = '\0';
+	snprintf(text, sizeof(text), "upstreams:\n  %s: {}\n", long_name);
+	assert_null(config_rig_parse(text, &error));
+	assert_non_null(strstr(error.data, "dialect: missing"));
+	buf_free(&error);
+}
+
+static void tells_how_a_number_is_written(void **state)
+{
+	static const struct mistake cases[] = {
+		{ LIMITS_OF("tpm: 5 M"), "t:5: tenants.a.limits.tpm: found \"5 M\"; allowed: a count as 150, 400k, 4M; 1 to 1000G\n" },
+		{ LIMITS_OF("rpd: 010"), "t:5: tenants.a.limits.rpd: found \"010\"; allowed: no zero in front; 1 to 1000G\n" },
+		{ LIMITS_OF("rpd: 0.5k"), NULL },
+		{ U "drain: {wait: 5 s}\n", "t:2: drain.wait: found \"5 s\"; allowed: a number and one unit, us ms s m h d; 0 to 1h\n" },
+		{ U "drain: {wait: 05s}\n", "t:2: drain.wait: found \"05s\"; allowed: no zero in front; 0 to 1h\n" },
+		{ U "drain: {wait: 0}\n", NULL },
+		{ U "max_body: 20 MB\n", "t:2: max_body: found \"20 MB\"; allowed: a size as 512, 64KiB, 20MiB; 1KiB to 1GiB\n" },
+		{ U "workers: 1000\n", "t:2: workers: found \"1000\"; allowed: auto or 1 to 256\n" },
+		{ UP("pool: {max: many}"), "t:5: upstreams.u.pool.max: found \"many\"; allowed: a whole number; 1 to 10000\n" },
 	};
 	(void)state;
 	JUDGE(cases);
@@ -210,9 +266,9 @@ static void guards_the_doors(void **state)
 
 static void judges_where_upstreams_are(void **state)
 {
-#define UP(more) "upstreams:\n  u:\n    dialect: openai\n    endpoints: [{url: 'https://h'}]\n    " more "\n"
 #define UP_URL(url) "upstreams:\n  u:\n    dialect: openai\n    endpoints:\n      - url: '" url "'\n"
 #define NO_URL "t:5: upstreams.u.endpoints[0].url: not an address without query or user; allowed: http(s)://host[:port][/prefix]\n"
+#define NO_WEB "t:5: upstreams.u.endpoints[0].url: no http:// or https:// at the beginning; allowed: http(s)://host[:port][/prefix]\n"
 #define HTTP(name, more) "upstreams:\n  " name ": {dialect: http, endpoints: [{url: 'http://h'}]" more "}\n"
 	static const struct mistake cases[] = {
 		{ "workers: 1\n", "t:1: upstreams: missing; it is needed: the providers\n" },
@@ -224,11 +280,11 @@ static void judges_where_upstreams_are(void **state)
 		{ "upstreams: {u: {dialect: openai, endpoints: ['http://h']}}\n", "t:1: upstreams.u.endpoints[0]: found a value; allowed: a mapping\n" },
 		{ "upstreams: {'a b': {dialect: http, endpoints: [{url: 'http://h'}]}}\n", "t:1: upstreams.a b: not a name; allowed: 64 bytes of letters, digits, '.', '_' and '-'\n" },
 		{ "upstreams: {'': {dialect: http, endpoints: [{url: 'http://h'}]}}\n", "t:1: upstreams.: not a name; allowed: 64 bytes of letters, digits, '.', '_' and '-'\n" },
-		{ UP_URL("ftp://h"), NO_URL }, { UP_URL("h"), NO_URL }, { UP_URL("https://"), NO_URL }, { UP_URL("https:///x"), NO_URL },
+		{ UP_URL("ftp://h"), NO_WEB }, { UP_URL("h"), NO_WEB }, { UP_URL("https://"), NO_URL }, { UP_URL("https:///x"), NO_URL },
 		{ UP_URL("https://h:"), NO_URL }, { UP_URL("https://h:0"), NO_URL }, { UP_URL("https://h:65536"), NO_URL }, { UP_URL("https://h:1:2"), NO_URL },
 		{ UP_URL("https://u@h"), NO_URL }, { UP_URL("https://h?q"), NO_URL }, { UP_URL("https://h/#f"), NO_URL }, { UP_URL("https://h h"), NO_URL },
 		{ UP_URL("https://[::1"), NO_URL }, { UP_URL("https://[::1]x"), NO_URL }, { UP_URL("https://[h]"), NO_URL }, { UP_URL("https://::1"), NO_URL },
-		{ UP_URL("https://h%41"), NO_URL }, { UP_URL("HTTPS://h"), NO_URL }, { UP_URL("https://h\xc3\xa9"), NO_URL }, { UP_URL("https://h/a\\b"), NO_URL },
+		{ UP_URL("https://h%41"), NO_URL }, { UP_URL("HTTPS://h"), NO_WEB }, { UP_URL("https://h\xc3\xa9"), NO_URL }, { UP_URL("https://h/a\\b"), NO_URL },
 		{ UP_URL("https://h/a%20b//"), NULL }, { UP_URL("http://127.0.0.1"), NULL }, { UP_URL("https://a_b-c.d:65535/p"), NULL },
 	};
 	(void)state;
@@ -296,7 +352,7 @@ static void judges_models_and_tenants(void **state)
 		{ BOTH "models:\n  m:\n    targets:\n      - upstream: p\n",
 		  "t:7: models.m.targets[0].upstream: found \"p\", of dialect http, which has no models; allowed: upstreams of other dialects\n" },
 		{ BOTH "models: {m: {targets: []}}\n", "t:4: models.m.targets: found 0; allowed: 1\n" },
-		{ BOTH "models: {m: {}}\n", "t:4: models.m.targets: missing; it is needed: which upstream serves it; this version takes one\n" },
+		{ BOTH "models: {m: {}}\n", "t:4: models.m.targets: missing; it is needed: which upstream serves it, as [{upstream: NAME}]; this version takes one\n" },
 		{ BOTH "models: {'a{b}': {targets: [{upstream: o}]}}\n",
 		  "t:4: models.a{b}: not a name; allowed: 200 bytes of printable characters without blanks, quotes or braces\n" },
 		{ BOTH "models: {'a b': {targets: [{upstream: o}]}}\n",
@@ -365,7 +421,7 @@ static void judges_references(void **state)
 		{ U "workers: ${SLUICE_TEST_EMPTY}\n",
 		  "t:2: workers: the environment variable SLUICE_TEST_EMPTY is empty; set it\n" },
 		{ U "workers: ${SLUICE_TEST_SECRET}\n",
-		  "t:2: workers: found \"${SLUICE_TEST_SECRET}\"; allowed: 1 to 256\n" },
+		  "t:2: workers: found \"${SLUICE_TEST_SECRET}\"; allowed: auto or a whole number; 1 to 256\n" },
 		{ U "log_level: a${SLUICE_TEST_SECRET}\n",
 		  "t:2: log_level: found \"a${SLUICE_TEST_SECRET}\"; allowed: debug, info, warning, error\n" },
 		{ U "admin: ${SLUICE_TEST_LINES}\n",
@@ -453,7 +509,8 @@ static void shows_whole_characters(void **state)
 	for (int i = 0; i < 30; i++)
 		strcat(value, "\xe2\x82\xac");
 	snprintf(text, sizeof(text), "%sworkers: x%s\n", U, value);
-	snprintf(told, sizeof(told), "t:2: workers: found \"x%.57s\" and more; allowed: 1 to 256\n", value);
+	snprintf(told, sizeof(told),
+		 "t:2: workers: found \"x%.57s\" and more; allowed: auto or a whole number; 1 to 256\n", value);
 	config_rig_judge(text, told);
 }
 
@@ -489,6 +546,9 @@ int main(void)
 		cmocka_unit_test(refuses_a_key_that_stands_twice),
 		cmocka_unit_test(names_unknown_keys_and_their_neighbours),
 		cmocka_unit_test(says_what_comes_in_a_later_version),
+		cmocka_unit_test(tells_all_at_once_and_in_order),
+		cmocka_unit_test(judges_nothing_of_an_entry_that_was_misread),
+		cmocka_unit_test(tells_how_a_number_is_written),
 		cmocka_unit_test(judges_limits),
 		cmocka_unit_test(warns_of_a_burst_that_is_too_small),
 		cmocka_unit_test(guards_the_doors),
