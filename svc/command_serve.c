@@ -43,6 +43,7 @@ struct instance {
 	struct admin *admin;
 	int code;
 	bool stopping, signalled;
+	bool reload_awaits; /* asked for before there was a server: it comes when there is one */
 };
 
 /* ---- the process ---------------------------------------------------------------------------------------------------------- */
@@ -148,14 +149,12 @@ static void say_lines(struct instance *in, enum log_level level, const char *eve
 	}
 }
 
-static void on_reload(void *arg)
+static void reload(struct instance *in)
 {
-	struct instance *in = arg;
 	const struct config *next;
 	struct buf error;
 
-	if (in->server == NULL || in->stopping)
-		return;
+	in->reload_awaits = false;
 	buf_init(&error, ERRORS_MOST);
 	next = config_reload(in->path, &error);
 	if (next != NULL) {
@@ -173,6 +172,18 @@ static void on_reload(void *arg)
 	}
 	config_release(&next);
 	buf_free(&error);
+}
+
+static void on_reload(void *arg)
+{
+	struct instance *in = arg;
+
+	if (in->stopping)
+		log_say(in->log, LOG_WARNING, "reload_refused", "draining: the configuration before it stays");
+	else if (in->server == NULL)
+		in->reload_awaits = true;
+	else
+		reload(in);
 }
 
 /* ---- boot ------------------------------------------------------------------------------------------------------------------ */
@@ -206,6 +217,8 @@ static void start_server(struct instance *in)
 			SLUICE_VERSION, in->config->listen[i],
 			in->config->admin != NULL ? in->config->admin : "nothing", (long long)in->config->workers,
 			(int)getpid());
+	if (in->reload_awaits)
+		reload(in);
 }
 
 static void on_embedded(void *arg, enum embedded_event event, const char *why)

@@ -87,3 +87,29 @@ def test_certificates_that_stayed_keep_their_connections(start_gateway, start_si
         gateway.signal(signal.SIGHUP)
         wait_until(lambda: sum(line["event"] == "reload" for line in gateway.log()) == count + 1, "it is reloaded")
     assert gateway.status()["upstreams"]["openai"]["pools"]["calls"]["opened"] == 1
+
+
+def takes_signals(gateway):
+    with open(f"/proc/{gateway.pid}/status") as status:
+        caught = next(int(line.split()[1], 16) for line in status if line.startswith("SigCgt"))
+    return caught & 1 << signal.SIGHUP - 1
+
+
+def test_asked_for_while_redis_starts(start_gateway, sim):
+    """The embedded Redis comes first, and takes its time; what was asked for meanwhile is done when the server is there."""
+    gateway = start_gateway(sim.url, "embedded", wait=False)
+    wait_until(lambda: takes_signals(gateway), "it takes signals")
+    gateway.reload({"tenants": {"acme": {"keys": ["another-key-of-the-tests"]}}})
+    gateway.wait_ready(gateway.ready)
+    wait_until(lambda: any(line["event"] == "reload" for line in gateway.log()), "it is reloaded")
+    assert gateway.ask("openai", "[[sim tokens=1]]", key="another-key-of-the-tests").status == 200
+
+
+def test_asked_for_while_it_drains(gateway):
+    with gateway.open_stream("openai", "[[sim tokens=100000 rate=50]]") as stream:
+        assert stream.read_event()
+        gateway.signal(signal.SIGTERM)
+        wait_until(lambda: request(f"{gateway.admin_url}/readyz").status == 503, "it drains")
+        gateway.signal(signal.SIGHUP)
+        wait_until(lambda: refused(gateway), "it says so")
+    assert gateway.wait() == 0
