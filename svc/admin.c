@@ -394,6 +394,16 @@ static bool is_a_pages(const struct http_head *head)
 	return head->method == HTTP_POST && http_field_of(head, SLICE("Origin")).data != NULL;
 }
 
+/* A name that somebody lets stand for 127.0.0.1 makes every page here one of his own, which his script may read (DNS rebinding). A token stops that too, and
+ * no browser comes over a unix socket. */
+static bool is_rebound(const struct admin *a, const struct http_head *head)
+{
+	const struct config *config = server_config(a->server);
+
+	return config->admin_token == NULL && !slice_starts(slice_of(config->admin), SLICE("unix:")) &&
+	       !config_is_admin_host(config, head->host);
+}
+
 static void *take_head(struct exchange *e, void *arg)
 {
 	struct admin *a = arg;
@@ -403,7 +413,10 @@ static void *take_head(struct exchange *e, void *arg)
 	bool open = slice_equal(path, SLICE("/healthz")) || slice_equal(path, SLICE("/readyz"));
 
 	CHECK(a->magic == ADMIN_MAGIC);
-	if (!open && !may_ask(a, head))
+	if (!open && is_rebound(a, head))
+		refuse(e, 403, no_field,
+		       "Without an admin_token, Host must be an IP address, localhost, or the name in `admin`.");
+	else if (!open && !may_ask(a, head))
 		refuse(e, 401, (struct http_field){ SLICE("WWW-Authenticate"), SLICE("Bearer realm=\"sluice admin\"") },
 		       "Send the admin_token: Authorization: Bearer …");
 	else if (row == NULL)

@@ -137,6 +137,9 @@ const struct config_model *config_find_model(const struct config *, struct slice
 /* By the key's SHA-256; NULL when nobody has it. Looked up under a secret hash, so that the time it takes tells nothing about keys. */
 const struct config_tenant *config_find_tenant(const struct config *, const unsigned char sha256[32]);
 const char *config_dialect_name(enum dialect);
+/* Whether a Host field ("host" or "host:port", valid) says by itself which machine it means: an IP address, localhost, or the host in `admin`. Any other name
+ * is under somebody's control, who may let it stand for this machine (DNS rebinding). */
+bool config_is_admin_host(const struct config *, struct slice host) MUST_CHECK;
 
 void config_write_docs(struct buf *);     /* Markdown table: key, type, default, bounds, reload, help */
 void config_write_defaults(struct buf *); /* YAML with every key at its default */

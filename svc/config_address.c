@@ -93,6 +93,18 @@ bool config_address_is_loopback(struct slice text)
 	return slice_starts(text, SLICE("unix:")) || (split(text, &host) && is_loopback(&host));
 }
 
+bool config_is_admin_host(const struct config *config, struct slice text)
+{
+	unsigned char bytes[16];
+	struct host asked, own;
+
+	if (!split(text, &asked))
+		return false;
+	return asked.bracketed || is_ip(AF_INET, asked.name, bytes) || is_loopback(&asked) ||
+	       (config->admin != NULL && split(slice_of(config->admin), &own) &&
+		slice_equal_nocase(asked.name, own.name));
+}
+
 bool config_address_is_network(struct slice text)
 {
 	struct slice width, base = slice_cut(text, '/', &width);

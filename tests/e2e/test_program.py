@@ -147,6 +147,21 @@ def test_no_page_in_a_browser_drains(gateway):
     assert request(gateway.url + "/readyz").status == 200
 
 
+def test_no_name_of_somebody_else_is_the_admin_plane(start_gateway, sim, redis):
+    """DNS rebinding: a page's own name stands for 127.0.0.1 for a while, and its script may read what it gets."""
+    gateway = start_gateway(sim.url, redis.url)
+    for host, status in (("evil.example", 403), ("evil.example:8081", 403), ("127.0.0.1.evil.example", 403), ("localhost.evil.example:80", 403),
+                         ("localhost", 200), ("LocalHost:1", 200), ("127.0.0.1", 200), ("[::1]:8081", 200), ("10.1.2.3:8081", 200)):
+        for page in ("/", "/status", "/requests", "/config", "/metrics"):
+            assert request(gateway.admin_url + page, headers={"Host": host}).status == status, (host, page)
+        assert request(gateway.admin_url + "/healthz", headers={"Host": host}).status == 200  # whoever looks whether it lives
+    refused = request(gateway.admin_url + "/drain", method="POST", body=b"", headers={"Host": "evil.example"})
+    assert refused.status == 403 and "admin_token" in refused.json()["error"] and gateway.ready()
+    token = start_gateway(sim.url, redis.url, {"admin_token": "token-of-sixteen-bytes"})
+    fields = {"Host": "metrics.example", "Authorization": "Bearer token-of-sixteen-bytes"}
+    assert request(token.admin_url + "/status", headers=fields).status == 200
+
+
 def test_metrics_are_what_the_page_says(gateway):
     gateway.ask("openai", "[[sim tokens=7]]")
     text = request(gateway.admin_url + "/metrics").text
