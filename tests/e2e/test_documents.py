@@ -26,6 +26,12 @@ def test_readme_tells_the_fields_of_a_requests_line():
     assert told == written | {"time", "level", "event"}
 
 
+def test_readme_lists_what_comes_later():
+    later = re.findall(r'^\t\{ "(\w+)", CONFIG_LATER,', (ROOT / "svc/config_table.c").read_text(), re.M)
+    listed = (ROOT / "README.md").read_text().split("- Not in this version.")[1].split("\n- ")[0]
+    assert len(later) >= 12 and not [key for key in later if f"`{key}`" not in listed]
+
+
 def test_readme_names_files_that_exist():
     for name in re.findall(r"`((?:svc|lib|tests|docker)/[\w./*]+)`", (ROOT / "README.md").read_text()):
         assert list(ROOT.glob(name.rstrip("/"))), name
