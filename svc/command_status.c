@@ -12,7 +12,7 @@
 #include "lib/text.h"
 #include "svc/command.h"
 
-enum { STATUS_MOST = 64 * 1024 * 1024 };
+enum { STATUS_MOST = 64 * 1024 * 1024, SHOWN_MOST = 256 };
 
 struct asked {
 	const char *admin, *token;
@@ -83,31 +83,50 @@ static bool truth(const json_t *object, const char *section, const char *name)
 	return json_is_true(json_object_get(section != NULL ? json_object_get(object, section) : object, name));
 }
 
-static const char *text(const json_t *object, const char *name)
+/* Who answers may be anybody: nothing of it steers the terminal. C1 controls (U+0080 to U+009F) do, as ESC does. */
+static const char *shown(const char *text, char out[SHOWN_MOST])
+{
+	size_t length = 0;
+
+	for (; *text != '\0' && length < SHOWN_MOST - 1; text++) {
+		unsigned char byte = (unsigned char)text[0], next = (unsigned char)text[1];
+		bool control = byte < 0x20 || byte == 0x7F || (byte == 0xC2 && next >= 0x80 && next < 0xA0);
+		out[length++] = control ? '?' : (char)byte;
+		text += control && byte == 0xC2;
+	}
+	out[length] = '\0';
+	return out;
+}
+
+static const char *text(const json_t *object, const char *name, char out[SHOWN_MOST])
 {
 	const char *found = json_string_value(json_object_get(object, name));
 
-	return found != NULL ? found : "";
+	return shown(found != NULL ? found : "", out);
 }
 
 static void print_pools(json_t *upstreams)
 {
 	const char *name, *pool;
+	char name_shown[SHOWN_MOST], pool_shown[SHOWN_MOST];
 	json_t *upstream, *stats;
 
 	printf("\n%-20s %-8s %7s %7s %7s %7s %9s %9s\n", "upstream", "pool", "active", "idle", "waiting", "limit",
 	       "opened", "reused");
-	json_object_foreach(upstreams, name, upstream) json_object_foreach(json_object_get(upstream, "pools"), pool,
-									   stats)
-		printf("%-20s %-8s %7lld %7lld %7lld %7lld %9lld %9lld\n", name, pool, number(stats, NULL, "active"),
-		       number(stats, NULL, "idle"), number(stats, NULL, "waiting"), number(stats, NULL, "limit"),
-		       number(stats, NULL, "opened"), number(stats, NULL, "reused"));
+	json_object_foreach(upstreams, name, upstream)
+		json_object_foreach(json_object_get(upstream, "pools"), pool, stats)
+			printf("%-20s %-8s %7lld %7lld %7lld %7lld %9lld %9lld\n", shown(name, name_shown),
+			       shown(pool, pool_shown), number(stats, NULL, "active"), number(stats, NULL, "idle"),
+			       number(stats, NULL, "waiting"), number(stats, NULL, "limit"),
+			       number(stats, NULL, "opened"), number(stats, NULL, "reused"));
 }
 
 static void print_status(json_t *status)
 {
-	printf("sluice %s, instance %s, up %lld s, %s, %lld workers, Redis %s\n", text(status, "version"),
-	       text(status, "instance"), number(status, NULL, "uptime_seconds"),
+	char version[SHOWN_MOST], instance[SHOWN_MOST];
+
+	printf("sluice %s, instance %s, up %lld s, %s, %lld workers, Redis %s\n", text(status, "version", version),
+	       text(status, "instance", instance), number(status, NULL, "uptime_seconds"),
 	       truth(status, NULL, "draining") ? "draining"
 	       : truth(status, NULL, "ready")  ? "ready"
 					       : "not ready",
@@ -124,19 +143,21 @@ static bool show(const struct asked *asked)
 	struct buf answer;
 	json_error_t error;
 	json_t *status = NULL;
+	char reason[SHOWN_MOST];
 	bool good;
 
 	buf_init(&answer, STATUS_MOST);
 	good = fetch(asked, "/status", &answer);
-	if (good && asked->json) {
-		fwrite(answer.data, 1, answer.len, stdout);
-	} else if (good) {
-		status = json_loadb(answer.data, answer.len, JSON_REJECT_DUPLICATES, &error);
-		good = status != NULL;
-		if (good)
-			print_status(status);
+	if (good) {
+		status = json_loadb(answer.len > 0 ? answer.data : "", answer.len, JSON_REJECT_DUPLICATES, &error);
+		good = json_is_object(status);
+		if (!good)
+			fprintf(stderr, "sluice: %s/status is not understood: %s\n", asked->admin,
+				status != NULL ? "it is no object" : shown(error.text, reason));
+		else if (asked->json)
+			good = json_dumpf(status, stdout, JSON_COMPACT | JSON_ENSURE_ASCII) == 0 && putchar('\n') > 0;
 		else
-			fprintf(stderr, "sluice: %s/status is not understood: %s\n", asked->admin, error.text);
+			print_status(status);
 	}
 	json_decref(status);
 	buf_free(&answer);
