@@ -65,11 +65,11 @@ struct server {
 static bool answer_health(struct exchange *e, const struct worker *w)
 {
 	const struct http_head *head = http_head_of(e);
-	bool ready = slice_equal(head->target, SLICE("/readyz")), good;
-	struct slice body;
+	struct slice body, query, path = slice_cut(head->target, '?', &query);
+	bool ready = slice_equal(path, SLICE("/readyz")), good;
 	struct http_field type = { SLICE("Content-Type"), SLICE("text/plain") };
 
-	if ((!ready && !slice_equal(head->target, SLICE("/healthz"))) ||
+	if ((!ready && !slice_equal(path, SLICE("/healthz"))) ||
 	    (head->method != HTTP_GET && head->method != HTTP_HEAD))
 		return false;
 	good = !ready || atomic_load(&w->shared->ready);

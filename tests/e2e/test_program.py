@@ -112,9 +112,19 @@ def test_boot_errors_are_one_clear_line(folder, sim):
 
 def test_health_on_both_ports(gateway):
     for url in (gateway.url, gateway.admin_url):
-        for page in ("/healthz", "/readyz"):
+        for page in ("/healthz", "/readyz", "/healthz?", "/readyz?from=a%20probe&x"):
             assert (request(url + page).status, request(url + page).text) == (200, "ok\n")
             assert request(url + page, method="HEAD").body == b""
+
+
+@pytest.mark.parametrize("body", [b"Content-Length: 5\r\n\r\nhello", b"Content-Length: 100000\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\nnonsense",
+                                  b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffffffff\r\n"], ids=["whole", "half", "nonsense", "huge"])
+def test_no_body_hurts_the_admin_plane(gateway, body):
+    for page in (b"GET /status", b"GET /metrics", b"POST /config", b"GET /nothing"):
+        with socket.create_connection(("127.0.0.1", gateway.admin_port), 10) as connection:
+            connection.sendall(page + b" HTTP/1.1\r\nHost: localhost\r\n" + body)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 ")
+    assert gateway.page("/status").status == 200
 
 
 def test_the_admin_plane(gateway):
