@@ -246,6 +246,7 @@ static void begin_value(struct json_scan *s, enum json_scan_error expected, stru
 	if (byte == '"') {
 		s->place = IN_STRING;
 		s->keep = s->member == NULL ? 0 : s->node->keep;
+		s->string.halves = s->keep == 0;
 		c->at++;
 		if (s->hash != NULL)
 			json_hash_string_start(s->hash);
@@ -346,6 +347,7 @@ static void begin_name(struct json_scan *s, struct cursor *c)
 	s->start = position(s, c);
 	s->name_kept = level != NULL && level->node->child != NULL;
 	s->name_length = 0;
+	s->string.halves = false;
 	if (level != NULL)
 		level->empty = false;
 	if (s->hash != NULL)

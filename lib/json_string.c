@@ -202,37 +202,57 @@ static int hex_value(unsigned char byte)
 	return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
 }
 
-/* One of the four digits; MORE until a character is whole. A lone surrogate is told at the digit that makes it sure. */
+/* The high surrogate has no partner: what stands at the cursor goes on at `place`, as if nothing had been before it. */
+static enum json_string_event give_half(struct json_string *s, enum json_string_place place, struct slice *run)
+{
+	if (!s->halves)
+		return JSON_STRING_LONE_SURROGATE;
+	enum json_string_event event = give_character(s, s->surrogate, run);
+	s->place = place;
+	return event;
+}
+
+/* The last of the four digits. A lone surrogate is told here, where it is sure. */
+static enum json_string_event take_unit(struct json_string *s, uint32_t unit, const char **at, struct slice *run)
+{
+	bool high = unit >= 0xD800 && unit < 0xDC00, low = unit >= 0xDC00 && unit < 0xE000;
+
+	if (s->surrogate != 0 && !low)
+		return give_half(s, JSON_STRING_HEX, run);
+	if (low && s->surrogate == 0 && !s->halves)
+		return JSON_STRING_LONE_SURROGATE;
+	++*at;
+	if (high) {
+		s->surrogate = unit;
+		s->place = JSON_STRING_PAIR;
+		return JSON_STRING_MORE;
+	}
+	return give_character(s, s->surrogate != 0 ? 0x10000 + ((s->surrogate - 0xD800) << 10) + (unit - 0xDC00) : unit,
+			      run);
+}
+
+/* One of the four digits; MORE until a character is whole. */
 static enum json_string_event take_hex(struct json_string *s, const char **at, struct slice *run)
 {
 	int digit = hex_value((unsigned char)**at);
 
 	if (digit < 0)
 		return JSON_STRING_BAD_ESCAPE;
-	s->unit = s->unit << 4 | (uint32_t)digit;
-	if (s->left > 1) {
-		s->left--;
-		++*at;
-		return JSON_STRING_MORE;
-	}
-	bool high = s->unit >= 0xD800 && s->unit < 0xDC00, low = s->unit >= 0xDC00 && s->unit < 0xE000;
-	if (low != (s->surrogate != 0))
-		return JSON_STRING_LONE_SURROGATE;
+	uint32_t unit = s->unit << 4 | (uint32_t)digit;
+	if (s->left == 1)
+		return take_unit(s, unit, at, run);
+	s->unit = unit;
+	s->left--;
 	++*at;
-	if (high) {
-		s->surrogate = s->unit;
-		s->place = JSON_STRING_PAIR;
-		return JSON_STRING_MORE;
-	}
-	return give_character(s, low ? 0x10000 + ((s->surrogate - 0xD800) << 10) + (s->unit - 0xDC00) : s->unit, run);
+	return JSON_STRING_MORE;
 }
 
-static enum json_string_event take_pair(struct json_string *s, const char **at)
+static enum json_string_event take_pair(struct json_string *s, const char **at, struct slice *run)
 {
 	bool escape = s->place == JSON_STRING_PAIR_ESCAPE;
 
 	if (**at != (escape ? 'u' : '\\'))
-		return JSON_STRING_LONE_SURROGATE;
+		return give_half(s, escape ? JSON_STRING_ESCAPE : JSON_STRING_PLAIN, run);
 	++*at;
 	s->place = escape ? JSON_STRING_HEX : JSON_STRING_PAIR_ESCAPE;
 	s->left = 4;
@@ -280,7 +300,7 @@ enum json_string_event json_string_next(struct json_string *s, const char **at, 
 			break;
 		case JSON_STRING_PAIR:
 		case JSON_STRING_PAIR_ESCAPE:
-			event = take_pair(s, at);
+			event = take_pair(s, at, run);
 			break;
 		}
 	}

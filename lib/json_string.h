@@ -5,9 +5,11 @@
  *
  * Runs are borrowed: plain bytes from the caller's piece, a resolved escape from the reader itself. Put together they
  * are the decoded string; how they are cut depends on how the bytes came, so a caller may only ever append them. Plain
- * bytes are looked at 16 at a time (SSE2), else 8: a base64 image of 20 MiB goes at the speed of memory. Stricter than
- * the grammar in one point: an escaped surrogate without its other half is refused, because readers differ in what they
- * make of it. */
+ * bytes are looked at 16 at a time (SSE2), else 8: a base64 image of 20 MiB goes at the speed of memory.
+ *
+ * An escaped surrogate without its other half is legal (RFC 8259 section 8.2), and JSON.stringify writes it where a text
+ * was cut through a character; but readers differ in what they make of it. So who compares or keeps the string has it
+ * refused; who only measures or hashes it lets `halves` pass, as the three bytes of WTF-8, which no good UTF-8 has. */
 #ifndef SLUICE_JSON_STRING_H
 #define SLUICE_JSON_STRING_H
 
@@ -34,9 +36,10 @@ enum json_string_place {
 	JSON_STRING_PAIR_ESCAPE,  /* … and its u */
 };
 
-/* Embedded by value; zeroed it stands behind an opening quote, and so it does again after END. */
+/* Embedded by value; zeroed it stands behind an opening quote, and so it does again after END; `halves` stays. */
 struct json_string {
 	enum json_string_place place;
+	bool halves;              /* the caller's: half a surrogate pair passes */
 	unsigned left;            /* CONTINUATION: bytes to come; HEX: digits to come */
 	unsigned char low, high;  /* CONTINUATION: bounds of the next byte */
 	uint32_t unit, surrogate; /* the digits so far; the high surrogate that waits, or 0 */

@@ -86,6 +86,15 @@ def test_embeddings_counts_and_lists(gateway, sim):
         assert (through.status, through.body) == (200, request(sim.url + path, body=body, headers={**headers_for("openai"), **headers_for("gemini"), **headers_for("anthropic")}).body), path
 
 
+@pytest.mark.parametrize("dialect", ["gemini", "openai", "anthropic"])
+def test_a_lone_surrogate_in_a_prompt_passes(gateway, sim, dialect):
+    """json.dumps, like JSON.stringify, writes it as an escape."""
+    path, body = prompt(dialect, "Q \ud83d Q [[sim nonce=half tokens=1]]")
+    through = request(gateway.url + path, body=json.dumps(body), headers={"Content-Type": "application/json", **headers_for(dialect, KEY)})
+    straight = request(sim.url + path, body=json.dumps(body), headers={"Content-Type": "application/json", **headers_for(dialect)})
+    assert (through.status, through.body) == (200, straight.body)
+
+
 @pytest.mark.parametrize("size", [5, 19])
 def test_large_bodies_go_through(gateway, sim, size):
     image = "A" * (size * 1024 * 1024)

@@ -58,6 +58,8 @@ static void put_string(struct generator *g)
 		"\\u00e9",
 		"\\u4f60",
 		"\\uD83D\\uDE00",
+		"\\uD83D",
+		"\\uDE00",
 		"\xC3\xA9",
 		"\xE4\xBD\xA0",
 		"\xF0\x9F\x98\x80",

@@ -113,10 +113,6 @@ static const struct verdict strings[] = {
 	BAD("\"\\u12G4\"", escape, 5),
 	BAD("\"\\u 123\"", escape, 3), BAD("\"\\u12\"", escape, 5), BAD("\"\\\n\"", escape, 2),
 	BAD("\"\\\0\"", escape, 2),
-	BAD("\"\\uDC00\"", surrogate, 6), BAD("\"\\uD800\"", surrogate, 7), BAD("\"\\uD800x\"", surrogate, 7),
-	BAD("\"\\uD800\\n\"", surrogate, 8), BAD("\"\\uD800\\uD800\"", surrogate, 12),
-	BAD("\"\\uD800\\u0041\"", surrogate, 12),
-	BAD("\"\\uDFFF\\uD800\"", surrogate, 6),
 	BAD("\"\n\"", control, 1), BAD("\"a\tb\"", control, 2), BAD("\"\0\"", control, 1),
 	BAD("\"\x1F\"", control, 1),
 	BAD("\"0123456789abcdef\x01\"", control, 17), BAD("{\"\n\":1}", control, 2),
@@ -126,6 +122,26 @@ static const struct verdict strings[] = {
 	BAD("\"\xF4\x90\x80\x80\"", utf8, 2), BAD("\"\xF5\x80\x80\x80\"", utf8, 1), BAD("\"\xFF\"", utf8, 1),
 	BAD("\"\xE2\x82\"", utf8, 3), BAD("\"\xE2\x28\xA1\"", utf8, 2), BAD("\"\xF0\x9F\x98\"", utf8, 4),
 	BAD("{\"\xC3\x28\":1}", utf8, 3), BAD("\"\xC3\xA9\xE9\"", utf8, 4),
+};
+
+/* Half a pair: legal, but no text that is kept or compared. */
+static const struct verdict halves[] = {
+	BAD("\"\\uDC00\"", surrogate, 6), BAD("\"\\uD800\"", surrogate, 7), BAD("\"\\uD800x\"", surrogate, 7),
+	BAD("\"\\uD800\\n\"", surrogate, 8), BAD("\"\\uD800\\uD800\"", surrogate, 12),
+	BAD("\"\\uD800\\u0041\"", surrogate, 12),
+	BAD("\"\\uDFFF\\uD800\"", surrogate, 6), BAD("\"\\uD800\\uD83D\\uDE00\"", surrogate, 12),
+	BAD("\"\\uD83D\\uDE00\\uDE00\"", surrogate, 18),
+};
+static const struct {
+	const char *text;
+	size_t bytes; /* decoded; 0: still refused */
+} measured_halves[] = {
+	{ "\"\\uDC00\"", 3 }, { "\"\\uD800\"", 3 }, { "\"\\uD800x\"", 4 }, { "\"\\uD800\\n\"", 4 },
+	{ "\"\\uD800\\uD800\"", 6 }, { "\"\\uD800\\u0041\"", 4 }, { "\"\\uDFFF\\uD800\"", 6 },
+	{ "\"\\uD800\\uD83D\\uDE00\"", 7 }, { "\"\\uD83D\\uDE00\\uDE00\"", 7 }, { "\"\\uD800\\uD800\\uD800!\"", 10 },
+	{ "\"\\uD800\xC3\xA9\"", 5 }, { "\"\\uD800\\\"\"", 4 },
+	{ "\"\\uD800\\x\"", 0 }, { "\"\\uD800\\u00x0\"", 0 }, { "\"\\uD800\n\"", 0 }, { "\"\\uD800", 0 }, { "\"\\uD800\\", 0 },
+	{ "\"\\uD800\\u00", 0 }, { "\"\\uD800\xA9\"", 0 },
 };
 
 static const struct json_path watched[] = { { "model", 64 }, { "a.b", 0 }, { "c[].d", 0 } };
@@ -168,6 +184,28 @@ static void reads_strings(void **state)
 	(void)state;
 	judge_all(NULL, 0, strings, ARRAY_LENGTH(strings));
 	judge_all(root, 1, strings, ARRAY_LENGTH(strings));
+}
+
+static void takes_half_a_character_where_it_only_measures(void **state)
+{
+	static const struct json_path kept[] = { { "", 100 } }, root[] = { { "", 0 } };
+	static const struct verdict names[] = { BAD("{\"\\uD800\":1}", surrogate, 8),
+						BAD("{\"z\":{\"\\uDC00\":1}}", surrogate, 12) };
+	struct json_plan *plan = json_plan_new(root, 1);
+
+	(void)state;
+	judge_all(kept, 1, halves, ARRAY_LENGTH(halves));
+	judge_all(NULL, 0, names, ARRAY_LENGTH(names));
+	judge_all(watched, ARRAY_LENGTH(watched), names, ARRAY_LENGTH(names));
+	for (size_t i = 0; i < ARRAY_LENGTH(measured_halves); i++) {
+		struct slice text = slice_of(measured_halves[i].text);
+		struct json_scan *scan = scan_of(plan, NULL, text);
+		const struct json_member *m = json_scan_member(scan, 0);
+		assert_int_equal(m->count > 0 ? m->string_bytes : 0, measured_halves[i].bytes);
+		json_oracle_judge(text, 1);
+		json_scan_free(&scan);
+	}
+	json_plan_free(&plan);
 }
 
 static void refuses_a_name_that_stands_twice(void **state)
@@ -527,6 +565,7 @@ int main(void)
 		cmocka_unit_test(refuses_what_the_grammar_does_not_know),
 		cmocka_unit_test(reads_numbers),
 		cmocka_unit_test(reads_strings),
+		cmocka_unit_test(takes_half_a_character_where_it_only_measures),
 		cmocka_unit_test(refuses_a_name_that_stands_twice),
 		cmocka_unit_test_setup_teardown(tells_where_a_value_stands, set_up, tear_down),
 		cmocka_unit_test(a_path_may_end_at_a_container),
