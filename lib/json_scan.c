@@ -90,10 +90,18 @@ static void after_value(struct json_scan *s)
 	s->place = s->levels.depth == 0 ? AT_END : AT_NEXT;
 }
 
+static void end_member(struct json_scan *s, struct json_member *member, enum json_member_type type, size_t start,
+		       size_t end)
+{
+	json_member_end(member, type, start, end);
+	if (s->options.heard != NULL)
+		s->options.heard(s->options.arg, (size_t)(member - s->members));
+}
+
 static void end_scalar(struct json_scan *s, enum json_member_type type, const struct cursor *c)
 {
 	if (s->member != NULL)
-		json_member_end(s->member, type, s->start, position(s, c));
+		end_member(s, s->member, type, s->start, position(s, c));
 	after_value(s);
 }
 
@@ -125,7 +133,7 @@ static void close_container(struct json_scan *s, struct cursor *c)
 	struct json_member *member = level != NULL ? member_at(s, level->node) : NULL;
 	if (member != NULL) {
 		member->empty = level->empty;
-		json_member_end(member, array ? JSON_MEMBER_ARRAY : JSON_MEMBER_OBJECT, level->start, position(s, c));
+		end_member(s, member, array ? JSON_MEMBER_ARRAY : JSON_MEMBER_OBJECT, level->start, position(s, c));
 	}
 	after_value(s);
 }

@@ -74,6 +74,10 @@ struct json_scan_options {
 	size_t max_nodes; /* values of every kind; 0: a million */
 	size_t max_depth; /* of arrays and objects, up to JSON_SCAN_DEPTH; 0: 128 */
 	bool hash;        /* json_scan_hash is wanted; then duplicates are refused everywhere */
+	/* Told of each value at a path of the plan when it has ended, by its place in the plan's list, for who needs more
+	 * than the last and the sums; also of a text that is not whole later. NULL: nobody is. */
+	void (*heard)(void *arg, size_t path);
+	void *arg;
 };
 
 struct json_scan;

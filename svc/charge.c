@@ -56,6 +56,8 @@ int64_t charge_used(const struct request *r)
 	input = usage->input > 0 || usage->input_known ? usage->input : r->reserved.input;
 	if (!usage->output_known) {
 		int64_t said = estimate_said(r->worker->estimate, r->route.model, r->metered.output_bytes);
+		if (r->metered.unread != NULL && said < r->reserved.output)
+			said = r->reserved.output;
 		output = said > output ? said : output;
 	}
 	return input + output;

@@ -52,6 +52,7 @@ struct dialect_call {
 	bool responses;                  /* openai: /v1/responses, whose streams and errors have a shape of their own */
 	bool usage_asked;                /* openai: stream_options.include_usage was the client's own wish */
 	int64_t max_output;              /* tokens, all candidates together; -1: not said */
+	int64_t candidates;              /* how many answers are asked for */
 	int64_t text_bytes, media_bytes; /* of the input, for the estimate */
 	size_t model_offset,
 		model_length; /* of the model's value in the body, quotes included; 0, 0 when it is in the path */
@@ -83,7 +84,16 @@ bool dialect_splices(const struct dialect_call *, struct slice model, bool ask_u
 void dialect_write_models(const struct dialect_call *, const struct slice *names, size_t count, struct buf *out);
 void dialect_write_model(const struct dialect_call *, struct slice name, struct buf *out);
 
-/* The meter reads an answer while it passes: usage, how much was said, whether it ended as its dialect ends. */
+/* The meter reads an answer while it passes: usage, how much was said, whether it ended as its dialect ends.
+ *
+ * What counts as whole:
+ * - A stream has ended when it says so ([DONE], message_stop, response.completed, a reason for each candidate, the array's `]` behind such), however its
+ *   connection ends; without that it is cut, however well the transfer ended.
+ * - A plain answer is whole when its transfer and its JSON are. JSON that is not finished is a cut answer, and never looks whole: of a promised length the
+ *   last byte is held back.
+ * - What the scanner dislikes otherwise (a name twice, bad UTF-8, a byte order mark, too deep, no JSON at all) may well be whole. It passes byte for byte; its
+ *   usage is not known, so that the estimate is charged, and the log says why (`unmetered`). The same holds for the last event of a stream whose end would be
+ *   told in JSON. */
 struct meter_usage {
 	/* Known: the provider's last word. Not known: what it had said when the stream was cut, a lower bound; 0: nothing. */
 	bool input_known, output_known;
@@ -93,17 +103,21 @@ struct meter_result {
 	struct meter_usage usage;
 	int64_t output_bytes; /* of text, tool arguments and the like, decoded: what was seen, when usage never came */
 	bool ended;           /* the terminal marker of a stream was seen; for a plain body: it was whole, valid JSON */
-	bool error_in_band;   /* the upstream itself reported an error inside the stream */
+	const char *unread; /* why it, or what would have been its end, could not be read; NULL: nothing of the kind */
+	bool error_in_band; /* the upstream itself reported an error inside the answer */
 };
 typedef void meter_out(void *arg, struct slice bytes);
 
 /* `hide_usage`: the usage chunk was our wish, not the client's: it is taken out again (OpenAI), byte-exactly. A status of 300 or more is passed and not read. */
 struct meter *meter_new(const struct dialect_call *, int status, struct slice content_type, bool hide_usage);
 void meter_free(struct meter **);
-/* Hands on what may go to the client, unchanged but for what is taken out or held back (the last `]` of an array). A memory ceiling holds: what cannot be
- * read beside (a line without end) is passed all the same. */
+/* The length of the answer that may be promised to the client, of the one that the upstream promised; -1: none, because a stream may end early, with or
+ * without an error behind it. Before the first byte. */
+int64_t meter_promise(struct meter *, int64_t length);
+/* Hands on what may go to the client, unchanged but for what is taken out or held back. A memory ceiling holds: what cannot be read beside (a line without
+ * end) is passed all the same. */
 void meter_write(struct meter *, struct slice bytes, meter_out *out, void *arg);
-/* The upstream's body is over, and `whole` says that its transfer was: hands on what was held back if the answer is complete. */
+/* The upstream's body is over, and `whole` says that its transfer was: hands on what was held back, unless it is the end of an answer that is cut. */
 void meter_finish(struct meter *, bool whole, meter_out *out, void *arg);
 void meter_result(const struct meter *, struct meter_result *);
 /* What has been handed on ends between two events: an event may be appended. Never for a JSON array. */

@@ -317,17 +317,17 @@ static enum stage stream(struct request *r)
 	return await(r, r->transfer);
 }
 
-/* A transfer that ended well may still have brought half an answer: a stream ends with its dialect's marker, a plain answer is whole JSON. */
+/* A transfer that ended well may still have brought half an answer, and one that broke the whole of a stream: svc/dialect.h says what counts as whole. */
 static enum stage stream_done(struct request *r)
 {
 	bool whole = r->result.outcome == POOL_DONE;
 
 	meter_finish(r->meter, whole, to_client, r);
 	meter_result(r->meter, &r->metered);
+	if (r->metered.ended || (whole && (r->metered.error_in_band || r->metered.unread != NULL)))
+		return STAGE_settle;
 	if (!whole)
 		return refuse(r, attempt_refusal(r->result.outcome));
-	if (r->metered.ended || r->metered.error_in_band)
-		return STAGE_settle;
 	return refuse(r, r->call.framing == DIALECT_PLAIN ? REFUSAL_upstream_invalid : REFUSAL_upstream_broken);
 }
 
@@ -528,6 +528,16 @@ static void resume(struct request *r, const void *answer)
 	advance(r, stages[r->stage].done(r));
 }
 
+/* The client has been told the end of its stream already: whatever ends the transfer behind it, the answer is whole. */
+static bool is_told(struct request *r)
+{
+	if (r->meter == NULL || r->exchange == NULL)
+		return false;
+	meter_finish(r->meter, false, to_client, r);
+	meter_result(r->meter, &r->metered);
+	return r->metered.ended;
+}
+
 /* The client left, a deadline passed, the instance drains. Called from the loop, never from a stage; what has settled already stays as it is. */
 static void flow_abort(struct request *r, enum refusal why)
 {
@@ -537,7 +547,7 @@ static void flow_abort(struct request *r, enum refusal why)
 	r->waiting = NULL;
 	r->running = true;
 	base_note(r->stage_name, r->id);
-	advance(r, refuse(r, why));
+	advance(r, is_told(r) ? STAGE_settle : refuse(r, why));
 }
 
 void flow_gauge(struct worker *w)

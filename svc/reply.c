@@ -339,12 +339,6 @@ void reply_models(struct request *r)
 	buf_free(&body);
 }
 
-/* The length that the client is promised; -1: none. What the meter takes out again shortens the answer. */
-static int64_t promised_length(const struct request *r)
-{
-	return r->asks_usage ? -1 : r->answer.content_length;
-}
-
 void reply_head(struct request *r)
 {
 	struct fields_answer *a = &r->answer;
@@ -356,7 +350,7 @@ void reply_head(struct request *r)
 	for (size_t i = 0; i < l.count && a->count < a->capacity; i++)
 		a->fields[a->count++] = l.fields[i];
 	answer.fields_count = a->count;
-	answer.content_length = promised_length(r);
+	answer.content_length = meter_promise(r->meter, r->answer.content_length);
 	r->answered = true;
 	http_answer(r->exchange, &answer);
 }
@@ -372,8 +366,7 @@ static void write_error_event(struct request *r)
 {
 	struct buf event;
 
-	if (r->meter == NULL || r->call.framing != DIALECT_EVENTS || promised_length(r) >= 0 ||
-	    !meter_between_events(r->meter))
+	if (r->meter == NULL || r->call.framing != DIALECT_EVENTS || !meter_between_events(r->meter))
 		return;
 	buf_init(&event, ERROR_BODY);
 	refusal_write_event(r->refusal, r->call.dialect, r->call.responses, buf_slice(&r->detail), r->public_id,

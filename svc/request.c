@@ -131,7 +131,7 @@ const char *request_outcome(const struct request *r)
 {
 	if (r->refusal != REFUSAL_none)
 		return refusal_code(r->refusal);
-	return r->status >= 400 ? "upstream_error" : "ok";
+	return r->status >= 400 || r->metered.error_in_band ? "upstream_error" : "ok";
 }
 
 static struct slice upstream_name(const struct request *r)
@@ -192,6 +192,8 @@ static void log_answer(struct log_line *line, const struct request *r)
 	log_text(line, "outcome", slice_of(request_outcome(r)));
 	log_int(line, "status", r->status);
 	log_not_empty(line, "detail", buf_slice(&r->detail));
+	if (r->metered.unread != NULL)
+		log_text(line, "unmetered", slice_of(r->metered.unread));
 	if (r->has_result && r->result.outcome != POOL_DONE) {
 		log_text(line, "upstream_outcome", slice_of(pool_outcome_name(r->result.outcome)));
 		log_not_empty(line, "upstream_detail", slice_of(r->result.detail));

@@ -96,7 +96,7 @@ const struct worker_upstream *request_upstream(const struct request *); /* NULL 
 struct slice request_tenant(const struct request *);                    /* "anonymous" when there is none */
 
 bool request_never_sent(const struct request *); /* nothing of it reached the upstream */
-/* The refusal's code; "ok", or "upstream_error" for a status of 400 or more that was passed on. */
+/* The refusal's code; "ok", or "upstream_error" for a status of 400 or more, or an error inside an answer, that was passed on. */
 const char *request_outcome(const struct request *);
 
 /* Counts it and writes its line; once, at its end. */

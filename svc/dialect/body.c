@@ -240,6 +240,7 @@ static enum refusal gather(struct dialect_reader *r, struct mem *mem, struct dia
 		buf_append(detail, SLICE("`model` is missing; it must be a string."));
 		return REFUSAL_invalid_request;
 	}
+	call->candidates = wishes->candidates;
 	return REFUSAL_none;
 }
 

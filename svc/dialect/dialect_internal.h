@@ -28,14 +28,16 @@ enum dialect_role {
 	DIALECT_ROLE_THOUGHTS, /* beside OUTPUT */
 	DIALECT_ROLE_COUNTS,   /* how many the roles above are */
 	/* Answers. */
-	DIALECT_ROLE_TEXT,    /* a string that was said */
-	DIALECT_ROLE_VALUE,   /* JSON that was said */
-	DIALECT_ROLE_ERROR,   /* an object: the upstream failed */
-	DIALECT_ROLE_TYPE,    /* what an event is */
-	DIALECT_ROLE_CHOICES, /* OpenAI's choices, Gemini's candidates */
-	DIALECT_ROLE_USAGE,   /* the object */
-	DIALECT_ROLE_FINISH,  /* within CHOICES: why it ended */
-	DIALECT_ROLE_BLOCKED, /* why nothing was said at all */
+	DIALECT_ROLE_TEXT,      /* a string that was said */
+	DIALECT_ROLE_VALUE,     /* JSON that was said */
+	DIALECT_ROLE_ERROR,     /* an object that is not empty, or a text: the upstream failed */
+	DIALECT_ROLE_TYPE,      /* what an event is */
+	DIALECT_ROLE_CHOICES,   /* OpenAI's */
+	DIALECT_ROLE_USAGE,     /* the object */
+	DIALECT_ROLE_CANDIDATE, /* each of Gemini's */
+	DIALECT_ROLE_INDEX,     /* within CANDIDATE: which it is */
+	DIALECT_ROLE_FINISH,    /* within CANDIDATE: why it ended */
+	DIALECT_ROLE_BLOCKED,   /* why nothing was said at all */
 	/* Requests. */
 	DIALECT_ROLE_WHOLE, /* the text itself */
 	DIALECT_ROLE_MODEL,

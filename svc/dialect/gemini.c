@@ -49,7 +49,8 @@ static const struct dialect_path body[] = {
 	{ at "usageMetadata.cachedContentTokenCount",          DIALECT_ROLE_CACHED,     0 }, \
 	{ at "usageMetadata.candidatesTokenCount",             DIALECT_ROLE_OUTPUT,     0 }, \
 	{ at "usageMetadata.thoughtsTokenCount",               DIALECT_ROLE_THOUGHTS,   0 }, \
-	{ at "candidates",                                     DIALECT_ROLE_CHOICES,    0 }, \
+	{ at "candidates[]",                                   DIALECT_ROLE_CANDIDATE,  0 }, \
+	{ at "candidates[].index",                             DIALECT_ROLE_INDEX,      0 }, \
 	{ at "candidates[].finishReason",                      DIALECT_ROLE_FINISH,     0 }, \
 	{ at "promptFeedback.blockReason",                     DIALECT_ROLE_BLOCKED,    0 }, \
 	{ at "candidates[].content.parts[].text",              DIALECT_ROLE_TEXT,       0 }, \

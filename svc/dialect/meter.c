@@ -1,21 +1,27 @@
 /* Reads an answer beside its passing: usage, how much was said, whether it ended as its dialect ends.
  *
  *   bytes ──┬──► lib/sse ──► data of one event ──► lib/json_scan ──► roles (dialect_table) ──► counts, marks
- *           └──► client, at once; two things are held back: with `hide_usage` the event that is not whole yet, as long
- *                as it may be the usage chunk; and the last `]` of an array
+ *           └──► client, at once; three things are held back: with `hide_usage` the event that is not whole yet, as long
+ *                as it may be the usage chunk; the end of an array that does not say that it is complete; and the last
+ *                byte of the promised length when the JSON before it is not whole
  *
  * One scan is made ready again for every event; nothing is allocated per event, and no event is kept but the held one,
  * of at most HELD bytes: what is longer is no usage chunk and passes.
- * Disadvantages: with `hide_usage` a client sees an event when it is whole, not as its bytes come. Behind the last `]`
- * at most HELD_BLANKS bytes are waited for; an array with more behind it never counts as complete. */
+ * Disadvantage: with `hide_usage` a client sees an event when it is whole, not as its bytes come. */
 #include "lib/buf.h"
 #include "lib/sse.h"
 #include "svc/dialect/dialect_internal.h"
 
-enum { HELD = 2048, HELD_BLANKS = 64, MARKER = 6 };
+enum { HELD = 2048, MARKER = 6, CANDIDATES = 64 };
 static const int64_t most_tokens = INT64_C(1) << 40;
 
 enum mode { UNREAD, PLAIN, EVENTS, ARRAY };
+
+/* Gemini: which candidates were seen, and which of them said last why they ended; one bit each. */
+struct candidates {
+	uint64_t seen, done;
+	bool blocked; /* there will be none */
+};
 
 /* Owned by who made it. Between calls: of the answer's bytes those before `passed` have been handed on or taken out,
  * those from there to `offset` stand in `held`. `piece`, `out` and `arg` are set during meter_write alone. */
@@ -30,8 +36,9 @@ struct meter {
 
 	size_t offset, passed;
 	struct buf held;
-	char last; /* the byte handed on last */
-	bool shut; /* of an array: too much stands behind its end */
+	int64_t promised; /* length to the client; -1: none */
+	char last;        /* the byte handed on last */
+	bool closed;      /* the array's own end was seen */
 	struct slice piece;
 	meter_out *out;
 	void *arg;
@@ -41,16 +48,28 @@ struct meter {
 
 	int64_t counts[DIALECT_ROLE_COUNTS]; /* -1: never said */
 	int64_t output_bytes;
-	bool finished; /* Gemini: the newest candidates say why they ended */
+	struct candidates now, sure; /* with what is being read; of what was whole */
+	unsigned index;              /* of the candidate that is being read, */
+	bool reason;                 /* which says why it ended */
+	int64_t wanted;              /* candidates */
 	bool usage_final, ended, error;
+	const char *bad;    /* why the newest event could not be read */
+	const char *unread; /* the same of the answer, or of the event that would have been its end */
 };
 
 /* What one event, or one body, says of itself. */
 struct facts {
-	const struct json_member *type, *choices, *usage, *finish, *blocked;
+	const struct json_member *type, *choices, *usage;
 };
 
 /* ---- what was said ----------------------------------------------------------------------------------------------- */
+
+/* Some providers put `"error": null` or `{}` into all they send. */
+static bool is_error(const struct json_member *member)
+{
+	return (member->type == JSON_MEMBER_OBJECT && !member->empty) ||
+	       (member->type == JSON_MEMBER_STRING && member->end - member->start > strlen("\"\""));
+}
 
 static void take_member(struct meter *m, enum dialect_role role, const struct json_member *member, struct facts *facts)
 {
@@ -62,7 +81,7 @@ static void take_member(struct meter *m, enum dialect_role role, const struct js
 		m->output_bytes += (int64_t)member->value_bytes;
 		break;
 	case DIALECT_ROLE_ERROR:
-		m->error |= member->type == JSON_MEMBER_OBJECT;
+		m->error |= is_error(member);
 		break;
 	case DIALECT_ROLE_TYPE:
 		facts->type = member;
@@ -72,12 +91,6 @@ static void take_member(struct meter *m, enum dialect_role role, const struct js
 		break;
 	case DIALECT_ROLE_USAGE:
 		facts->usage = member;
-		break;
-	case DIALECT_ROLE_FINISH:
-		facts->finish = member;
-		break;
-	case DIALECT_ROLE_BLOCKED:
-		facts->blocked = member;
 		break;
 	default:
 		if (role < DIALECT_ROLE_COUNTS && member->whole && member->integer >= 0 &&
@@ -104,14 +117,46 @@ static bool is_type(const struct facts *facts, const char *name)
 	       slice_equal(type->text, slice_of(name));
 }
 
-/* Google says why a candidate ended in the last chunk that has it; a chunk with candidates but no reason goes on. */
-static void judge_gemini(struct meter *m, const struct facts *f)
+/* Google says why a candidate ended in the last chunk that has it; one that comes without a reason goes on. */
+static void end_candidate(struct meter *m)
 {
-	if (f->choices != NULL && f->choices->type == JSON_MEMBER_ARRAY)
-		m->finished = f->finish != NULL && f->finish->type == JSON_MEMBER_STRING &&
-			      f->finish->start >= f->choices->start && f->finish->end <= f->choices->end;
-	if (f->blocked != NULL && f->blocked->type == JSON_MEMBER_STRING)
-		m->finished = true;
+	uint64_t bit = UINT64_C(1) << m->index;
+
+	m->now.seen |= bit;
+	m->now.done = m->reason ? m->now.done | bit : m->now.done & ~bit;
+	m->index = 0; /* which is left out when it is zero */
+	m->reason = false;
+}
+
+/* Gemini: a value has ended. */
+static void hear(void *arg, size_t path)
+{
+	struct meter *m = arg;
+	const struct json_member *member = json_scan_member(m->scan, path);
+
+	switch (m->table->paths[path].role) {
+	case DIALECT_ROLE_INDEX:
+		m->index = member->whole && member->integer >= 0 && member->integer < CANDIDATES
+				   ? (unsigned)member->integer
+				   : 0;
+		break;
+	case DIALECT_ROLE_FINISH:
+		m->reason = member->type == JSON_MEMBER_STRING;
+		break;
+	case DIALECT_ROLE_CANDIDATE:
+		end_candidate(m);
+		break;
+	case DIALECT_ROLE_BLOCKED:
+		m->now.blocked |= member->type == JSON_MEMBER_STRING;
+		break;
+	default:
+		break;
+	}
+}
+
+static bool all_done(const struct candidates *c)
+{
+	return c->seen != 0 ? c->done == c->seen : c->blocked;
 }
 
 /* The chunk that stream_options.include_usage adds: no choices, and the usage. */
@@ -128,8 +173,8 @@ static bool judge_event(struct meter *m)
 
 	take(m, &f);
 	if (m->dialect == DIALECT_gemini) {
-		judge_gemini(m, &f);
-		m->ended = m->finished;
+		m->sure = m->now;
+		m->ended = all_done(&m->sure);
 	} else if (m->dialect == DIALECT_anthropic) {
 		m->ended |= is_type(&f, "message_stop");
 		m->error |= is_type(&f, "error");
@@ -208,6 +253,17 @@ static void on_data(void *arg, struct slice piece)
 	(void)json_scan_feed(m->scan, piece); /* an event that is no JSON says nothing; json_scan_finish tells */
 }
 
+/* What has been fed is all there was: why it cannot be read, though it does not just end too early. */
+static const char *why_unread(struct meter *m)
+{
+	size_t offset;
+
+	if (json_scan_finish(m->scan) == JSON_SCAN_WHOLE)
+		return NULL;
+	enum json_scan_error error = json_scan_error(m->scan, &offset);
+	return error == JSON_SCAN_ERROR_truncated ? NULL : json_scan_error_text(error);
+}
+
 static void on_event(void *arg, const struct sse_event *event)
 {
 	struct meter *m = arg;
@@ -215,12 +271,16 @@ static void on_event(void *arg, const struct sse_event *event)
 
 	if (!event->has_data)
 		return;
+	m->bad = m->marker[0] == '{' ? why_unread(m) : NULL;
 	if (json_scan_finish(m->scan) == JSON_SCAN_WHOLE)
 		hidden = judge_event(m);
 	else if (m->dialect == DIALECT_openai && !m->responses && m->data_length == MARKER &&
 		 memcmp(m->marker, "[DONE]", MARKER) == 0)
 		m->ended = true;
 	m->error |= slice_equal(event->name, SLICE("error"));
+	m->now = m->sure;
+	m->index = 0;
+	m->reason = false;
 	json_scan_reset(m->scan);
 	m->data_length = 0;
 	if (hidden && m->hide)
@@ -238,23 +298,93 @@ static void write_events(struct meter *m)
 	}
 }
 
+/* The marker of a stream is one of its events; where it is JSON, the last event may have been it. */
+static bool may_have_ended(const struct meter *m)
+{
+	return m->bad != NULL && (m->dialect != DIALECT_openai || m->responses);
+}
+
+/* The connection was lost behind what looks like the end. Gemini has no event that is nothing but the end: more was to
+ * come when there is half an event, or fewer candidates than were asked for. */
+static bool was_cut(const struct meter *m)
+{
+	return m->dialect == DIALECT_gemini &&
+	       (!meter_between_events(m) || (!m->sure.blocked && __builtin_popcountll(m->sure.seen) < m->wanted));
+}
+
+static void finish_events(struct meter *m, bool whole)
+{
+	if (!whole && was_cut(m))
+		m->ended = false;
+	if (whole && !m->ended && may_have_ended(m))
+		m->unread = m->bad;
+	/* Else an error follows, and half an event in front of it would hide it. */
+	if (m->ended || m->error || m->unread != NULL)
+		pass_to(m, m->offset);
+}
+
 /* ---- arrays ------------------------------------------------------------------------------------------------------ */
 
-/* The array's own `]` and all behind it are held until meter_finish. */
+/* Its own `]`, and what is behind it, passes only when the answer is complete, or says itself that it is not. */
 static void write_array(struct meter *m)
 {
-	enum json_scan_state state = json_scan_feed(m->scan, m->piece);
+	(void)json_scan_feed(m->scan, m->piece); /* finish_array tells */
 	const struct json_member *whole = json_scan_member(m->scan, 0);
 	size_t end = m->offset + m->piece.len;
+	struct facts f;
 
-	if (whole->type == JSON_MEMBER_ARRAY) {
+	if (whole->type == JSON_MEMBER_ARRAY && !m->closed) {
+		m->closed = true;
+		m->ended = all_done(&m->now);
+		take(m, &f);
 		pass_to(m, whole->end - 1);
-		m->shut |= state == JSON_SCAN_FAILED || end - m->passed > HELD_BLANKS;
-		if (!m->shut)
-			hold_rest(m);
-	} else {
-		pass_to(m, end);
 	}
+	if (m->closed && !m->ended && !m->error)
+		m->passed = end;
+	else
+		pass_to(m, end);
+}
+
+/* What a cut one had said already is taken, too: Gemini counts as it goes. */
+static void finish_array(struct meter *m, bool whole)
+{
+	struct facts f;
+
+	if (m->closed)
+		return;
+	if (whole)
+		m->unread = why_unread(m);
+	take(m, &f);
+}
+
+/* ---- plain answers ----------------------------------------------------------------------------------------------- */
+
+/* With all of the length that was promised half an answer would look whole. */
+static void write_plain(struct meter *m)
+{
+	enum json_scan_state state = json_scan_feed(m->scan, m->piece);
+	size_t end = m->offset + m->piece.len;
+
+	if (state != JSON_SCAN_MORE || m->promised < 0 || end < (size_t)m->promised) {
+		pass_to(m, end);
+	} else {
+		pass_to(m, end - 1);
+		hold_rest(m);
+	}
+}
+
+static void finish_plain(struct meter *m, bool whole)
+{
+	struct facts f;
+
+	if (!whole)
+		return;
+	m->unread = why_unread(m);
+	m->ended = json_scan_finish(m->scan) == JSON_SCAN_WHOLE;
+	if (m->ended)
+		take(m, &f);
+	if (m->ended || m->unread != NULL)
+		pass_to(m, m->offset);
 }
 
 /* ---- the meter --------------------------------------------------------------------------------------------------- */
@@ -281,7 +411,7 @@ static enum mode mode_of(const struct dialect_call *call, int status, struct sli
 {
 	struct slice type = slice_trim(slice_first(content_type, slice_find(content_type, ';')));
 
-	if (status >= 300 || call->dialect == DIALECT_http)
+	if (status >= 300 || status == 204 || call->dialect == DIALECT_http)
 		return UNREAD;
 	if (slice_equal_nocase(type, SLICE("text/event-stream")))
 		return EVENTS;
@@ -292,10 +422,12 @@ static enum mode mode_of(const struct dialect_call *call, int status, struct sli
 
 struct meter *meter_new(const struct dialect_call *call, int status, struct slice content_type, bool hide_usage)
 {
+	struct meter *m = mem_new(sizeof(*m));
 	const struct json_scan_options options = { .max_bytes = SIZE_MAX,
 						   .max_nodes = SIZE_MAX,
-						   .max_depth = JSON_SCAN_DEPTH };
-	struct meter *m = mem_new(sizeof(*m));
+						   .max_depth = JSON_SCAN_DEPTH,
+						   .heard = call->dialect == DIALECT_gemini ? hear : NULL,
+						   .arg = m };
 
 	m->mode = mode_of(call, status, content_type);
 	m->dialect = call->dialect;
@@ -303,9 +435,11 @@ struct meter *meter_new(const struct dialect_call *call, int status, struct slic
 	m->responses = call->responses;
 	m->hide = hide_usage && m->mode == EVENTS && m->dialect == DIALECT_openai;
 	m->table = table_of(call, m->mode);
+	m->wanted = call->candidates;
+	m->promised = -1;
 	for (size_t i = 0; i < DIALECT_ROLE_COUNTS; i++)
 		m->counts[i] = -1;
-	buf_init(&m->held, m->mode == ARRAY ? HELD_BLANKS : HELD);
+	buf_init(&m->held, HELD);
 	if (m->mode != UNREAD)
 		m->scan = json_scan_new(dialect_plan(m->table), &options);
 	if (m->mode == EVENTS)
@@ -328,6 +462,12 @@ void meter_free(struct meter **meter)
 	*meter = NULL;
 }
 
+int64_t meter_promise(struct meter *m, int64_t length)
+{
+	m->promised = m->mode == EVENTS || m->mode == ARRAY ? -1 : length;
+	return m->promised;
+}
+
 void meter_write(struct meter *m, struct slice bytes, meter_out *out, void *arg)
 {
 	if (bytes.len == 0)
@@ -340,8 +480,7 @@ void meter_write(struct meter *m, struct slice bytes, meter_out *out, void *arg)
 		pass_to(m, m->offset + bytes.len);
 		break;
 	case PLAIN:
-		(void)json_scan_feed(m->scan, bytes); /* meter_finish asks whether it was well */
-		pass_to(m, m->offset + bytes.len);
+		write_plain(m);
 		break;
 	case EVENTS:
 		write_events(m);
@@ -354,30 +493,24 @@ void meter_write(struct meter *m, struct slice bytes, meter_out *out, void *arg)
 	m->piece = SLICE_NONE;
 }
 
-/* A body that is read as one text. What a cut one had said already is taken, too: Gemini counts as it goes. */
-static void finish_text(struct meter *m, bool whole)
-{
-	bool valid = json_scan_finish(m->scan) == JSON_SCAN_WHOLE && whole;
-	struct facts f;
-
-	if (!valid && m->mode == PLAIN)
-		return;
-	take(m, &f);
-	if (m->mode == ARRAY)
-		judge_gemini(m, &f);
-	m->ended = valid && !m->shut && (m->mode == PLAIN || m->finished);
-}
-
 void meter_finish(struct meter *m, bool whole, meter_out *out, void *arg)
 {
 	m->out = out;
 	m->arg = arg;
-	if (m->mode == UNREAD)
+	switch (m->mode) {
+	case UNREAD:
 		m->ended = whole;
-	else if (m->mode != EVENTS)
-		finish_text(m, whole);
-	if (m->mode != ARRAY || m->ended || (m->error && whole && !m->shut))
-		pass_to(m, m->offset);
+		break;
+	case PLAIN:
+		finish_plain(m, whole);
+		break;
+	case EVENTS:
+		finish_events(m, whole);
+		break;
+	case ARRAY:
+		finish_array(m, whole);
+		break;
+	}
 }
 
 static int64_t sum(const struct meter *m, const enum dialect_role *roles, size_t count)
@@ -408,8 +541,9 @@ void meter_result(const struct meter *m, struct meter_result *result)
 	static const enum dialect_role output[] = { DIALECT_ROLE_OUTPUT, DIALECT_ROLE_THOUGHTS };
 	bool counted = m->operation == OPERATION_count_tokens; /* a count is told, not used */
 
-	*result =
-		(struct meter_result){ .output_bytes = m->output_bytes, .ended = m->ended, .error_in_band = m->error };
+	*result = (struct meter_result){
+		.output_bytes = m->output_bytes, .ended = m->ended, .unread = m->unread, .error_in_band = m->error
+	};
 	result->usage.input_known = counted ? m->ended : m->counts[DIALECT_ROLE_INPUT] >= 0;
 	result->usage.output_known = output_known(m);
 	if (counted)

@@ -13,6 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from support.gateway import Gateway  # noqa: E402
 from support.load import Load  # noqa: E402
+from support.provider import Provider  # noqa: E402
 from support.proxy import FaultProxy  # noqa: E402
 from support.redis_server import RedisServer  # noqa: E402
 from support.sim import Sim  # noqa: E402
@@ -112,6 +113,20 @@ def proxy():
     yield begin
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def provider():
+    """provider(b"HTTP/1.1 200 OK…"): one that answers these bytes; see support/provider.py."""
+    made = []
+
+    def begin(answer, **options):
+        made.append(Provider(answer, **options))
+        return made[-1]
+
+    yield begin
+    for each in made:
+        each.stop()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
  * input chooses the call, the second the cuts.
  * - Unless something is to be hidden or held back, what comes out is what went in.
  * - Hidden or held, it is what went in but for whole runs taken out: a subsequence.
+ * - Of a promised length, half a plain answer leaves something out.
  * - A stream that ended had its marker. */
 #include "lib/buf.h"
 #include "svc/dialect.h"
@@ -22,6 +23,7 @@ static const struct dialect_call calls[] = {
 struct outcome {
 	struct buf bytes;
 	struct meter_result result;
+	bool whole, held;
 };
 
 static void append(void *arg, struct slice bytes)
@@ -30,11 +32,12 @@ static void append(void *arg, struct slice bytes)
 }
 
 /* step 0: in one piece. */
-static void run(const struct dialect_call *call, bool events, bool hide, struct slice stream, uint32_t step,
-		struct outcome *outcome)
+static void run(const struct dialect_call *call, bool events, bool hide, bool promise, struct slice stream,
+		uint32_t step, struct outcome *outcome)
 {
 	struct slice type = events ? SLICE("text/event-stream") : SLICE("application/json");
 	struct meter *m = meter_new(call, 200, type, hide);
+	int64_t promised = meter_promise(m, promise ? (int64_t)stream.len : -1);
 
 	buf_init(&outcome->bytes, MOST);
 	for (struct slice rest = stream; rest.len > 0;) {
@@ -45,6 +48,9 @@ static void run(const struct dialect_call *call, bool events, bool hide, struct 
 	}
 	meter_finish(m, true, append, &outcome->bytes);
 	meter_result(m, &outcome->result);
+	outcome->whole = outcome->result.ended || outcome->result.unread != NULL;
+	CHECK(promised < 0 || outcome->whole || stream.len == 0 || outcome->bytes.len < stream.len);
+	outcome->held = promised >= 0 && !outcome->whole;
 	meter_free(&m);
 }
 
@@ -83,19 +89,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	const struct dialect_call *call = &calls[(data[0] & 15) % ARRAY_LENGTH(calls)];
 	bool events = call->framing != DIALECT_ARRAY && (data[0] & 16) == 0, hide = (data[0] & 32) != 0;
+	bool promise = (data[0] & 64) != 0;
 	struct slice stream = { (const char *)data + 2, size - 2 };
 	struct outcome once, cut;
 
-	run(call, events, hide, stream, 0, &once);
-	run(call, events, hide, stream, data[1] + 1U, &cut);
+	run(call, events, hide, promise, stream, 0, &once);
+	run(call, events, hide, promise, stream, data[1] + 1U, &cut);
 	CHECK(slice_equal(buf_slice(&once.bytes), buf_slice(&cut.bytes)));
 	const struct meter_usage *a = &once.result.usage, *b = &cut.result.usage;
 	CHECK(a->input == b->input && a->cached == b->cached && a->output == b->output);
 	CHECK(a->input_known == b->input_known && a->output_known == b->output_known);
 	CHECK(once.result.output_bytes == cut.result.output_bytes && once.result.ended == cut.result.ended);
-	CHECK(once.result.error_in_band == cut.result.error_in_band);
+	CHECK(once.result.error_in_band == cut.result.error_in_band && once.result.unread == cut.result.unread);
 	CHECK(is_subsequence(buf_slice(&once.bytes), stream));
-	if (!hide && call->framing != DIALECT_ARRAY)
+	if (!hide && !once.held && call->framing != DIALECT_ARRAY)
 		CHECK(slice_equal(buf_slice(&once.bytes), stream));
 	if (once.result.ended)
 		judge_marker(call, events, stream);

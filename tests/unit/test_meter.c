@@ -15,6 +15,7 @@ struct expectation {
 	bool input_known, output_known;
 	int64_t input, cached, output, bytes;
 	bool ended, error;
+	const char *unread;
 };
 
 enum call_kind { CHAT, RESPONSES, EMBED, MESSAGES, COUNT, GEMINI, GEMINI_ARRAY, GEMINI_COUNT, ANY };
@@ -56,6 +57,10 @@ static const struct dialect_call calls[] = {
 #define GOOGLE_3 "{\"usageMetadata\":{\"promptTokenCount\":8,\"candidatesTokenCount\":6}}"
 #define BLOCKED "{\"promptFeedback\":{\"blockReason\":\"SAFETY\"},\"usageMetadata\":{\"promptTokenCount\":8}}"
 #define GOOGLE_ERROR "{\"error\":{\"code\":503,\"message\":\"The model is overloaded.\",\"status\":\"UNAVAILABLE\"}}"
+#define CANDIDATE(index, reason) "{\"content\":{\"parts\":[{\"text\":\"x\"}]},\"index\":" index reason "}"
+#define TWO "]}"
+#define BLANKS "                                                                                   \n"
+#define STOP ",\"finishReason\":\"STOP\""
 #define SSE(json) "data: " json "\r\n\r\n"
 #define RESPONSE_DELTAS "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"r\",\"usage\":null,\"output\":[]}}\n\n" \
 	"event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hi\"}\n\n" \
@@ -71,47 +76,63 @@ static const struct {
 	const char *type, *stream;
 	struct expectation expected;
 } cases[] = {
-	{ "chat", CHAT, "text/event-stream; charset=utf-8", CHAT_BEGIN USAGE_CHUNK DONE, { true, true, 19, 7, 10, 12, true, false } },
-	{ "chat without usage", CHAT, "text/event-stream", CHAT_BEGIN DONE, { false, false, 0, 0, 0, 12, true, false } },
-	{ "chat cut behind the usage", CHAT, "text/event-stream", CHAT_BEGIN USAGE_CHUNK, { true, true, 19, 7, 10, 12, false, false } },
-	{ "chat cut in an event", CHAT, "text/event-stream", CHAT_BEGIN "data: {\"choices\":[{\"delta\":{\"content\":\"x", { false, false, 0, 0, 0, 12, false, false } },
-	{ "chat cut before the blank line", CHAT, "text/event-stream", CHAT_BEGIN "data: [DONE]\n", { false, false, 0, 0, 0, 12, false, false } },
-	{ "chat ends with nearly the marker", CHAT, "text/event-stream", CHAT_BEGIN "data: [DONE] \n\ndata: [DONE\n\n", { false, false, 0, 0, 0, 12, false, false } },
-	{ "the marker as text", CHAT, "text/event-stream", CHUNK("{\"content\":\"[DONE]\"}"), { false, false, 0, 0, 0, 6, false, false } },
-	{ "chat fails", CHAT, "text/event-stream", CHAT_BEGIN "data: {\"error\":{\"message\":\"x\",\"type\":\"server_error\"}}\n\n", { false, false, 0, 0, 0, 12, false, true } },
-	{ "garbage between events", CHAT, "text/event-stream", CHAT_BEGIN "data: {nonsense\n\n" DONE, { false, false, 0, 0, 0, 12, true, false } },
-	{ "a name twice in an event", CHAT, "text/event-stream", "data: {\"usage\":{\"prompt_tokens\":1},\"usage\":{}}\n\n" DONE, { false, false, 0, 0, 0, 0, true, false } },
-	{ "counts that cannot be", CHAT, "text/event-stream", "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":-3,\"completion_tokens\":99999999999999999}}\n\n" DONE, { false, false, 0, 0, 0, 0, true, false } },
-	{ "completions", CHAT, "text/event-stream", "data: {\"choices\":[{\"text\":\"abc\"}]}\n\n" DONE, { false, false, 0, 0, 0, 3, true, false } },
-	{ "chat, plain", CHAT, "application/json", "{\"choices\":[{\"message\":{\"content\":\"Hello\"}}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}", { true, true, 3, 0, 2, 5, true, false } },
-	{ "chat, plain, cut", CHAT, "application/json", "{\"choices\":[{\"message\":{\"content\":\"Hello\"}}],\"usage\":{\"prompt_tokens\":3,", { false, false, 0, 0, 0, 0, false, false } },
-	{ "embeddings", EMBED, "application/json", "{\"data\":[{\"embedding\":[0.1,-2e-3]}],\"usage\":{\"prompt_tokens\":6,\"total_tokens\":6}}", { true, true, 6, 0, 0, 0, true, false } },
-	{ "responses", RESPONSES, "text/event-stream", RESPONSE_DELTAS RESPONSE("completed"), { true, true, 9, 3, 11, 4, true, false } },
-	{ "responses, incomplete", RESPONSES, "text/event-stream", RESPONSE_DELTAS RESPONSE("incomplete"), { true, true, 9, 3, 11, 4, true, false } },
-	{ "responses, failed", RESPONSES, "text/event-stream", RESPONSE_DELTAS RESPONSE("failed"), { true, true, 9, 3, 11, 4, true, true } },
-	{ "responses, cut", RESPONSES, "text/event-stream", RESPONSE_DELTAS, { false, false, 0, 0, 0, 4, false, false } },
-	{ "responses know no [DONE]", RESPONSES, "text/event-stream", RESPONSE_DELTAS DONE, { false, false, 0, 0, 0, 4, false, false } },
-	{ "responses, error", RESPONSES, "text/event-stream", RESPONSE_DELTAS "event: error\ndata: {\"type\":\"error\",\"code\":\"x\"}\n\n", { false, false, 0, 0, 0, 4, false, true } },
-	{ "responses, plain", RESPONSES, "application/json", "{\"error\":null,\"output\":[{\"content\":[{\"text\":\"Hi\"}]},{\"arguments\":\"{}\"}],\"usage\":{\"input_tokens\":1,\"output_tokens\":2}}", { true, true, 1, 0, 2, 4, true, false } },
-	{ "messages", MESSAGES, "text/event-stream", MESSAGE_START MESSAGE_DELTAS MESSAGE_DELTA MESSAGE_STOP, { true, true, 1125, 1000, 15, 13, true, false } },
-	{ "messages, cut early", MESSAGES, "text/event-stream", MESSAGE_START MESSAGE_DELTAS, { true, false, 1125, 1000, 1, 13, false, false } },
-	{ "messages, cut late", MESSAGES, "text/event-stream", MESSAGE_START MESSAGE_DELTAS MESSAGE_DELTA, { true, false, 1125, 1000, 15, 13, false, false } },
-	{ "messages, overloaded", MESSAGES, "text/event-stream", MESSAGE_START OVERLOADED, { true, false, 1125, 1000, 1, 0, false, true } },
+	{ "chat", CHAT, "text/event-stream; charset=utf-8", CHAT_BEGIN USAGE_CHUNK DONE, { true, true, 19, 7, 10, 12, true, false, NULL } },
+	{ "chat without usage", CHAT, "text/event-stream", CHAT_BEGIN DONE, { false, false, 0, 0, 0, 12, true, false, NULL } },
+	{ "chat cut behind the usage", CHAT, "text/event-stream", CHAT_BEGIN USAGE_CHUNK, { true, true, 19, 7, 10, 12, false, false, NULL } },
+	{ "chat cut in an event", CHAT, "text/event-stream", CHAT_BEGIN "data: {\"choices\":[{\"delta\":{\"content\":\"x", { false, false, 0, 0, 0, 12, false, false, NULL } },
+	{ "chat cut before the blank line", CHAT, "text/event-stream", CHAT_BEGIN "data: [DONE]\n", { false, false, 0, 0, 0, 12, false, false, NULL } },
+	{ "chat ends with nearly the marker", CHAT, "text/event-stream", CHAT_BEGIN "data: [DONE] \n\ndata: [DONE\n\n", { false, false, 0, 0, 0, 12, false, false, NULL } },
+	{ "the marker as text", CHAT, "text/event-stream", CHUNK("{\"content\":\"[DONE]\"}"), { false, false, 0, 0, 0, 6, false, false, NULL } },
+	{ "chat fails", CHAT, "text/event-stream", CHAT_BEGIN "data: {\"error\":{\"message\":\"x\",\"type\":\"server_error\"}}\n\n", { false, false, 0, 0, 0, 12, false, true, NULL } },
+	{ "garbage between events", CHAT, "text/event-stream", CHAT_BEGIN "data: {nonsense\n\n" DONE, { false, false, 0, 0, 0, 12, true, false, NULL } },
+	{ "a name twice in an event", CHAT, "text/event-stream", "data: {\"usage\":{\"prompt_tokens\":1},\"usage\":{}}\n\n" DONE, { false, false, 0, 0, 0, 0, true, false, NULL } },
+	{ "counts that cannot be", CHAT, "text/event-stream", "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":-3,\"completion_tokens\":99999999999999999}}\n\n" DONE, { false, false, 0, 0, 0, 0, true, false, NULL } },
+	{ "completions", CHAT, "text/event-stream", "data: {\"choices\":[{\"text\":\"abc\"}]}\n\n" DONE, { false, false, 0, 0, 0, 3, true, false, NULL } },
+	{ "chat, plain", CHAT, "application/json", "{\"choices\":[{\"message\":{\"content\":\"Hello\"}}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}", { true, true, 3, 0, 2, 5, true, false, NULL } },
+	{ "chat, plain, cut", CHAT, "application/json", "{\"choices\":[{\"message\":{\"content\":\"Hello\"}}],\"usage\":{\"prompt_tokens\":3,", { false, false, 0, 0, 0, 0, false, false, NULL } },
+	{ "embeddings", EMBED, "application/json", "{\"data\":[{\"embedding\":[0.1,-2e-3]}],\"usage\":{\"prompt_tokens\":6,\"total_tokens\":6}}", { true, true, 6, 0, 0, 0, true, false, NULL } },
+	{ "responses", RESPONSES, "text/event-stream", RESPONSE_DELTAS RESPONSE("completed"), { true, true, 9, 3, 11, 4, true, false, NULL } },
+	{ "responses, incomplete", RESPONSES, "text/event-stream", RESPONSE_DELTAS RESPONSE("incomplete"), { true, true, 9, 3, 11, 4, true, false, NULL } },
+	{ "responses, failed", RESPONSES, "text/event-stream", RESPONSE_DELTAS RESPONSE("failed"), { true, true, 9, 3, 11, 4, true, true, NULL } },
+	{ "responses, cut", RESPONSES, "text/event-stream", RESPONSE_DELTAS, { false, false, 0, 0, 0, 4, false, false, NULL } },
+	{ "responses know no [DONE]", RESPONSES, "text/event-stream", RESPONSE_DELTAS DONE, { false, false, 0, 0, 0, 4, false, false, NULL } },
+	{ "responses, error", RESPONSES, "text/event-stream", RESPONSE_DELTAS "event: error\ndata: {\"type\":\"error\",\"code\":\"x\"}\n\n", { false, false, 0, 0, 0, 4, false, true, NULL } },
+	{ "responses, plain", RESPONSES, "application/json", "{\"error\":null,\"output\":[{\"content\":[{\"text\":\"Hi\"}]},{\"arguments\":\"{}\"}],\"usage\":{\"input_tokens\":1,\"output_tokens\":2}}", { true, true, 1, 0, 2, 4, true, false, NULL } },
+	{ "messages", MESSAGES, "text/event-stream", MESSAGE_START MESSAGE_DELTAS MESSAGE_DELTA MESSAGE_STOP, { true, true, 1125, 1000, 15, 13, true, false, NULL } },
+	{ "messages, cut early", MESSAGES, "text/event-stream", MESSAGE_START MESSAGE_DELTAS, { true, false, 1125, 1000, 1, 13, false, false, NULL } },
+	{ "messages, cut late", MESSAGES, "text/event-stream", MESSAGE_START MESSAGE_DELTAS MESSAGE_DELTA, { true, false, 1125, 1000, 15, 13, false, false, NULL } },
+	{ "messages, overloaded", MESSAGES, "text/event-stream", MESSAGE_START OVERLOADED, { true, false, 1125, 1000, 1, 0, false, true, NULL } },
 	{ "messages, plain", MESSAGES, "application/json", "{\"type\":\"message\",\"content\":[{\"type\":\"text\",\"text\":\"Hi\"},{\"type\":\"tool_use\",\"input\":{\"a\":1}}],"
-	  "\"usage\":{\"input_tokens\":4,\"cache_read_input_tokens\":2,\"output_tokens\":3}}", { true, true, 6, 2, 3, 9, true, false } },
-	{ "a count is not used", COUNT, "application/json", "{\"input_tokens\":14}", { true, true, 0, 0, 0, 0, true, false } },
-	{ "gemini", GEMINI, "text/event-stream", SSE(GOOGLE_1) SSE(GOOGLE_2), { true, true, 10, 4, 35, 17, true, false } },
-	{ "gemini, usage behind the end", GEMINI, "text/event-stream", SSE(GOOGLE_1) SSE(GOOGLE_2) SSE(GOOGLE_3), { true, true, 10, 4, 36, 17, true, false } },
-	{ "gemini, cut", GEMINI, "text/event-stream", SSE(GOOGLE_1), { true, false, 8, 0, 0, 3, false, false } },
-	{ "gemini goes on behind a reason", GEMINI, "text/event-stream", SSE(GOOGLE_2) SSE(GOOGLE_1), { true, false, 10, 4, 35, 17, false, false } },
-	{ "gemini, blocked", GEMINI, "text/event-stream", SSE(BLOCKED), { true, true, 8, 0, 0, 0, true, false } },
-	{ "gemini, error", GEMINI, "text/event-stream", SSE(GOOGLE_1) SSE(GOOGLE_ERROR), { true, false, 8, 0, 0, 3, false, true } },
-	{ "gemini, no media type", GEMINI, "", SSE(GOOGLE_2), { true, true, 10, 4, 35, 14, true, false } },
-	{ "gemini counts", GEMINI_COUNT, "application/json", "{\"totalTokens\":31}", { true, true, 0, 0, 0, 0, true, false } },
-	{ "array", GEMINI_ARRAY, "application/json", "[" GOOGLE_1 "\r\n,\r\n" GOOGLE_2 "\r\n]\r\n", { true, true, 10, 4, 35, 17, true, false } },
-	{ "array, blocked", GEMINI_ARRAY, "application/json", "[" BLOCKED "]", { true, true, 8, 0, 0, 0, true, false } },
-	{ "array, cut", GEMINI_ARRAY, "application/json", "[" GOOGLE_1 "\r\n,\r\n", { true, false, 8, 0, 0, 3, false, false } },
-	{ "any API", ANY, "text/plain", "not JSON at all", { false, false, 0, 0, 0, 0, true, false } },
+	  "\"usage\":{\"input_tokens\":4,\"cache_read_input_tokens\":2,\"output_tokens\":3}}", { true, true, 6, 2, 3, 9, true, false, NULL } },
+	{ "a count is not used", COUNT, "application/json", "{\"input_tokens\":14}", { true, true, 0, 0, 0, 0, true, false, NULL } },
+	{ "gemini", GEMINI, "text/event-stream", SSE(GOOGLE_1) SSE(GOOGLE_2), { true, true, 10, 4, 35, 17, true, false, NULL } },
+	{ "gemini, usage behind the end", GEMINI, "text/event-stream", SSE(GOOGLE_1) SSE(GOOGLE_2) SSE(GOOGLE_3), { true, true, 10, 4, 36, 17, true, false, NULL } },
+	{ "gemini, cut", GEMINI, "text/event-stream", SSE(GOOGLE_1), { true, false, 8, 0, 0, 3, false, false, NULL } },
+	{ "gemini goes on behind a reason", GEMINI, "text/event-stream", SSE(GOOGLE_2) SSE(GOOGLE_1), { true, false, 10, 4, 35, 17, false, false, NULL } },
+	{ "gemini, blocked", GEMINI, "text/event-stream", SSE(BLOCKED), { true, true, 8, 0, 0, 0, true, false, NULL } },
+	{ "gemini, error", GEMINI, "text/event-stream", SSE(GOOGLE_1) SSE(GOOGLE_ERROR), { true, false, 8, 0, 0, 3, false, true, NULL } },
+	{ "gemini, no media type", GEMINI, "", SSE(GOOGLE_2), { true, true, 10, 4, 35, 14, true, false, NULL } },
+	{ "gemini counts", GEMINI_COUNT, "application/json", "{\"totalTokens\":31}", { true, true, 0, 0, 0, 0, true, false, NULL } },
+	{ "array", GEMINI_ARRAY, "application/json", "[" GOOGLE_1 "\r\n,\r\n" GOOGLE_2 "\r\n]\r\n", { true, true, 10, 4, 35, 17, true, false, NULL } },
+	{ "array, blocked", GEMINI_ARRAY, "application/json", "[" BLOCKED "]", { true, true, 8, 0, 0, 0, true, false, NULL } },
+	{ "array, cut", GEMINI_ARRAY, "application/json", "[" GOOGLE_1 "\r\n,\r\n", { true, false, 8, 0, 0, 3, false, false, NULL } },
+	{ "chat, an empty error", CHAT, "text/event-stream", "data: {\"error\":{},\"choices\":[]}\n\n" "data: {\"error\":null}\n\n" "data: {\"error\":\"\"}\n\n", { false, false, 0, 0, 0, 0, false, false, NULL } },
+	{ "chat fails in a word", CHAT, "text/event-stream", "data: {\"error\":\"overloaded\"}\n\n", { false, false, 0, 0, 0, 0, false, true, NULL } },
+	{ "chat, plain, a name twice", CHAT, "application/json", "{\"usage\":{\"prompt_tokens\":3},\"usage\":{}}", { false, false, 0, 0, 0, 0, false, false, "a name stands twice in one object" } },
+	{ "chat, plain, no JSON", CHAT, "text/html", "<html>", { false, false, 0, 0, 0, 0, false, false, "expected a value" } },
+	{ "chat, plain, behind it more", CHAT, "application/json", "{} {", { false, false, 0, 0, 0, 0, false, false, "something stands behind the value" } },
+	{ "messages, the end cannot be read", MESSAGES, "text/event-stream", "data: {\"type\":\"message_stop\",\"type\":1}\n\n", { false, false, 0, 0, 0, 0, false, false, "a name stands twice in one object" } },
+	{ "messages, an event cannot be read", MESSAGES, "text/event-stream", "data: {\"type\":1,\"type\":1}\n\n" "data: {\"type\":\"ping\"}\n\n", { false, false, 0, 0, 0, 0, false, false, NULL } },
+	{ "messages, half an event", MESSAGES, "text/event-stream", "data: {\"type\":\"message_stop\"\n\n", { false, false, 0, 0, 0, 0, false, false, NULL } },
+	{ "gemini, two, one open", GEMINI, "text/event-stream", SSE("{\"candidates\":[" CANDIDATE("0", "") "," CANDIDATE("1", "") TWO) SSE("{\"candidates\":[" CANDIDATE("0", STOP) TWO), { false, false, 0, 0, 0, 3, false, false, NULL } },
+	{ "gemini, two, one by one", GEMINI, "text/event-stream", SSE("{\"candidates\":[" CANDIDATE("0", STOP) TWO) SSE("{\"candidates\":[" CANDIDATE("1", "") TWO) SSE("{\"candidates\":[" CANDIDATE("1", STOP) TWO), { false, false, 0, 0, 0, 3, true, false, NULL } },
+	{ "gemini, two at once", GEMINI, "text/event-stream", SSE("{\"candidates\":[" CANDIDATE("0", STOP) "," CANDIDATE("1", STOP) TWO), { false, false, 0, 0, 0, 2, true, false, NULL } },
+	{ "gemini, two at once, the first open", GEMINI, "text/event-stream", SSE("{\"candidates\":[" CANDIDATE("0", "") "," CANDIDATE("1", STOP) TWO), { false, false, 0, 0, 0, 2, false, false, NULL } },
+	{ "gemini, an unreadable event ends nothing", GEMINI, "text/event-stream", SSE("{\"candidates\":[" CANDIDATE("0", STOP) TWO ",") SSE("{\"candidates\":[" CANDIDATE("1", "") TWO), { false, false, 0, 0, 0, 1, false, false, NULL } },
+	{ "array, two, one open", GEMINI_ARRAY, "application/json", "[{\"candidates\":[" CANDIDATE("0", "") "," CANDIDATE("1", STOP) TWO, { false, false, 0, 0, 0, 2, false, false, NULL } },
+	{ "array, a name twice", GEMINI_ARRAY, "application/json", "[{\"candidates\":[],\"candidates\":1}]", { false, false, 0, 0, 0, 0, false, false, "a name stands twice in one object" } },
+	{ "array, behind it more", GEMINI_ARRAY, "application/json", "[" GOOGLE_2 "]]", { true, true, 10, 4, 35, 14, true, false, NULL } },
+	{ "any API", ANY, "text/plain", "not JSON at all", { false, false, 0, 0, 0, 0, true, false, NULL } },
 };
 /* clang-format on */
 
@@ -160,12 +181,14 @@ static void judge(size_t i, size_t cut, size_t step)
 	if (r.usage.input_known != e->input_known || r.usage.output_known != e->output_known ||
 	    r.usage.input != e->input || r.usage.cached != e->cached || r.usage.output != e->output ||
 	    r.output_bytes != e->bytes || r.ended != e->ended || r.error_in_band != e->error ||
+	    strcmp(r.unread != NULL ? r.unread : "", e->unread != NULL ? e->unread : "") != 0 ||
 	    !slice_equal(buf_slice(&seen.bytes), stream))
-		fail_msg("%s, cut at %zu, step %zu: %d %d %lld %lld %lld, %lld bytes, ended %d, error %d, %zu of %zu "
-			 "out",
+		fail_msg("%s, cut at %zu, step %zu: %d %d %lld %lld %lld, %lld bytes, ended %d, error %d, unread %s, "
+			 "%zu of "
+			 "%zu out",
 			 cases[i].what, cut, step, r.usage.input_known, r.usage.output_known, (long long)r.usage.input,
 			 (long long)r.usage.cached, (long long)r.usage.output, (long long)r.output_bytes, r.ended,
-			 r.error_in_band, seen.bytes.len, stream.len);
+			 r.error_in_band, r.unread != NULL ? r.unread : "no", seen.bytes.len, stream.len);
 	buf_free(&seen.bytes);
 	meter_free(&m);
 }
@@ -192,7 +215,8 @@ static const struct {
 	{ "usage beside choices stays", "data: {\"choices\":[{\"index\":0}],\"usage\":{\"prompt_tokens\":1}}\n\n" DONE, "data: {\"choices\":[{\"index\":0}],\"usage\":{\"prompt_tokens\":1}}\n\n" DONE },
 	/* the LF in front of a dropped block goes with it, the one behind it stays */
 	{ "CR LF", "data: {\"a\":1}\r\n\r\ndata: {\"choices\":[],\"usage\":{}}\r\n\r\ndata: [DONE]\r\n\r\n", "data: {\"a\":1}\r\n\r\ndata: [DONE]\r\n\r\n" },
-	{ "an unfinished event passes at the end", CHAT_BEGIN "data: {\"choices\":[", CHAT_BEGIN "data: {\"choices\":[" },
+	{ "half an event gives way to the error", CHAT_BEGIN "data: {\"choices\":[", CHAT_BEGIN },
+	{ "half a comment behind the end", CHAT_BEGIN DONE ": pi", CHAT_BEGIN DONE ": pi" },
 };
 /* clang-format on */
 
@@ -219,10 +243,15 @@ static void an_array_stays_open_until_it_is_complete(void **state)
 	/* clang-format off */
 	static const struct { const char *stream, *expected; bool whole; } arrays[] = {
 		{ "[" GOOGLE_1 "]", "[" GOOGLE_1, true },
-		{ "[" GOOGLE_2 "]\n", "[" GOOGLE_2, false },
+		{ "[" GOOGLE_1 "]" BLANKS, "[" GOOGLE_1, true },
+		{ "[" GOOGLE_1 "]" BLANKS, "[" GOOGLE_1, false },
+		{ "[" GOOGLE_1 "]]", "[" GOOGLE_1, true },
+		{ "[" GOOGLE_2 "]\n", "[" GOOGLE_2 "]\n", false },
+		{ "[" GOOGLE_2 "]" BLANKS, "[" GOOGLE_2 "]" BLANKS, true },
+		{ "[" GOOGLE_2, "[" GOOGLE_2, false },
 		{ "[" GOOGLE_2 "]\n", "[" GOOGLE_2 "]\n", true },
 		{ "[" GOOGLE_1 "," GOOGLE_ERROR "]", "[" GOOGLE_1 "," GOOGLE_ERROR "]", true },
-		{ "[" GOOGLE_2 "]]", "[" GOOGLE_2, true },
+		{ "[" GOOGLE_2 "]]", "[" GOOGLE_2 "]]", true },
 		{ "[]", "[", true },
 		{ "{\"a\":1}", "{\"a\":1}", true },
 	};
@@ -240,6 +269,98 @@ static void an_array_stays_open_until_it_is_complete(void **state)
 			buf_free(&seen.bytes);
 			meter_free(&m);
 		}
+	}
+}
+
+/* With all that was promised handed on, half an answer would look whole. */
+static void the_last_byte_of_half_an_answer_is_held_back(void **state)
+{
+	/* clang-format off */
+	static const struct { const char *stream, *expected; int64_t promised; bool whole; } answers[] = {
+		{ "{\"a\":1}", "{\"a\":1}", 7, true },
+		{ "{\"a\":1}\n\n", "{\"a\":1}\n\n", 9, true },
+		{ "{\"a\":1", "{\"a\":", 6, true },
+		{ "{\"a\":1", "{\"a\":", 6, false },
+		{ "{\"a\":1", "{\"a\":1", 7, false },
+		{ "{\"a\":1", "{\"a\":1", -1, true },
+		{ "{\"usage\":1,\"usage\":2", "{\"usage\":1,\"usage\":2", 20, true },
+		{ "1", "1", 1, true }, /* whole only when no more comes */
+		{ "\"", "", 1, true },
+	};
+	/* clang-format on */
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(answers); i++) {
+		struct slice stream = slice_of(answers[i].stream);
+		for (size_t cut = 0; cut <= stream.len; cut++) {
+			struct seen seen;
+			struct meter *m = meter_new(&calls[CHAT], 200, SLICE("application/json"), true);
+			assert_int_equal(meter_promise(m, answers[i].promised), answers[i].promised);
+			buf_init(&seen.bytes, 100);
+			meter_write(m, slice_first(stream, cut), see, &seen);
+			meter_write(m, slice_skip(stream, cut), see, &seen);
+			meter_finish(m, answers[i].whole, see, &seen);
+			if (!slice_equal(buf_slice(&seen.bytes), slice_of(answers[i].expected)))
+				fail_msg("%zu, cut at %zu: %.*s", i, cut, SLICE_ARGS(buf_slice(&seen.bytes)));
+			buf_free(&seen.bytes);
+			meter_free(&m);
+		}
+	}
+}
+
+static void no_stream_has_a_length(void **state)
+{
+	static const struct {
+		enum call_kind call;
+		int status;
+		const char *type;
+		int64_t promised;
+	} answers[] = {
+		{ CHAT, 200, "text/event-stream", -1 }, { GEMINI_ARRAY, 200, "application/json", -1 },
+		{ CHAT, 200, "application/json", 5 },   { CHAT, 429, "text/event-stream", 5 },
+		{ ANY, 200, "text/event-stream", 5 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(answers); i++) {
+		struct meter *m =
+			meter_new(&calls[answers[i].call], answers[i].status, slice_of(answers[i].type), true);
+		assert_int_equal(meter_promise(m, 5), answers[i].promised);
+		meter_free(&m);
+	}
+}
+
+/* The transfer breaks behind what looks like the end. */
+static void a_marker_ends_a_stream_whatever_ends_the_connection(void **state)
+{
+	/* clang-format off */
+	static const struct { enum call_kind call; const char *stream; int64_t wanted; bool ended; } streams[] = {
+		{ CHAT, CHAT_BEGIN DONE, 0, true },
+		{ CHAT, CHAT_BEGIN DONE ": ping", 0, true },
+		{ CHAT, CHAT_BEGIN, 0, false },
+		{ MESSAGES, MESSAGE_STOP, 0, true },
+		{ RESPONSES, RESPONSE("completed"), 0, true },
+		{ GEMINI, SSE(GOOGLE_2), 1, true },
+		{ GEMINI, SSE(GOOGLE_2) "data: {\"candidates\"", 1, false },
+		{ GEMINI, SSE(GOOGLE_2), 2, false },
+		{ GEMINI, SSE("{\"candidates\":[" CANDIDATE("0", STOP) TWO) SSE("{\"candidates\":[" CANDIDATE("1", STOP) TWO), 2, true },
+		{ GEMINI, SSE(BLOCKED), 2, true },
+		{ GEMINI_ARRAY, "[" GOOGLE_2 "]", 1, true },
+		{ GEMINI_ARRAY, "[" GOOGLE_2, 1, false },
+	};
+	/* clang-format on */
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(streams); i++) {
+		struct dialect_call call = calls[streams[i].call];
+		struct seen seen;
+		struct meter_result r;
+		call.candidates = streams[i].wanted;
+		struct meter *m = run(&call, streams[i].call == GEMINI_ARRAY ? "application/json" : "text/event-stream",
+				      slice_of(streams[i].stream), 0, 0, false, false, &seen);
+		meter_result(m, &r);
+		if (r.ended != streams[i].ended || r.unread != NULL)
+			fail_msg("%zu: ended %d", i, r.ended);
+		buf_free(&seen.bytes);
+		meter_free(&m);
 	}
 }
 
@@ -324,6 +445,9 @@ int main(void)
 		cmocka_unit_test(reads_what_providers_send),
 		cmocka_unit_test(hides_the_usage_chunk_alone),
 		cmocka_unit_test(an_array_stays_open_until_it_is_complete),
+		cmocka_unit_test(the_last_byte_of_half_an_answer_is_held_back),
+		cmocka_unit_test(no_stream_has_a_length),
+		cmocka_unit_test(a_marker_ends_a_stream_whatever_ends_the_connection),
 		cmocka_unit_test(knows_where_an_event_may_follow),
 		cmocka_unit_test(errors_pass_unread),
 		cmocka_unit_test(a_long_event_takes_no_room),

@@ -33,6 +33,7 @@ struct world_scenario {
 	const char *pieces[8]; /* of its body */
 	const char *without;   /* what the gateway takes out of the answer again; NULL: nothing */
 	bool promised;         /* the upstream says Content-Length */
+	bool marked;           /* its last piece says that it is whole */
 	bool slow;             /* the client says "pause" at every write */
 	int64_t tokens;        /* charged when all goes well */
 };
@@ -40,6 +41,7 @@ struct world_scenario {
 struct world_outcome {
 	int steps;        /* how many answers were awaited */
 	bool fault_came;  /* the fault applied at that step */
+	int pieces;       /* of the upstream's body that had come */
 	char outcome[40]; /* of the one request, as it was counted */
 	int status;
 	int64_t tokens;          /* settled */
