@@ -1,6 +1,7 @@
 /* Growth doubles, from 256 bytes, and ends at the ceiling exactly. */
 #include "lib/buf.h"
 
+#include "lib/bytes.h"
 #include "lib/mem.h"
 #include "lib/utf8.h"
 
@@ -100,19 +101,6 @@ void buf_drop_front(struct buf *b, size_t count)
 		memmove(b->data, b->data + count, b->len);
 }
 
-/* How many bytes at the front of s a JSON string may hold as they are. */
-static size_t plain_prefix(struct slice s)
-{
-	size_t at = 0;
-	while (at < s.len) {
-		unsigned char byte = (unsigned char)s.data[at];
-		if (byte < 0x20 || byte == '"' || byte == '\\' || byte >= 0x80)
-			break;
-		at++;
-	}
-	return at;
-}
-
 static bool append_escaped_byte(struct buf *b, unsigned char byte)
 {
 	static const char hex[] = "0123456789abcdef";
@@ -128,7 +116,7 @@ static bool append_escaped_byte(struct buf *b, unsigned char byte)
 /* Appends what stands first in *rest and takes it off: a plain run, one escape, or one character of UTF-8. */
 static bool append_json_piece(struct buf *b, struct slice *rest)
 {
-	size_t count = plain_prefix(*rest);
+	size_t count = bytes_prefix(*rest, BYTES_PLAIN);
 	bool valid = true, fits;
 	if (count == 0 && (unsigned char)rest->data[0] >= 0x80) {
 		count = utf8_next(*rest, &valid);

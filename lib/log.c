@@ -93,6 +93,16 @@ uint64_t log_dropped(const struct log *log)
 	return atomic_load_explicit(&log->dropped, memory_order_relaxed);
 }
 
+/* With leading zeros, and what stands behind. snprintf() took a tenth of all that a line costs. */
+static void put_digits(struct buf *b, int number, int count, char behind)
+{
+	char text[8];
+	for (int i = count - 1; i >= 0; i--, number /= 10)
+		text[i] = (char)('0' + number % 10);
+	text[count] = behind;
+	buf_append(b, slice_make(text, (size_t)count + 1));
+}
+
 /* 2026-01-02T03:04:05.678901Z. The date is Howard Hinnant's civil_from_days ("chrono-compatible low-level date
  * algorithms", 2013): gmtime_r takes the lock of the time zone, which all threads would share. */
 static void put_time(struct buf *b, int64_t unix_time)
@@ -105,11 +115,13 @@ static void put_time(struct buf *b, int64_t unix_time)
 	int day = (int)(of_year - (153 * shifted_month + 2) / 5 + 1);
 	int month = (int)(shifted_month < 10 ? shifted_month + 3 : shifted_month - 9);
 	int year = (int)(year_of_era + era * 400 + (month <= 2 ? 1 : 0));
-	char text[64];
-	int len = snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", year, month, day,
-			   (int)(of_day / 3600), (int)(of_day / 60 % 60), (int)(of_day % 60),
-			   (int)(unix_time % CLOCK_SECOND));
-	buf_append(b, slice_make(text, (size_t)len));
+	put_digits(b, year, 4, '-');
+	put_digits(b, month, 2, '-');
+	put_digits(b, day, 2, 'T');
+	put_digits(b, (int)(of_day / 3600), 2, ':');
+	put_digits(b, (int)(of_day / 60 % 60), 2, ':');
+	put_digits(b, (int)(of_day % 60), 2, '.');
+	put_digits(b, (int)(unix_time % CLOCK_SECOND), 6, 'Z');
 }
 
 /* The line as a buffer; what is appended counts only when close_field says so. */
@@ -119,8 +131,9 @@ static struct buf open_field(struct log_line *line, const char *name)
 	buf_wrap(&b, line->text, LOG_LINE_MAX - TAIL, line->len);
 	if (line->len > 1)
 		buf_append_byte(&b, ',');
-	buf_append_json(&b, slice_of(name));
-	buf_append_byte(&b, ':');
+	buf_append_byte(&b, '"'); /* a name is a word of ours: nothing in it is to be escaped */
+	buf_append(&b, slice_of(name));
+	buf_append(&b, SLICE("\":"));
 	return b;
 }
 

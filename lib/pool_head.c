@@ -9,6 +9,7 @@
  * hop might read it in the other way. */
 #include "lib/pool_internal.h"
 
+#include "lib/bytes.h"
 #include "lib/clock.h"
 #include "lib/text.h"
 
@@ -49,16 +50,6 @@ static bool status_line(struct transfer *t, struct slice line)
 	return true;
 }
 
-static bool value_is_clean(struct slice value)
-{
-	for (size_t i = 0; i < value.len; i++) {
-		unsigned char c = (unsigned char)value.data[i];
-		if ((c < 0x20 && c != '\t') || c == 0x7f)
-			return false;
-	}
-	return true;
-}
-
 static bool split_field(struct slice line, struct pool_field *field)
 {
 	struct slice value;
@@ -67,7 +58,7 @@ static bool split_field(struct slice line, struct pool_field *field)
 		return false;
 	field->name = slice_cut(line, ':', &value);
 	field->value = slice_trim(value);
-	return text_is_token(field->name) && value_is_clean(field->value);
+	return text_is_token(field->name) && bytes_all(field->value, BYTES_FIELD);
 }
 
 static bool has_no_body(const struct transfer *t)

@@ -2,6 +2,7 @@
  * block behind struct transfer, so that a request costs one allocation here. */
 #include "lib/pool_internal.h"
 
+#include "lib/bytes.h"
 #include "lib/text.h"
 
 /* What is ours to say, or between two neighbours only (RFC 9110, section 7.6.1). */
@@ -50,16 +51,6 @@ static size_t unwanted(const struct transfer *t, const struct pool_request *requ
 	return count;
 }
 
-static bool is_clean(struct slice s, unsigned char least)
-{
-	for (size_t i = 0; i < s.len; i++) {
-		unsigned char c = (unsigned char)s.data[i];
-		if ((c < least && c != '\t') || c == 0x7f)
-			return false;
-	}
-	return true;
-}
-
 static size_t aligned_text_size(const struct pool_request *request)
 {
 	size_t size = request->method.len + 1 + request->target.len + 1;
@@ -78,9 +69,10 @@ void pool_request_check(const struct pool_request *request)
 {
 	CHECK(text_is_token(request->method));
 	CHECK(request->target.len > 0 && request->target.data[0] == '/');
-	CHECK(is_clean(request->target, 0x21) && memchr(request->target.data, '\t', request->target.len) == NULL);
+	CHECK(bytes_all(request->target, BYTES_FIELD) && slice_find(request->target, ' ') == request->target.len &&
+	      slice_find(request->target, '\t') == request->target.len);
 	for (size_t i = 0; i < request->fields_count; i++)
-		CHECK(text_is_token(request->fields[i].name) && is_clean(request->fields[i].value, 0x20));
+		CHECK(text_is_token(request->fields[i].name) && bytes_all(request->fields[i].value, BYTES_FIELD));
 	CHECK(request->wait_timeout > 0 && request->first_byte_timeout > 0);
 	CHECK(request->idle_timeout > 0 && request->total_timeout > 0);
 }

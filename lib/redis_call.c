@@ -58,10 +58,10 @@ static char *put_length(char *to, char kind, size_t number)
 {
 	char digits[20];
 	size_t count = 0;
-	do
-		digits[count++] = (char)('0' + number % 10);
-	while ((number /= 10) > 0);
 	*to++ = kind;
+	for (; number >= 10; number /= 10)
+		digits[count++] = (char)('0' + number % 10);
+	*to++ = (char)('0' + number);
 	while (count > 0)
 		*to++ = digits[--count];
 	*to++ = '\r';

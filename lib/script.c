@@ -2,9 +2,8 @@
  * empty does not say so). Then SCRIPT LOAD and the same call again leave in one write: Redis works them off in order, on that
  * connection, so the second needs no wait for the first. Nothing else is repeated: another error may mean that it ran. */
 #include "lib/script.h"
+#include "lib/buf.h"
 #include "lib/mem.h"
-
-#include <stdio.h>
 
 #define SCRIPT_MAGIC    0x73637263u
 #define MOST_ON_STACK   64 /* arguments; more are gathered on the heap */
@@ -80,6 +79,7 @@ struct script_call *script_start(struct redis *redis, const struct script *scrip
 {
 	struct slice few[MOST_ON_STACK], *all = few;
 	char number[24];
+	struct buf text;
 	size_t count = FIXED_ARGUMENTS + keys_count + arguments_count;
 	struct script_call *s = mem_new(sizeof(*s));
 	*s = (struct script_call){
@@ -87,10 +87,11 @@ struct script_call *script_start(struct redis *redis, const struct script *scrip
 	};
 	if (count > ARRAY_LENGTH(few))
 		all = mem_new_array(count, sizeof(*all));
-	int digits = snprintf(number, sizeof(number), "%zu", keys_count);
+	buf_wrap(&text, number, sizeof(number), 0);
+	buf_append_int(&text, (int64_t)keys_count);
 	all[0] = SLICE("EVALSHA");
 	all[1] = slice_make(script->sha1, 40);
-	all[2] = slice_make(number, (size_t)digits);
+	all[2] = buf_slice(&text);
 	if (keys_count > 0)
 		memcpy(all + FIXED_ARGUMENTS, keys, keys_count * sizeof(*keys));
 	if (arguments_count > 0)

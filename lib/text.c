@@ -3,6 +3,7 @@
 #include "lib/text.h"
 
 #include "lib/buf.h"
+#include "lib/bytes.h"
 #include "lib/utf8.h"
 
 #include <stdlib.h>
@@ -278,13 +279,7 @@ bool text_is_utf8(struct slice s)
 
 bool text_is_token(struct slice s)
 {
-	for (size_t i = 0; i < s.len; i++) {
-		char c = s.data[i];
-		bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-		if (!letter && !is_digit(c) && (c == '\0' || strchr("!#$%&'*+-.^_`|~", c) == NULL))
-			return false;
-	}
-	return s.len > 0;
+	return s.len > 0 && bytes_all(s, BYTES_TOKEN);
 }
 
 size_t text_hex(char *out, const void *bytes, size_t count)

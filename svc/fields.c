@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "lib/bytes.h"
 #include "lib/clock.h"
 #include "lib/text.h"
 
@@ -51,14 +52,6 @@ static bool begins_with(struct slice name, struct slice prefix)
 	return slice_equal_nocase(slice_first(name, prefix.len), prefix);
 }
 
-static bool is_clean(struct slice value)
-{
-	for (size_t i = 0; i < value.len; i++)
-		if (((unsigned char)value.data[i] < 0x20 && value.data[i] != '\t') || value.data[i] == 0x7F)
-			return false;
-	return true;
-}
-
 /* Whether `connection`, a list of names, names this one. */
 static bool is_named_by(struct slice connection, struct slice name)
 {
@@ -103,7 +96,7 @@ const struct pool_field *fields_to_upstream(const struct http_head *head, const 
 		return NULL;
 	for (size_t i = 0; i < head->fields_count; i++) {
 		const struct http_field *field = &head->fields[i];
-		if (is_forwarded(u, field->name) && is_clean(field->value) &&
+		if (is_forwarded(u, field->name) && bytes_all(field->value, BYTES_FIELD) &&
 		    !connection_names(head->fields, head->fields_count, field->name))
 			fields[(*count)++] = (struct pool_field){ field->name, field->value };
 	}
@@ -227,7 +220,7 @@ bool fields_to_client(const struct pool_head *head, struct mem *mem, size_t room
 	for (size_t i = 0; i < head->fields_count; i++) {
 		const struct pool_field *field = &head->fields[i];
 		read_field(field, answer, &fine);
-		if (!passes_to_client(field->name) || !is_clean(field->value) ||
+		if (!passes_to_client(field->name) || !bytes_all(field->value, BYTES_FIELD) ||
 		    dropped_by_connection(head, field->name))
 			continue;
 		if (!copy_field(field, mem, answer))

@@ -193,9 +193,14 @@ static enum stage quota(struct request *r)
 	const struct slice names[LIMITER_SCOPES] = { request_tenant(r), r->route.model,
 						     slice_of(r->route.upstream->name) };
 	struct limiter_ask ask = { .tokens = r->reserved.input + r->reserved.output };
-	char id[REQUEST_ID + 12];
+	char memory[REQUEST_ID + 12];
+	struct buf id;
 
-	ask.id = slice_make(id, (size_t)snprintf(id, sizeof(id), "%s.%u", r->id, r->attempts + 1));
+	buf_wrap(&id, memory, sizeof(memory), 0);
+	buf_append(&id, slice_of(r->id));
+	buf_append_byte(&id, '.');
+	buf_append_int(&id, r->attempts + 1);
+	ask.id = buf_slice(&id);
 	for (int scope = 0; scope < LIMITER_SCOPES; scope++) {
 		ask.scope[scope].name = names[scope];
 		ask.scope[scope].limits = request_limits(r, (enum limiter_scope)scope);

@@ -1,6 +1,7 @@
 /* The head of an answer, and the answers to requests that never reach a handler. */
 #include "svc/http_internal.h"
 
+#include "lib/bytes.h"
 #include "lib/clock.h"
 #include "lib/mem.h"
 
@@ -85,13 +86,7 @@ static void check_field(const struct http_field *field)
 	static const struct slice ours[] = {
 		{ "date", 4 }, { "connection", 10 }, { "content-length", 14 }, { "transfer-encoding", 17 }
 	};
-	CHECK(field->name.len > 0);
-	for (size_t i = 0; i < field->name.len; i++)
-		CHECK(http_is_tchar((unsigned char)field->name.data[i]));
-	for (size_t i = 0; i < field->value.len; i++) {
-		unsigned char byte = (unsigned char)field->value.data[i];
-		CHECK((byte >= ' ' && byte != 0x7f) || byte == '\t');
-	}
+	CHECK(field->name.len > 0 && bytes_all(field->name, BYTES_TOKEN) && bytes_all(field->value, BYTES_FIELD));
 	for (size_t i = 0; i < ARRAY_LENGTH(ours); i++)
 		CHECK(!slice_equal_nocase(field->name, ours[i]));
 }

@@ -1,6 +1,7 @@
 /* One byte at a time through the framing, in one piece through the data. */
 #include "svc/http_chunk.h"
 
+#include "lib/bytes.h"
 #include "svc/http_parse.h"
 
 #define DIGITS_MAX 15 /* of the size: 15 hexadecimal digits never pass 2^60 */
@@ -40,16 +41,11 @@ static bool take_size_end(struct http_chunk *c, unsigned char byte)
 	return true;
 }
 
-static bool is_text(unsigned char byte)
-{
-	return byte == '\t' || (byte >= ' ' && byte != 0x7f);
-}
-
 static bool take_extension(struct http_chunk *c, unsigned char byte)
 {
 	if (++c->extensions > HTTP_CHUNK_EXTENSIONS_MAX)
 		return false;
-	bool token = http_is_tchar(byte);
+	bool token = bytes_is((char)byte, BYTES_TOKEN);
 	switch (c->stage) {
 	case CHUNK_EXTENSION_NAME_FIRST:
 		c->stage = CHUNK_EXTENSION_NAME;
@@ -66,7 +62,7 @@ static bool take_extension(struct http_chunk *c, unsigned char byte)
 	case CHUNK_EXTENSION_QUOTED: /* without escapes: parsers disagree about where an escaped quote ends */
 		if (byte == '"')
 			c->stage = CHUNK_EXTENSION_QUOTED_END;
-		return is_text(byte) && byte != '\\' && byte < 0x80;
+		return bytes_is((char)byte, BYTES_FIELD) && byte != '\\' && byte < 0x80;
 	default: /* CHUNK_EXTENSION_QUOTED_END */
 		return take_size_end(c, byte);
 	}
@@ -83,7 +79,7 @@ static bool take_name(struct http_chunk *c, unsigned char byte)
 {
 	if (c->name_len < sizeof(c->name))
 		c->name[c->name_len++] = (char)byte;
-	return http_is_tchar(byte);
+	return bytes_is((char)byte, BYTES_TOKEN);
 }
 
 static bool take_trailer(struct http_chunk *c, unsigned char byte)
@@ -103,7 +99,7 @@ static bool take_trailer(struct http_chunk *c, unsigned char byte)
 	case CHUNK_TRAILER_VALUE:
 		if (byte == '\r')
 			c->stage = CHUNK_TRAILER_LF;
-		return byte == '\r' || is_text(byte);
+		return byte == '\r' || bytes_is((char)byte, BYTES_FIELD);
 	default: /* CHUNK_TRAILER_LF */
 		c->stage = CHUNK_TRAILER_FIRST;
 		return byte == '\n';

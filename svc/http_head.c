@@ -2,6 +2,8 @@
  * refused here, whoever of them would be right. */
 #include "svc/http_head.h"
 
+#include "lib/text.h"
+
 #include <arpa/inet.h>
 
 struct rules {
@@ -90,15 +92,6 @@ static bool judge_request_line(const struct rules *r, size_t *next)
 	return judge_version(r, slice_skip(after, head->target.len));
 }
 
-static bool name_is_token(struct slice name)
-{
-	for (size_t i = 0; i < name.len; i++) {
-		if (!http_is_tchar((unsigned char)name.data[i]))
-			return false;
-	}
-	return name.len > 0;
-}
-
 /* Each line is name ":" value CRLF, with nothing between the lines, and llhttp saw the same. */
 static bool judge_fields(const struct rules *r, size_t next)
 {
@@ -109,7 +102,7 @@ static bool judge_fields(const struct rules *r, size_t next)
 		struct slice name = slice_first(line, p->names[i].len), value = slice_skip(line, name.len + 1);
 		struct slice seen = slice_trim(slice_make(r->bytes + p->values[i].at, p->values[i].len));
 		if (p->names[i].at != next || line.len < name.len + 3 || line.data[name.len] != ':' ||
-		    !name_is_token(name))
+		    !text_is_token(name))
 			return refuse(r, HTTP_FAULT_malformed);
 		value = slice_trim(slice_first(value, value.len - 2));
 		if (!slice_equal(value, seen))

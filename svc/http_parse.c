@@ -2,7 +2,11 @@
  * is given. Both are looser than the rules (several spaces after the method, "#" in a target): http_head judges that. */
 #include "svc/http_parse.h"
 
+#include "lib/bytes.h"
+
 #include <llhttp.h>
+
+_Static_assert(HTTP_TARGET_MAX + 64 < HTTP_HEAD_MAX, "the first line's limit comes first");
 
 /* Longer than any method and version around a target of the greatest length: what passes it has too long a target. */
 #define FIRST_LINE_MAX (HTTP_TARGET_MAX + 32)
@@ -78,23 +82,6 @@ void http_parse_init(struct http_parse *p)
 	machine_of(p)->data = p;
 }
 
-bool http_is_tchar(unsigned char byte)
-{
-	unsigned char letter = byte | 32;
-
-	if ((letter >= 'a' && letter <= 'z') || (byte >= '0' && byte <= '9'))
-		return true;
-	/* clang-format off */
-	switch (byte) { /* which compilers make one bit test */
-	case '!': case '#': case '$': case '%': case '&': case '\'': case '*': case '+':
-	case '-': case '.': case '^': case '_': case '`': case '|': case '~':
-		return true;
-	default:
-		return false;
-	}
-	/* clang-format on */
-}
-
 /* A line has ended just before `next`. True: it was the empty one behind the fields. */
 static bool end_line(struct http_parse *p, size_t next, bool *malformed)
 {
@@ -120,10 +107,22 @@ static bool limit_passed(const struct http_parse *p, size_t at, char byte, enum 
 	return another || at >= HTTP_HEAD_MAX;
 }
 
+/* Where the run ends that only its length can make bad: inside a line, up to the nearest limit. */
+static size_t pass_run(const struct http_parse *p, struct slice bytes, size_t at)
+{
+	size_t most = p->lines == 0 ? p->start + FIRST_LINE_MAX : HTTP_HEAD_MAX;
+	if (p->after_return || at == p->line_start || at >= most)
+		return at;
+	return at + bytes_prefix(slice_first(slice_skip(bytes, at), most - at), BYTES_FIELD);
+}
+
 /* Walks on from p->fed. Leaves in *stop how far the bytes are good. */
 static enum http_parse_result scan(struct http_parse *p, struct slice bytes, size_t *stop, enum http_fault *fault)
 {
 	for (size_t at = p->fed; at < bytes.len; at++) {
+		at = pass_run(p, bytes, at);
+		if (at == bytes.len)
+			break;
 		unsigned char byte = (unsigned char)bytes.data[at];
 		*stop = at;
 		if (limit_passed(p, at, bytes.data[at], fault))
@@ -155,8 +154,7 @@ static enum http_fault fault_of(struct http_parse *p, int error)
 	const char *at = llhttp_get_error_pos(machine_of(p));
 	switch (error) {
 	case HPE_INVALID_METHOD:
-		return at != NULL && http_is_tchar((unsigned char)*at) ? HTTP_FAULT_unknown_method
-								       : HTTP_FAULT_malformed;
+		return at != NULL && bytes_is(*at, BYTES_TOKEN) ? HTTP_FAULT_unknown_method : HTTP_FAULT_malformed;
 	case HPE_INVALID_VERSION:
 		return HTTP_FAULT_bad_version;
 	case HPE_UNEXPECTED_CONTENT_LENGTH:

@@ -34,7 +34,4 @@ void http_parse_init(struct http_parse *);
  * follows is the body's. FAULT: *fault says which; the parse is over. */
 enum http_parse_result http_parse_feed(struct http_parse *, struct slice bytes, enum http_fault *fault) MUST_CHECK;
 
-/* RFC 9110 section 5.6.2. */
-bool http_is_tchar(unsigned char byte);
-
 #endif

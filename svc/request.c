@@ -167,9 +167,12 @@ static void count(const struct request *r, int64_t now)
 {
 	struct metrics *m = r->worker->metrics;
 	char memory[12];
+	struct buf text;
 	struct slice upstream = upstream_name(r), status, labels[5];
 
-	status = slice_make(memory, (size_t)snprintf(memory, sizeof(memory), "%d", r->status));
+	buf_wrap(&text, memory, sizeof(memory), 0);
+	buf_append_int(&text, r->status);
+	status = buf_slice(&text);
 	labels[0] = request_tenant(r);
 	labels[1] = r->route.model;
 	labels[2] = upstream;

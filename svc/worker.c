@@ -5,10 +5,10 @@
  * change is carried over with its warm connections. */
 #include "svc/worker.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/buf.h"
 #include "lib/clock.h"
 #include "lib/estimate.h"
 #include "lib/log.h"
@@ -396,5 +396,14 @@ void worker_gauge(struct worker *w)
 
 void worker_make_id(struct worker *w, char *id, size_t size)
 {
-	snprintf(id, size, "%s.%d.%" PRIu64, w->shared->instance, w->index, ++w->next_id);
+	struct buf text;
+
+	buf_wrap(&text, id, size - 1, 0);
+	buf_append(&text, slice_of(w->shared->instance));
+	buf_append_byte(&text, '.');
+	buf_append_int(&text, w->index);
+	buf_append_byte(&text, '.');
+	buf_append_int(&text, (int64_t)++w->next_id);
+	CHECK(!text.overflowed);
+	id[text.len] = '\0';
 }

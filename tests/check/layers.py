@@ -7,7 +7,7 @@ import pathlib
 
 ROWS = [
     ("words", "lib/base lib/slice lib/list"),
-    ("ground", "lib/clock lib/mem lib/siphash lib/utf8"),
+    ("ground", "lib/bytes lib/clock lib/mem lib/siphash lib/utf8"),
     ("ground", "lib/buf lib/map"),
     ("ground", "lib/text lib/file"),
     ("ground", "lib/log lib/json lib/sse lib/estimate"),
