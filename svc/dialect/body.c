@@ -15,7 +15,9 @@ static const int64_t most_tokens = INT64_C(1) << 40, most_candidates = 1 << 20;
 struct dialect_reader {
 	const struct dialect_table *table; /* NULL: nothing is read (dialect http) */
 	struct json_scan *scan;
-	bool refused; /* what was wrong has been said */
+	bool refused;                     /* what was wrong has been said */
+	struct slice model;               /* the path's */
+	const struct dialect_path *other; /* the first that names another */
 };
 
 static const char *const type_names[] = {
@@ -40,12 +42,38 @@ static const struct dialect_table *table_of(enum dialect dialect)
 	return NULL;
 }
 
+/* The model alone, or as a resource: "models/M", "publishers/google/models/M". */
+static bool names_model(const struct json_member *member, struct slice model)
+{
+	struct slice text = member->text;
+
+	if (member->type != JSON_MEMBER_STRING || member->cut || !slice_ends(text, model))
+		return false;
+	struct slice before = slice_first(text, text.len - model.len);
+	return before.len == 0 || slice_equal(before, SLICE("models/")) || slice_ends(before, SLICE("/models/"));
+}
+
+/* A value has ended. There may be many models in a body, and all must be the path's. */
+static void hear(void *arg, size_t path)
+{
+	struct dialect_reader *r = arg;
+	const struct json_member *member = json_scan_member(r->scan, path);
+
+	if (r->table->paths[path].role == DIALECT_ROLE_SAME_MODEL && r->other == NULL &&
+	    member->type != JSON_MEMBER_NULL && !names_model(member, r->model))
+		r->other = &r->table->paths[path];
+}
+
 struct dialect_reader *dialect_reader_new(const struct dialect_call *call)
 {
-	/* How long a body may be is the wire's to judge. */
-	const struct json_scan_options options = { .max_bytes = SIZE_MAX, .max_nodes = MOST_NODES };
 	struct dialect_reader *r = mem_new(sizeof(*r));
+	/* How long a body may be is the wire's to judge. */
+	const struct json_scan_options options = { .max_bytes = SIZE_MAX,
+						   .max_nodes = MOST_NODES,
+						   .heard = call->dialect == DIALECT_gemini ? hear : NULL,
+						   .arg = r };
 
+	r->model = call->model;
 	r->table = table_of(call->dialect);
 	if (r->table != NULL)
 		r->scan = json_scan_new(dialect_plan(r->table), &options);
@@ -154,6 +182,8 @@ static enum refusal take(const struct dialect_path *path, const struct json_memb
 		return REFUSAL_none;
 	case DIALECT_ROLE_MODEL:
 		return take_model(path, member, mem, call, detail);
+	case DIALECT_ROLE_SAME_MODEL:
+		return REFUSAL_none; /* heard */
 	case DIALECT_ROLE_STREAM:
 		wishes->stream = member->type == JSON_MEMBER_TRUE;
 		return is_bool_or_null(member) ? REFUSAL_none : refuse_type(path, member, "true or false", detail);
@@ -221,6 +251,15 @@ static void set_maximum(const struct wishes *w, struct dialect_call *call)
 	call->max_output = total;
 }
 
+static enum refusal refuse_model(const struct dialect_reader *r, struct buf *detail)
+{
+	bool tuned = slice_starts(r->model, SLICE("tunedModels/"));
+
+	buf_format(detail, "`%s` must be \"%s%.*s\", as in the path, or left out.", r->other->path,
+		   tuned ? "" : "models/", SLICE_ARGS(r->model));
+	return REFUSAL_invalid_request;
+}
+
 static enum refusal gather(struct dialect_reader *r, struct mem *mem, struct dialect_call *call, struct wishes *wishes,
 			   struct buf *detail)
 {
@@ -228,6 +267,8 @@ static enum refusal gather(struct dialect_reader *r, struct mem *mem, struct dia
 
 	if (whole->type != JSON_MEMBER_OBJECT)
 		return refuse_type(&(struct dialect_path){ .path = "body" }, whole, "a JSON object", detail);
+	if (r->other != NULL)
+		return refuse_model(r, detail);
 	for (size_t i = 0; i < r->table->count; i++) {
 		const struct json_member *member = json_scan_member(r->scan, i);
 		enum refusal refusal = REFUSAL_none;

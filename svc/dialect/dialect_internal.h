@@ -13,8 +13,9 @@
 
 enum {
 	DIALECT_MODEL = DIALECT_MODEL_MOST,
-	DIALECT_PATHS = 24,    /* of one table, at most */
-	DIALECT_KEPT_TYPE = 32 /* of a string whose words matter */
+	DIALECT_RESOURCE = DIALECT_MODEL + 128, /* a model with the collections that it stands in */
+	DIALECT_PATHS = 24,                     /* of one table, at most */
+	DIALECT_KEPT_TYPE = 32                  /* of a string whose words matter */
 };
 
 enum dialect_role {
@@ -41,6 +42,7 @@ enum dialect_role {
 	/* Requests. */
 	DIALECT_ROLE_WHOLE, /* the text itself */
 	DIALECT_ROLE_MODEL,
+	DIALECT_ROLE_SAME_MODEL, /* each must name the path's */
 	DIALECT_ROLE_STREAM,
 	DIALECT_ROLE_STREAM_OPTIONS,
 	DIALECT_ROLE_INCLUDE_USAGE,

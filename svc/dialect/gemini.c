@@ -6,8 +6,8 @@
  * The verb stands behind the last colon. Streams are server-sent events with alt=sse, else one JSON array whose elements
  * come as they are made. Numbers may be strings (ProtoJSON), names in snake case as well, zeros left out.
  * The thinking budget is part of maxOutputTokens; alone it bounds nothing.
- * Disadvantage: a model's name inside the body (batchEmbedContents) is passed as it is, so the model of such calls
- * cannot be exchanged for another. */
+ * A model's name inside the body (batchEmbedContents has one in each request) must be the path's: limits and rights are
+ * judged by that one. Disadvantage: it is passed as it is, so the model of such calls cannot be exchanged for another. */
 #include "lib/buf.h"
 #include "lib/text.h"
 #include "svc/dialect/dialect_internal.h"
@@ -27,6 +27,10 @@ static const struct {
 
 static const struct dialect_path body[] = {
 	{ "",                                    DIALECT_ROLE_WHOLE,      0 },
+	{ "model",                               DIALECT_ROLE_SAME_MODEL, DIALECT_RESOURCE },
+	{ "requests[].model",                    DIALECT_ROLE_SAME_MODEL, DIALECT_RESOURCE },
+	{ "generateContentRequest.model",        DIALECT_ROLE_SAME_MODEL, DIALECT_RESOURCE },
+	{ "generate_content_request.model",      DIALECT_ROLE_SAME_MODEL, DIALECT_RESOURCE },
 	{ "generationConfig.maxOutputTokens",    DIALECT_ROLE_MAXIMUM,    24 },
 	{ "generationConfig.max_output_tokens",  DIALECT_ROLE_MAXIMUM,    24 },
 	{ "generation_config.maxOutputTokens",   DIALECT_ROLE_MAXIMUM,    24 },

@@ -100,6 +100,22 @@ def test_too_many_at_once(start_gateway, sim, redis, dialect):
     assert gateway.ask(dialect, "[[sim tokens=1]]").status == 200
 
 
+def test_a_model_in_the_body_is_the_paths(start_gateway, sim, redis):
+    """Who may use one model does not reach another behind its back."""
+    name = "gemini-embedding-001"
+    gateway = start_gateway(sim.url, redis.url, {"tenants": {"acme": {"models": [name]}}})
+
+    def embed(*models):
+        body = {"requests": [{"model": f"models/{model}", "content": {"parts": [{"text": "x"}]}} for model in models]}
+        return request(f"{gateway.url}/v1beta/models/{name}:batchEmbedContents", body=body, headers=headers_for("gemini", KEY))
+
+    assert embed(name, name).status == 200
+    for models in ((name, "another-model"), ("another-model", name)):
+        answer = embed(*models)
+        assert (answer.status, code_of("gemini", answer)) == (400, "invalid_request")
+    assert sim.stats()["received"] == 1
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_what_the_upstream_does_wrong(start_gateway, sim, redis, dialect):
     timeouts = {"first_byte": "300ms", "first_byte_plain": "300ms", "idle": "300ms"}
