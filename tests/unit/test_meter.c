@@ -408,6 +408,24 @@ static void errors_pass_unread(void **state)
 	meter_free(&m);
 }
 
+static void an_answer_without_content_is_whole(void **state)
+{
+	struct seen seen;
+	struct meter *m = run(&calls[CHAT], "", SLICE_NONE, 0, 0, false, true, &seen);
+	struct meter_result r;
+
+	(void)state;
+	meter_result(m, &r);
+	assert_false(r.ended || r.unread != NULL); /* a 200 must say something */
+	buf_free(&seen.bytes);
+	meter_free(&m);
+	m = meter_new(&calls[CHAT], 204, SLICE_NONE, false);
+	meter_finish(m, true, see, &seen);
+	meter_result(m, &r);
+	assert_true(r.ended);
+	meter_free(&m);
+}
+
 static void a_long_event_takes_no_room(void **state)
 {
 	static char filling[64 << 10];
@@ -450,6 +468,7 @@ int main(void)
 		cmocka_unit_test(a_marker_ends_a_stream_whatever_ends_the_connection),
 		cmocka_unit_test(knows_where_an_event_may_follow),
 		cmocka_unit_test(errors_pass_unread),
+		cmocka_unit_test(an_answer_without_content_is_whole),
 		cmocka_unit_test(a_long_event_takes_no_room),
 	};
 
