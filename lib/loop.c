@@ -24,11 +24,13 @@
 #define LOOP_MAGIC           0x6c6f6f70u
 #define MOST_ROUNDS          64 /* of deferred work, before events get their turn again */
 #define MOST_FAREWELL_ROUNDS 10000
+#define MOST_COSTLY          8 /* steps of a turn */
 
 /* Owned by its thread, which also frees it. `posted` alone is shared, under `lock`. Between turns: in_turn is false. */
 struct loop {
 	unsigned magic;
 	bool stopping, in_turn;
+	unsigned costly; /* steps, in this turn */
 	struct event_base *base;
 	struct list deferred; /* struct loop_deferred, oldest first */
 	struct list signals;  /* struct signal_watch */
@@ -165,6 +167,7 @@ void loop_turn(struct loop *loop, bool may_wait)
 	CHECK(loop->magic == LOOP_MAGIC && !loop->in_turn);
 	bool wait = may_wait && list_empty(&loop->deferred);
 	loop->in_turn = true;
+	loop->costly = 0;
 	int result = event_base_loop(loop->base, wait ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
 	CHECK(result >= 0);
 	for (int round = 0; round < MOST_ROUNDS && !list_empty(&loop->deferred); round++)
@@ -175,6 +178,11 @@ void loop_turn(struct loop *loop, bool may_wait)
 void loop_breathe(struct loop *loop)
 {
 	event_base_loopbreak(loop->base);
+}
+
+bool loop_has_time(struct loop *loop)
+{
+	return loop->costly++ < MOST_COSTLY;
 }
 
 void loop_run(struct loop *loop)

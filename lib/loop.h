@@ -24,6 +24,8 @@ struct event_base *loop_base(struct loop *);  /* for the modules that bend a lib
 /* Ends this turn after the present callback: what is deferred runs, and the events that are left wait for the next turn. For who has begun so much that
  * what it began must get on its way before more of it begins. */
 void loop_breathe(struct loop *);
+/* Whether one more costly step (a hand-shake's, half a millisecond) fits in this turn; counts it. Who hears no leaves it to a later turn. */
+bool loop_has_time(struct loop *);
 
 /* Runs `run(arg)` at the end of this turn, or of the next one when called from outside a turn; in the order of deferring.
  * `run` may free the owner. Embedded in its owner; scheduling one that is already scheduled does nothing; loop_undefer of an idle one does nothing. */

@@ -166,7 +166,6 @@ static void pump(void *arg)
 {
 	struct pool *pool = arg;
 	CHECK(pool->magic == POOL_MAGIC && !pool->inside);
-	pool->shakes = 0;
 	pool_socket_bury(pool);
 	bury_ended(pool);
 	if (pool->dying) {

@@ -30,7 +30,6 @@
 #define POOL_FIELDS_MAX  128
 #define POOL_BODY_COPIED (16u << 10) /* a body up to this goes out in one write with its head */
 #define POOL_BUCKETS     256         /* of each book */
-#define POOL_SHAKES      8           /* steps of hand-shakes in one turn, at about half a millisecond each */
 
 struct address;
 struct sockaddr;
@@ -141,7 +140,6 @@ struct pool {
 
 	struct list by_descriptor[POOL_BUCKETS], by_port[POOL_BUCKETS];
 	struct list strangers, idle, dead_sockets; /* strangers: of no known port; idle: longest first */
-	unsigned shakes;                           /* in this turn */
 	unsigned open_count, idle_count, retired_count;
 	struct loop_timer tick;
 	CURL *sweeper;

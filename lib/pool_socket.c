@@ -74,11 +74,7 @@ static void act(struct pool *pool, curl_socket_t descriptor, int bits)
  * is left undone again in the next turn. */
 static bool is_for_next_turn(struct pool_socket *s)
 {
-	struct pool *pool = s->pool;
-	if (!pool->tls || s->uses > 0 || s->foreign || pool->shakes++ < POOL_SHAKES)
-		return false;
-	pool_pump_soon(pool);
-	return true;
+	return s->pool->tls && s->uses == 0 && !s->foreign && !loop_has_time(s->pool->loop);
 }
 
 static void on_event(evutil_socket_t descriptor, short what, void *arg)
@@ -264,7 +260,7 @@ static struct pool_socket *find_port(struct pool *pool, int port, const char *pe
 	LIST_EACH(port_bucket(pool, port), node, following)
 	{
 		struct pool_socket *s = CONTAINER_OF(node, struct pool_socket, port);
-		if (s->local_port == port && strcmp(s->peer, peer) == 0)
+		if (s->local_port == port && !s->retired && strcmp(s->peer, peer) == 0)
 			return s;
 	}
 	return NULL;

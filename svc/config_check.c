@@ -255,7 +255,7 @@ static void check_ca_file(const struct check *c, struct config_upstream *u)
 
 static bool trusts_the_systems(const struct config_upstream *u)
 {
-	return u->ca_file == NULL && u->endpoints[0].origin != NULL &&
+	return u->ca_file == NULL && u->endpoints_count > 0 && u->endpoints[0].origin != NULL &&
 	       slice_starts(slice_of(u->endpoints[0].origin), SLICE("https:"));
 }
 

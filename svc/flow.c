@@ -280,6 +280,7 @@ static void upstream_end(struct transfer *t, void *arg, const struct pool_result
 	struct request *r = request_of(arg);
 
 	CHECK(t == r->transfer);
+	r->unsent = !pool_may_be_sent(t);
 	r->transfer = NULL;
 	r->result = *result;
 	r->has_result = true;
@@ -355,7 +356,8 @@ static enum stage settle(struct request *r)
 
 	if (r->meter != NULL)
 		meter_result(r->meter, &r->metered);
-	r->unsent = r->transfer != NULL && !pool_may_be_sent(r->transfer);
+	if (r->transfer != NULL)
+		r->unsent = !pool_may_be_sent(r->transfer);
 	pool_cancel(&r->transfer);
 	end_answer(r);
 	if (r->status == 0)

@@ -191,7 +191,7 @@ static void add_common(struct lines *l, const struct request *r)
 	if (r->took.quota > 0)
 		put_timing(&l->text, SLICE("quota"), r->took.quota);
 	if (r->took.upstream > 0)
-		put_timing(&l->text, SLICE(", upstream"), r->took.upstream);
+		put_timing(&l->text, l->text.len > start ? SLICE(", upstream") : SLICE("upstream"), r->took.upstream);
 	if (l->text.len > start)
 		add(l, SLICE("Server-Timing"), start);
 	add_limits(l, r);

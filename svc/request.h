@@ -71,7 +71,7 @@ struct request {
 	int status;                  /* sent to the client; 0: none */
 	bool answered;               /* http_answer was called */
 	bool has_result;
-	bool unsent; /* given up before its transfer wrote a byte */
+	bool unsent; /* the last attempt ended before it wrote a byte */
 	struct meter *meter;
 	struct meter_result metered;
 	int64_t used;                                /* tokens settled */

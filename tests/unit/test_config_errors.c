@@ -71,6 +71,19 @@ static void refuses_a_key_that_stands_twice(void **state)
 	JUDGE(cases);
 }
 
+/* What stands behind an upstream that could not be read must not lean on it. */
+static void survives_what_could_not_be_read(void **state)
+{
+#define SECOND "  b: {dialect: anthropic, endpoints: [{url: 'https://127.0.0.1:1'}]}\n"
+	static const struct mistake cases[] = {
+		{ "upstreams:\n  a: {dialect: openai}\n" SECOND, "t:2: upstreams.a.endpoints: missing; it is needed: where it is; this version takes one\n" },
+		{ "upstreams:\n  a: {dialect: openai, endpoints: []}\n" SECOND, "t:2: upstreams.a.endpoints: found 0; allowed: 1\n" },
+		{ "upstreams:\n  a: 5\n" SECOND, "t:2: upstreams.a: found a value; allowed: a mapping\n" },
+	};
+	(void)state;
+	JUDGE(cases);
+}
+
 static void names_unknown_keys_and_their_neighbours(void **state)
 {
 	static const struct mistake cases[] = {
@@ -544,6 +557,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(refuses_what_is_no_plain_yaml),
 		cmocka_unit_test(refuses_a_key_that_stands_twice),
+		cmocka_unit_test(survives_what_could_not_be_read),
 		cmocka_unit_test(names_unknown_keys_and_their_neighbours),
 		cmocka_unit_test(says_what_comes_in_a_later_version),
 		cmocka_unit_test(tells_all_at_once_and_in_order),
