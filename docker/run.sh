@@ -61,7 +61,7 @@ if [ -z "$live" ]; then
 	upstream anthropic "$url" x-api-key simulated
 fi
 
-setsid "$build/sluice" serve -c "$folder/sluice.yaml" &
+setsid setpriv --pdeathsig TERM "$build/sluice" serve -c "$folder/sluice.yaml" &
 gateway=$!
 until curl -fs -o "$folder/ready" "http://$admin/readyz"; do
 	kill -0 "$gateway" 2>/dev/null || { wait "$gateway" || exit $?; exit 1; }

@@ -29,6 +29,7 @@ struct log_line {
 
 /* {"time":"2026-01-02T03:04:05.678901Z","level":"info","event":"…" …fields… }. A NULL log swallows the line. */
 void log_begin(struct log_line *, struct log *, enum log_level, const char *event);
+/* Names are words of the programmer's: they are not escaped. */
 void log_text(struct log_line *, const char *name, struct slice value);
 void log_int(struct log_line *, const char *name, int64_t value);
 void log_milliseconds(struct log_line *, const char *name, int64_t microseconds); /* written as 12.345 */

@@ -389,10 +389,16 @@ static void check_keys(const struct check *c, const struct config_tenant *t)
 
 static void check_tenant(const struct check *c, const struct config_tenant *t)
 {
-	bool rest_is_served = has_default_upstream(c->config);
-
 	if (strcmp(t->name, "anonymous") == 0)
 		complain(c, AT("tenants", t->name), "the name stands for callers without a key; allowed: another name");
+	check_keys(c, t);
+}
+
+/* What he may call, which takes models and upstreams that were read. */
+static void check_calls(const struct check *c, const struct config_tenant *t)
+{
+	bool rest_is_served = has_default_upstream(c->config);
+
 	for (size_t i = 0; i < t->models_count && !rest_is_served; i++) {
 		struct index index;
 		const struct place *place = AT("tenants", t->name, "models", put_index(&index, i));
@@ -408,7 +414,6 @@ static void check_tenant(const struct check *c, const struct config_tenant *t)
 		complain(c, AT("tenants", t->name, "limits"),
 			 "it may call dialect http alone, which has no tokens; allowed: limits on requests and "
 			 "concurrency");
-	check_keys(c, t);
 }
 
 /* ---- the whole -------------------------------------------------------------------------------------------------------------- */
@@ -530,7 +535,10 @@ void config_check(struct config_reader *r, const struct config_node *root)
 	for (size_t i = 0; i < config->models_count && IS_RIGHT(&c, "upstreams"); i++)
 		if (entry_is_right(&c, "models", config->models[i].name))
 			check_model(&c, &config->models[i]);
-	for (size_t i = 0; i < config->tenants_count && IS_RIGHT(&c, "upstreams", "models"); i++)
-		if (entry_is_right(&c, "tenants", config->tenants[i].name))
+	for (size_t i = 0; i < config->tenants_count; i++)
+		if (entry_is_right(&c, "tenants", config->tenants[i].name)) {
 			check_tenant(&c, &config->tenants[i]);
+			if (IS_RIGHT(&c, "upstreams", "models"))
+				check_calls(&c, &config->tenants[i]);
+		}
 }

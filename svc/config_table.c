@@ -93,7 +93,7 @@ static const struct config_section upstream = { sizeof(struct config_upstream), 
 
 static const struct config_row target_rows[] = {
 	{ "upstream", CONFIG_UPSTREAM, AT(config_target, upstream), 0, CONFIG_REQUIRED, NULL, 0, 0, NULL, NULL, "the name of an upstream" },
-	{ "model", CONFIG_TEXT, AT(config_target, model), 0, 0, NULL, 1, 200, NULL, NULL, "what that upstream calls it; none: as the client does" },
+	{ "model", CONFIG_TEXT, AT(config_target, model), 0, 0, NULL, 1, LIMITER_NAME_MOST, NULL, NULL, "what that upstream calls it; none: as the client does" },
 	{ "weight", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
 };
 static const struct config_section target = { sizeof(struct config_target), TABLE(target_rows), NULL, 0 };
@@ -106,7 +106,7 @@ static const struct config_row model_rows[] = {
 	{ "fallback", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
 	{ "price", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
 };
-static const struct config_section model = { sizeof(struct config_model), TABLE(model_rows), "printable characters without blanks, quotes or braces", 200 };
+static const struct config_section model = { sizeof(struct config_model), TABLE(model_rows), "printable characters without blanks, quotes or braces", LIMITER_NAME_MOST };
 
 static const struct config_row tenant_rows[] = {
 	{ "keys", CONFIG_KEYS, AT(config_tenant, keys), AT(config_tenant, keys_count), CONFIG_REQUIRED | CONFIG_SECRET, NULL, 1, 1000, NULL, NULL,

@@ -83,7 +83,8 @@ void worker_free(struct worker **); /* no request may be left */
 /* Opens the pools' warm connections and waits for Redis; `warmed` runs once, when all is there or 10 s have passed, unless the worker is freed before. Once a
  * worker; a reload meanwhile changes nothing of what is waited for. */
 void worker_warm(struct worker *, void (*warmed)(void *arg), void *arg);
-/* Asks Redis what it does when it is full, and logs a warning if it may throw quotas away; silent when it is away or may not be asked. */
+/* Asks Redis, now or when it is there for the first time, what it does when it is full, and logs a warning if it may throw quotas away; silent when it may
+ * not be asked. After worker_warm has ended: Redis has one listener. */
 void worker_warn_of_eviction(struct worker *);
 /* From now on new requests begin under `next`; upstreams that did not change keep their pools, the pools of the others begin to warm. */
 void worker_reload(struct worker *, const struct config *next);

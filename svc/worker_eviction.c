@@ -36,10 +36,19 @@ static void memory_told(struct redis_call *call, void *arg, const struct redis_a
 		SLICE_ARGS(policy));
 }
 
-void worker_warn_of_eviction(struct worker *w)
+static void ask(void *arg, bool up)
 {
 	const struct slice info[] = { SLICE("INFO"), SLICE("memory") };
+	struct worker *w = arg;
 
-	if (redis_is_up(w->redis))
-		(void)redis_send(w->redis, w->now->config->redis.timeout, memory_told, w, ARRAY_LENGTH(info), info);
+	if (!up)
+		return;
+	redis_on_change(w->redis, NULL, NULL);
+	(void)redis_send(w->redis, w->now->config->redis.timeout, memory_told, w, ARRAY_LENGTH(info), info);
+}
+
+void worker_warn_of_eviction(struct worker *w)
+{
+	redis_on_change(w->redis, ask, w);
+	ask(w, redis_is_up(w->redis));
 }

@@ -264,6 +264,15 @@ static const char *why_unread(struct meter *m)
 	return error == JSON_SCAN_ERROR_truncated ? NULL : json_scan_error_text(error);
 }
 
+static bool begins_an_object(const struct meter *m)
+{
+	size_t length = m->data_length < MARKER ? m->data_length : MARKER, at = 0;
+
+	while (at < length && m->marker[at] == ' ')
+		at++;
+	return at < length && m->marker[at] == '{';
+}
+
 static void on_event(void *arg, const struct sse_event *event)
 {
 	struct meter *m = arg;
@@ -271,7 +280,7 @@ static void on_event(void *arg, const struct sse_event *event)
 
 	if (!event->has_data)
 		return;
-	m->bad = m->marker[0] == '{' ? why_unread(m) : NULL;
+	m->bad = begins_an_object(m) ? why_unread(m) : NULL;
 	if (json_scan_finish(m->scan) == JSON_SCAN_WHOLE)
 		hidden = judge_event(m);
 	else if (m->dialect == DIALECT_openai && !m->responses && m->data_length == MARKER &&
@@ -464,7 +473,9 @@ void meter_free(struct meter **meter)
 
 int64_t meter_promise(struct meter *m, int64_t length)
 {
-	m->promised = m->mode == EVENTS || m->mode == ARRAY ? -1 : length;
+	bool empty = m->mode == PLAIN && length == 0; /* no JSON is that short: its end must be able to say so */
+
+	m->promised = m->mode == EVENTS || m->mode == ARRAY || empty ? -1 : length;
 	return m->promised;
 }
 

@@ -98,7 +98,7 @@ def test_an_empty_error_is_none(provider, start_gateway, redis, nothing):
 
 
 @pytest.mark.parametrize("framing", [plain, chunked])
-@pytest.mark.parametrize("body", [OK[:-20], OK[:-1], b'"'], ids=["half", "nearly", "one byte"])
+@pytest.mark.parametrize("body", [OK[:-20], OK[:-1], b'"', b""], ids=["half", "nearly", "one byte", "nothing"])
 def test_half_an_answer_never_looks_whole(provider, start_gateway, redis, framing, body):
     gateway = start_gateway(provider(framing(body)).url, redis.url)
     answer = gateway.ask("openai", "x")

@@ -369,8 +369,8 @@ static void takes_files_beside_the_configuration(void **state)
 	snprintf(absolute, sizeof(absolute), "'${file:%s/secret}'", folder);
 	judge_file(folder, absolute, "from-a-file");
 	judge_no_file(folder, "'${file:lines}'",
-		      "found \"${file:lines}\"; allowed: text of 1 to 200 bytes, in one line");
-	judge_no_file(folder, "'${file:most}'", "found \"${file:most}\"; allowed: text of 1 to 200 bytes, in one line");
+		      "found \"${file:lines}\"; allowed: text of 1 to 256 bytes, in one line");
+	judge_no_file(folder, "'${file:most}'", "found \"${file:most}\"; allowed: text of 1 to 256 bytes, in one line");
 	judge_no_file(folder, "'${file:empty}'", "the file \"empty\" is empty; allowed: text");
 	judge_no_file(folder, "'${file:nul}'",
 		      "the file \"nul\" cannot be used: it holds a NUL byte; allowed: text of at most 64 KiB");
