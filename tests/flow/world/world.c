@@ -261,7 +261,7 @@ void pool_cancel(struct transfer **handle)
 
 bool pool_may_be_sent(const struct transfer *t)
 {
-	return !t->ended;
+	return t != NULL; /* what was not sent is said by its outcome */
 }
 
 /* ---- lib/redis ------------------------------------------------------------------------------------------------------------ */
