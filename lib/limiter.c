@@ -24,6 +24,7 @@ struct limiter *limiter_new(struct loop *loop, struct redis *redis, const struct
 	list_init(&limiter->held);
 	list_init(&limiter->settling);
 	list_init(&limiter->renewals);
+	list_init(&limiter->peeks);
 	loop_timer_init(&limiter->beat, loop, lease_beat, limiter);
 	return limiter;
 }
@@ -41,6 +42,7 @@ void limiter_free(struct limiter **handle)
 		lease_free(CONTAINER_OF(node, struct lease, node));
 	}
 	lease_beat_stop(limiter);
+	limiter_peek_stop(limiter);
 	loop_timer_free(&limiter->beat);
 	limiter->magic = 0;
 	mem_free(limiter);
@@ -154,7 +156,7 @@ bool lease_may_have_run(const struct redis_answer *answer)
 	}
 }
 
-static bool read_numbers(const struct redisReply *reply, int64_t *number, size_t *count)
+bool limiter_read_numbers(const struct redisReply *reply, int64_t number[LIMITER_WIRE_REPLY], size_t *count)
 {
 	*count = redis_reply_count(reply);
 	if (*count > LIMITER_WIRE_REPLY)
@@ -192,7 +194,7 @@ static void on_admit(struct script_call *call, void *arg, const struct redis_ans
 	limiter_heard(lease->limiter, LIMITER_ADMIT, redis);
 	lease->state = lease_may_have_run(redis) ? LEASE_DOUBTFUL : LEASE_REFUSED;
 	if (redis->result == REDIS_OK) {
-		if (!read_numbers(redis->reply, number, &count) ||
+		if (!limiter_read_numbers(redis->reply, number, &count) ||
 		    !limiter_wire_read(&lease->ask, number, count, &answer, &lease->reserved)) {
 			log_say(lease->limiter->log, LOG_ERROR, "limiter.reply", "admit answered something else");
 			answer = (struct limiter_answer){ .verdict = LIMITER_UNAVAILABLE, .took = redis->took };

@@ -67,11 +67,12 @@ enum limiter_verdict {
 	LIMITER_UNAVAILABLE, /* Redis gave no answer in time, or an error; the caller's mode decides */
 };
 
-/* The state of one limit of the tenant as Redis saw it, for RateLimit fields. */
+/* The state of one limit as Redis saw it. */
 struct limiter_left {
 	bool known;
-	int64_t remaining; /* whole requests or tokens that could be taken now */
-	int64_t reset;     /* microseconds until it is full again */
+	int64_t remaining; /* whole requests or tokens that could be taken now; requests one by one pay ≤ 1 µs of rounding each */
+	int64_t reset; /* microseconds until it is full again; 0 for concurrency */
+	double used; /* the share that is taken, 0 to 1: of the burst; for strict tokens of the window; of the places */
 };
 
 struct limiter_answer {
@@ -79,13 +80,13 @@ struct limiter_answer {
 	enum limiter_scope scope; /* of the limit that bound; for DENIED and NEVER */
 	enum limit_kind kind;
 	int64_t wait; /* microseconds until the same ask could succeed if nobody else came; for concurrency an estimate */
-	struct limiter_left left[LIMIT_COUNT]; /* the tenant's own limits */
+	struct limiter_left left[LIMIT_COUNT]; /* the tenant's own limits, for RateLimit fields */
 	int64_t took;                          /* microseconds */
 };
 
 typedef void limiter_done(struct lease *, void *arg, const struct limiter_answer *);
 
-enum limiter_script { LIMITER_ADMIT, LIMITER_SETTLE, LIMITER_RENEW, LIMITER_SCRIPTS };
+enum limiter_script { LIMITER_ADMIT, LIMITER_SETTLE, LIMITER_RENEW, LIMITER_PEEK, LIMITER_SCRIPTS };
 const char *limiter_script_name(enum limiter_script); /* "admit" */
 
 struct limiter_options {
@@ -112,6 +113,15 @@ struct limiter_used {
 	bool never_sent; /* nothing reached the upstream: requests are given back too, but to strict request limits, which give nothing back */
 };
 void limiter_settle(struct lease **, const struct limiter_used *);
+
+/* Looks what is left in one scope, of whose limits at least one is set, and changes nothing; name and limits are copied. `done` runs once, never inside
+ * this call, unless cancelled; the peek is over then. `left` is valid there alone; NULL: no answer within the timeout, an error, or limiter_free, which
+ * tells it from inside, where nothing may be begun. */
+struct peek;
+typedef void limiter_peeked(struct peek *, void *arg, const struct limiter_left left[LIMIT_COUNT]);
+struct peek *limiter_peek(struct limiter *, enum limiter_scope, struct slice name, const struct limits *,
+			  limiter_peeked *done, void *arg);
+void limiter_peek_cancel(struct peek **); /* done never runs; NULL inside is fine */
 
 struct limiter_counts {
 	uint64_t admitted, denied, never, unavailable;

@@ -1,5 +1,5 @@
-/* What the limiter's three files share: limiter.c admits, limiter_settle.c settles until it was answered,
- * limiter_lease.c renews.
+/* What the limiter's files share: limiter.c admits, limiter_settle.c settles until it was answered, limiter_lease.c
+ * renews, limiter_peek.c looks.
  *
  *   ASKED ──► HELD ──────────► SETTLING ──► gone       settle waits for nobody;
  *     │ └───► DOUBTFUL ──────────┘ ▲                   the caller's handle is nulled at once
@@ -58,6 +58,7 @@ struct limiter {
 	struct limiter_options options;
 	struct list held, settling;
 	struct list renewals; /* calls under way */
+	struct list peeks;    /* the same */
 	struct loop_timer beat;
 	int64_t last_beat; /* clock_now */
 	int64_t hold;      /* how long a lease is held, moving average over some 16 leases; µs */
@@ -81,7 +82,12 @@ void lease_beat_start(struct limiter *);
 void lease_beat(void *arg);             /* arg is the limiter */
 void lease_beat_stop(struct limiter *); /* cancels what is under way */
 
+/* limiter_peek.c: tells those who wait that there is no answer. */
+void limiter_peek_stop(struct limiter *);
+
 /* limiter.c */
 void limiter_heard(const struct limiter *, enum limiter_script, const struct redis_answer *);
+/* False when the reply is no array of integers, or one of more than LIMITER_WIRE_REPLY. */
+bool limiter_read_numbers(const struct redisReply *, int64_t number[LIMITER_WIRE_REPLY], size_t *count) MUST_CHECK;
 
 #endif

@@ -63,13 +63,9 @@ static void try_later(struct lease *lease)
 static bool read_forgiven(struct lease *lease, const struct redisReply *reply)
 {
 	int64_t number[LIMITER_WIRE_REPLY], forgiven[LIMIT_COUNT] = { 0 };
-	size_t count = redis_reply_count(reply);
-	if (count > ARRAY_LENGTH(number))
-		return false;
-	for (size_t i = 0; i < count; i++)
-		if (!redis_reply_int(redis_reply_at(reply, i), &number[i]))
-			return false;
-	if (!limiter_wire_read_settled(&lease->ask, &lease->used, number, count, forgiven))
+	size_t count;
+	if (!limiter_read_numbers(reply, number, &count) ||
+	    !limiter_wire_read_settled(&lease->ask, &lease->used, number, count, forgiven))
 		return false;
 	for (int k = 0; k < LIMIT_COUNT; k++)
 		lease->limiter->counts.forgiven[k] += (uint64_t)forgiven[k];

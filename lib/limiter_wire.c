@@ -213,6 +213,28 @@ void limiter_wire_admit(struct limiter_wire *wire, const struct limiter_ask *ask
 			put_scope(wire, ask, s, s == first, hold);
 }
 
+/* ---- peek ------------------------------------------------------------------- */
+
+/* An ask that costs nothing in this scope alone: its rows are those of admit's first scope, all of which are reported. */
+static struct limiter_ask ask_nothing(enum limiter_scope scope, struct slice name, const struct limits *limits)
+{
+	struct limiter_ask ask = { .id = SLICE_NONE };
+	ask.scope[scope].name = name;
+	ask.scope[scope].limits = limits;
+	return ask;
+}
+
+void limiter_wire_peek(struct limiter_wire *wire, enum limiter_scope scope, struct slice name,
+		       const struct limits *limits, int64_t now)
+{
+	struct limiter_ask ask = ask_nothing(scope, name, limits);
+	wire->keys = wire->arguments = wire->used = 0;
+	CHECK(takes_part(&ask, scope));
+	put_set_key(wire, &ask, scope);
+	put_known(wire, now, LIMITER_WIRE_NOW);
+	put_scope(wire, &ask, scope, true, 0);
+}
+
 /* ---- settle ----------------------------------------------------------------- */
 
 static void put_sets(struct limiter_wire *wire, const struct limiter_ask *ask)
@@ -347,40 +369,54 @@ static bool read_bound(const struct limiter_ask *ask, int64_t bound, struct limi
 	return false;
 }
 
-static void read_log_left(struct limiter_left *left, int64_t limit, int64_t sum, int64_t reset)
+static double share(int64_t part, int64_t whole)
+{
+	return part < whole ? (double)part / (double)whole : 1;
+}
+
+static struct limiter_left bucket_left(const struct limit *limit, enum limit_kind kind, int64_t backlog)
+{
+	return (struct limiter_left){ .known = true,
+				      .remaining = limiter_limits_room(limit, kind, backlog),
+				      .reset = backlog,
+				      .used = share(backlog, limiter_limits_bucket(limit, kind).capacity) };
+}
+
+/* The bucket in front of a log only spreads: what is used is what stands in the log. */
+static void add_log(struct limiter_left *left, int64_t limit, int64_t sum, int64_t reset)
 {
 	int64_t room = sum < limit ? limit - sum : 0;
 	if (room < left->remaining)
 		left->remaining = room;
 	if (reset > left->reset)
 		left->reset = reset;
+	left->used = share(sum, limit);
 }
 
-/* What the reply says of the first scope's limits, when that is the tenant's. */
-static bool read_left(const struct limiter_ask *ask, const int64_t *number, size_t count,
+/* What a reply says of the limits of one scope, all of which it reports. */
+static bool read_left(const struct limiter_ask *ask, int scope, const int64_t *number, size_t count,
 		      struct limiter_left left[LIMIT_COUNT])
 {
-	const struct limit *of = ask->scope[LIMITER_TENANT].limits->of;
+	const struct limit *of = ask->scope[scope].limits->of;
 	struct row row[LIMIT_COUNT];
-	size_t at = 0, buckets = list_rows(ask, LIMITER_TENANT, true, ROW_BUCKET, row);
+	size_t at = 0, buckets = list_rows(ask, scope, true, ROW_BUCKET, row);
 	if (count < buckets)
 		return false;
-	for (size_t i = 0; i < buckets; i++, at++) {
-		enum limit_kind kind = row[i].kind;
-		left[kind] =
-			(struct limiter_left){ true, limiter_limits_room(&of[kind], kind, number[at]), number[at] };
-	}
-	size_t logs = list_rows(ask, LIMITER_TENANT, true, ROW_LOG, row);
+	for (size_t i = 0; i < buckets; i++, at++)
+		left[row[i].kind] = bucket_left(&of[row[i].kind], row[i].kind, number[at]);
+	size_t logs = list_rows(ask, scope, true, ROW_LOG, row);
 	if (count - at < 2 * logs)
 		return false;
 	for (size_t i = 0; i < logs; i++, at += 2)
-		read_log_left(&left[row[i].kind], of[row[i].kind].count, number[at], number[at + 1]);
+		add_log(&left[row[i].kind], of[row[i].kind].count, number[at], number[at + 1]);
 	int64_t limit = of[LIMIT_concurrency].count;
 	if (limit == 0)
 		return count == at;
 	if (count - at != 1)
 		return false;
-	left[LIMIT_concurrency] = (struct limiter_left){ true, number[at] < limit ? limit - number[at] : 0, 0 };
+	left[LIMIT_concurrency] = (struct limiter_left){ .known = true,
+							 .remaining = number[at] < limit ? limit - number[at] : 0,
+							 .used = share(number[at], limit) };
 	return true;
 }
 
@@ -399,7 +435,15 @@ bool limiter_wire_read(const struct limiter_ask *ask, const int64_t *number, siz
 		*reserved = number[1];
 	else if (number[2] < 1 || !read_bound(ask, number[3], answer))
 		return false;
-	return first_scope(ask) != LIMITER_TENANT || read_left(ask, number + 4, count - 4, answer->left);
+	return first_scope(ask) != LIMITER_TENANT ||
+	       read_left(ask, LIMITER_TENANT, number + 4, count - 4, answer->left);
+}
+
+bool limiter_wire_read_peek(const struct limits *limits, const int64_t *number, size_t count,
+			    struct limiter_left left[LIMIT_COUNT])
+{
+	struct limiter_ask ask = ask_nothing(LIMITER_TENANT, SLICE_NONE, limits); /* the order is every scope's */
+	return count >= 1 && read_left(&ask, LIMITER_TENANT, number + 1, count - 1, left);
 }
 
 bool limiter_wire_read_settled(const struct limiter_ask *ask, const struct limiter_used *used, const int64_t *number,

@@ -1,5 +1,5 @@
-/* The limiter's two scripts as arguments and replies: the one place in C that knows their order (lua/admit.lua,
- * lua/settle.lua).
+/* The limiter's scripts as arguments and replies: the one place in C that knows their order (lua/admit.lua,
+ * lua/settle.lua, lua/peek.lua).
  *
  * A scope takes part when it has any limit; the first that does holds the proof, its set of leases, whether it
  * limits concurrency or not. The same ask always gives the same keys and rows, so nothing needs to be remembered
@@ -29,6 +29,10 @@ bool limiter_wire_never(const struct limiter_ask *, struct limiter_answer *) MUS
 /* lease: µs. hold: how long a call lasts on average, µs, for the wait that a full concurrency limit answers. */
 void limiter_wire_admit(struct limiter_wire *, const struct limiter_ask *, int64_t lease, int64_t hold, int64_t now);
 
+/* The limits of one scope, of which at least one is set: the rows that admit writes for its first scope. */
+void limiter_wire_peek(struct limiter_wire *, enum limiter_scope, struct slice name, const struct limits *,
+		       int64_t now);
+
 struct limiter_wire_past {
 	int64_t lease;    /* as given to admit */
 	int64_t reserved; /* what admit's answer said, or LIMITER_WIRE_UNKNOWN */
@@ -45,6 +49,9 @@ void limiter_wire_sets(struct limiter_wire *, const struct limiter_ask *);
  * admitted. */
 bool limiter_wire_read(const struct limiter_ask *, const int64_t *number, size_t count, struct limiter_answer *,
 		       int64_t *reserved) MUST_CHECK;
+/* False when this is no reply of peek for these limits. Sets what they limit, and leaves the rest. */
+bool limiter_wire_read_peek(const struct limits *, const int64_t *number, size_t count,
+			    struct limiter_left left[LIMIT_COUNT]) MUST_CHECK;
 /* The tokens of debt that a reply of settle says were forgiven, per kind, added to `forgiven`. False when it is no
  * reply of settle. */
 bool limiter_wire_read_settled(const struct limiter_ask *, const struct limiter_used *, const int64_t *number,

@@ -32,7 +32,7 @@ struct world {
 	int64_t now;
 	struct limits limits[LIMITER_SCOPES][NAMES];
 	struct call call[CALLS];
-	unsigned born, admitted, denied, gone, settled, nothing, forgiven;
+	unsigned born, admitted, denied, gone, settled, nothing, forgiven, seen_part;
 };
 
 static uint64_t pick(struct world *w, uint64_t below)
@@ -91,6 +91,17 @@ static void random_ask(struct world *w, struct call *call)
 		call->used.tokens *= 1000;
 }
 
+static void same_left(const struct limiter_left *a, const struct limiter_left *b)
+{
+	for (int k = 0; k < LIMIT_COUNT; k++) {
+		assert_int_equal(a[k].known, b[k].known);
+		assert_int_equal(a[k].remaining, b[k].remaining);
+		assert_int_equal(a[k].reset, b[k].reset);
+		assert_true(a[k].used == b[k].used); /* the same division of the same integers */
+		assert_true(a[k].used >= 0 && a[k].used <= 1);
+	}
+}
+
 static void same_answer(const struct limiter_answer *a, const struct limiter_answer *b)
 {
 	assert_int_equal(a->verdict, b->verdict);
@@ -99,11 +110,34 @@ static void same_answer(const struct limiter_answer *a, const struct limiter_ans
 		assert_int_equal(a->scope, b->scope);
 		assert_int_equal(a->kind, b->kind);
 	}
-	for (int k = 0; k < LIMIT_COUNT; k++) {
-		assert_int_equal(a->left[k].known, b->left[k].known);
-		assert_int_equal(a->left[k].remaining, b->left[k].remaining);
-		assert_int_equal(a->left[k].reset, b->left[k].reset);
-	}
+	same_left(a->left, b->left);
+}
+
+static bool has_limits(const struct limits *limits)
+{
+	for (int k = 0; k < LIMIT_COUNT; k++)
+		if (limits->of[k].count > 0)
+			return true;
+	return false;
+}
+
+static void peek(struct world *w)
+{
+	int scope = (int)pick(w, LIMITER_SCOPES);
+	unsigned n = (unsigned)pick(w, NAMES);
+	const struct limits *limits = &w->limits[scope][n];
+	struct limiter_left real[LIMIT_COUNT], model[LIMIT_COUNT] = { { 0 } };
+	if (!has_limits(limits))
+		return;
+	bool look = pick(w, 8) == 0;
+	uint64_t before = look ? limiter_rig_digest(w->rig) : 0;
+	limiter_rig_peek(w->rig, scope, name_of(scope, n), limits, w->now, real);
+	limiter_model_left(w->model, scope, name_of(scope, n), limits, w->now, model);
+	same_left(real, model);
+	if (look)
+		assert_int_equal(limiter_rig_digest(w->rig), before);
+	for (int k = 0; k < LIMIT_COUNT; k++)
+		w->seen_part += model[k].used > 0 && model[k].used < 1;
 }
 
 static void admit(struct world *w, struct call *call)
@@ -186,7 +220,7 @@ static void step(struct world *w)
 {
 	static const int64_t jumps[] = { 1, 50, 1000, 20000, 100000, 500000, 3000000, 11000000, 61000000 };
 	struct call *call = &w->call[pick(w, CALLS)];
-	switch (pick(w, 10)) {
+	switch (pick(w, 11)) {
 	case 0:
 	case 1:
 	case 2:
@@ -207,6 +241,9 @@ static void step(struct world *w)
 		break;
 	case 8:
 		renew(w);
+		break;
+	case 9:
+		peek(w);
 		break;
 	default:
 		w->now += (int64_t)pick(w, (uint64_t)jumps[pick(w, ARRAY_LENGTH(jumps))]) + 1;
@@ -243,18 +280,21 @@ static void test_random_sequences_agree_with_the_model(void **state)
 	struct world *w = calloc(1, sizeof *w);
 	assert_non_null(w);
 	w->rig = limiter_rig_new();
-	unsigned admitted = 0, denied = 0, gone = 0, settled = 0, nothing = 0, forgiven = 0;
+	unsigned admitted = 0, denied = 0, gone = 0, settled = 0, nothing = 0, forgiven = 0, seen_part = 0;
 	for (unsigned i = 0; i < worlds; i++) {
 		printf("seed %llu, %u steps\n", (unsigned long long)(seed + i), steps);
 		fflush(stdout);
 		run(w, seed + i, steps);
 		admitted += w->admitted, denied += w->denied, gone += w->gone;
 		settled += w->settled, nothing += w->nothing, forgiven += w->forgiven;
+		seen_part += w->seen_part;
 	}
-	printf("%u admitted, %u denied, %u gone, %u settled, %u settled in vain, %u with debt forgiven\n", admitted,
-	       denied, gone, settled, nothing, forgiven);
+	printf("%u admitted, %u denied, %u gone, %u settled, %u settled in vain, %u with debt forgiven, %u limits seen "
+	       "in part\n",
+	       admitted, denied, gone, settled, nothing, forgiven, seen_part);
 	if (given == NULL) /* the sequences are worth something */
-		assert_true(admitted > 100 && denied > 100 && gone > 10 && settled > 100 && nothing > 10);
+		assert_true(admitted > 100 && denied > 100 && gone > 10 && settled > 100 && nothing > 10 &&
+			    seen_part > 100);
 	limiter_rig_free(&w->rig);
 	free(w);
 }

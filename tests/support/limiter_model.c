@@ -340,36 +340,45 @@ static void charge(struct limiter_model *m, const struct limiter_ask *ask, int s
 	entry_set(p, ask->id, now + m->lease);
 }
 
-static void report(struct limiter_model *m, const struct limiter_ask *ask, int64_t now, struct limiter_answer *a)
+/* The largest cost that still conforms, by bisection. */
+static int64_t room_of(const struct limit *l, int k, int64_t level_now, int64_t most)
 {
-	struct place *p = place_of(m, LIMITER_TENANT, ask->scope[LIMITER_TENANT].name);
-	const struct limit *of = ask->scope[LIMITER_TENANT].limits->of;
+	int64_t capacity = charge_of(l, k, burst_of(l, k)), low = 0, high = most + 1;
+	if (level_now == 0)
+		return most;
+	while (high - low > 1) {
+		int64_t middle = low + (high - low) / 2;
+		if (level_now + charge_of(l, k, middle) <= capacity)
+			low = middle;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+void limiter_model_left(struct limiter_model *m, enum limiter_scope scope, struct slice name,
+			const struct limits *limits, int64_t now, struct limiter_left left[LIMIT_COUNT])
+{
+	struct place *p = place_of(m, scope, name);
 	for (int k = 0; k < LIMIT_concurrency; k++) {
-		const struct limit *l = &of[k];
+		const struct limit *l = &limits->of[k];
 		if (l->count == 0)
 			continue;
+		bool log = l->strict && tokens(k);
 		int64_t level_now = level(&p->bucket[k], now), capacity = charge_of(l, k, burst_of(l, k));
-		int64_t most = l->strict && tokens(k) ? l->count : burst_of(l, k), room = most;
-		if (level_now > 0) { /* the largest cost that still conforms, by bisection */
-			int64_t low = 0, high = most + 1;
-			while (high - low > 1) {
-				int64_t middle = low + (high - low) / 2;
-				if (level_now + charge_of(l, k, middle) <= capacity)
-					low = middle;
-				else
-					high = middle;
-			}
-			room = low;
-		}
-		a->left[k] = (struct limiter_left){ true, room, level_now };
-		if (l->strict && tokens(k)) {
-			a->left[k].remaining = min(room, max(0, l->count - log_sum(&p->log[k], k, now)));
-			a->left[k].reset = max(level_now, log_reset(&p->log[k], k, now));
+		int64_t room = room_of(l, k, level_now, log ? l->count : burst_of(l, k));
+		left[k] = (struct limiter_left){ true, room, level_now,
+						 (double)min(level_now, capacity) / (double)capacity };
+		if (log) {
+			int64_t sum = log_sum(&p->log[k], k, now);
+			left[k].remaining = min(room, max(0, l->count - sum));
+			left[k].reset = max(level_now, log_reset(&p->log[k], k, now));
+			left[k].used = (double)min(sum, l->count) / (double)l->count;
 		}
 	}
-	int64_t c = of[LIMIT_concurrency].count;
+	int64_t c = limits->of[LIMIT_concurrency].count, used = min(c, in_use(p, now));
 	if (c > 0)
-		a->left[LIMIT_concurrency] = (struct limiter_left){ true, max(0, c - in_use(p, now)), 0 };
+		left[LIMIT_concurrency] = (struct limiter_left){ true, c - used, 0, (double)used / (double)c };
 }
 
 void limiter_model_admit(struct limiter_model *m, const struct limiter_ask *ask, int64_t now, struct limiter_answer *a,
@@ -394,7 +403,8 @@ void limiter_model_admit(struct limiter_model *m, const struct limiter_ask *ask,
 				charge(m, ask, s, now);
 	}
 	if (first == LIMITER_TENANT)
-		report(m, ask, now, a);
+		limiter_model_left(m, LIMITER_TENANT, ask->scope[LIMITER_TENANT].name,
+				   ask->scope[LIMITER_TENANT].limits, now, a->left);
 }
 
 static void change_bucket(struct bucket *b, const struct limit *l, int k, int64_t from, int64_t to, int64_t reserved,

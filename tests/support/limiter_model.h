@@ -1,4 +1,4 @@
-/* The slow, exact model of the fleet's quotas: what lua/admit, settle and renew must do, said a second time and
+/* The slow, exact model of the fleet's quotas: what lua/admit, settle, renew and peek must do, said a second time and
  * another way.
  *
  * Buckets are leaky buckets with a level (the other formulation of GCRA, ITU-T I.371 annex A), logs are lists of
@@ -23,6 +23,9 @@ bool limiter_model_settle(struct limiter_model *, const struct limiter_ask *, co
 int64_t limiter_model_renew(struct limiter_model *, enum limiter_scope, struct slice name, const struct slice *id,
 			    size_t count, int64_t now);
 
+/* What is left in a scope, as admit and peek report it; what has no limit is not touched. */
+void limiter_model_left(struct limiter_model *, enum limiter_scope, struct slice name, const struct limits *,
+			int64_t now, struct limiter_left left[LIMIT_COUNT]);
 /* What lies in a scope, to be compared with Redis. */
 int64_t limiter_model_backlog(struct limiter_model *, enum limiter_scope, struct slice name, enum limit_kind,
 			      int64_t now);

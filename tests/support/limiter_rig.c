@@ -30,7 +30,7 @@ static redisReply *must(redisReply *reply, const char *what)
 
 static void connect_and_load(struct limiter_rig *rig)
 {
-	static const struct script *const scripts[] = { &script_admit, &script_settle, &script_renew };
+	static const struct script *const scripts[] = { &script_admit, &script_settle, &script_renew, &script_peek };
 	rig->redis = redisConnectUnix(redis_server_path(rig->server));
 	if (rig->redis == NULL || rig->redis->err != 0)
 		fail("connect", redis_server_path(rig->server));
@@ -137,6 +137,20 @@ int64_t limiter_rig_renew(struct limiter_rig *rig, const char *key, const struct
 	int64_t unknown = reply->integer;
 	freeReplyObject(reply);
 	return unknown;
+}
+
+void limiter_rig_peek(struct limiter_rig *rig, enum limiter_scope scope, struct slice name, const struct limits *limits,
+		      int64_t now, struct limiter_left left[LIMIT_COUNT])
+{
+	struct limiter_wire wire;
+	int64_t number[64];
+	limiter_wire_peek(&wire, scope, name, limits, now);
+	redisReply *reply = run(rig, &script_peek, &wire);
+	for (int k = 0; k < LIMIT_COUNT; k++)
+		left[k] = (struct limiter_left){ 0 };
+	if (!limiter_wire_read_peek(limits, number, numbers(reply, number), left))
+		fail("peek", "no reply of peek");
+	freeReplyObject(reply);
 }
 
 struct limiter_ask limiter_rig_ask(const char *id, const struct limits *tenant, const struct limits *model,

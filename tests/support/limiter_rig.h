@@ -22,6 +22,8 @@ void limiter_rig_admit(struct limiter_rig *, const struct limiter_ask *, int64_t
 bool limiter_rig_settle(struct limiter_rig *, const struct limiter_ask *, const struct limiter_used *,
 			const struct limiter_wire_past *, int64_t now, int64_t forgiven[LIMIT_COUNT]);
 int64_t limiter_rig_renew(struct limiter_rig *, const char *key, const struct slice *id, size_t count, int64_t now);
+void limiter_rig_peek(struct limiter_rig *, enum limiter_scope, struct slice name, const struct limits *, int64_t now,
+		      struct limiter_left left[LIMIT_COUNT]);
 
 /* An ask of one request in each scope whose limits are not NULL: tenant "acme", model "pro", upstream "gem". Borrows
  * its arguments. */
