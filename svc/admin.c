@@ -14,21 +14,28 @@
 #include "lib/mem.h"
 #include "lib/pool.h"
 #include "lib/redis.h"
+#include "svc/admin_quotas.h"
 #include "svc/flow.h"
 #include "svc/http.h"
 #include "svc/metrics.h"
 #include "svc/server.h"
 
 enum { ADMIN_MAGIC = 0x41444d49, ANSWER_MOST = 64 * 1024 * 1024 };
+#define REFRESH_LEAST (10 * CLOCK_SECOND) /* between two looks at the quotas for /metrics */
 
+/* Owned by the control thread. `fullest` is what the last look at the quotas found, whoever asked for it. */
 struct admin {
 	unsigned magic;
+	struct loop *loop;
 	struct server *server;
 	struct log *log;
 	struct http_listener *listener;
 	struct http_server *http;
 	void (*drain)(void *arg);
 	void *drain_arg;
+	struct admin_quotas *refresh; /* under way for /metrics */
+	int64_t looked;               /* when the last look ended; clock_now; 0: none has */
+	double fullest[LIMITER_SCOPES][LIMIT_COUNT];
 };
 
 /* The pools of one upstream, summed over the workers. */
@@ -36,13 +43,15 @@ struct pools {
 	struct pool_stats calls, streams;
 };
 
-/* One question to the admin plane; lives until its visit is over and its reader has the answer or has left. */
+/* One question to the admin plane; lives until its visit is over, its quotas are there, and its reader has the answer or has left. */
 struct question {
 	struct admin *admin;
 	const struct row *row;
 	struct exchange *exchange; /* NULL: the reader has left */
 	int status;
+	unsigned awaited; /* the visit, the quotas */
 	struct buf answer;
+	struct admin_quotas *quotas; /* NULL: not asked for */
 	/* What the visit gathers. */
 	const struct config *config; /* held */
 	struct metrics *metrics;
@@ -55,6 +64,7 @@ struct row {
 	struct slice path, method, type;
 	void (*visit)(struct worker *, void *question); /* NULL: nothing to fetch */
 	void (*write)(struct question *);
+	bool quotas; /* it waits for Redis, redis.timeout at most */
 	struct slice help;
 };
 
@@ -72,6 +82,39 @@ static void visit_metrics(struct worker *w, void *question)
 	metrics_merge(q->metrics, w->metrics);
 }
 
+static void keep_fullest(struct admin *a, const struct admin_quotas *quotas)
+{
+	admin_quotas_fullest(quotas, a->fullest);
+	a->looked = clock_now();
+}
+
+static void refreshed(void *arg)
+{
+	struct admin *a = arg;
+
+	CHECK(a->magic == ADMIN_MAGIC);
+	keep_fullest(a, a->refresh);
+	admin_quotas_free(&a->refresh);
+}
+
+/* What is known is told at once; what it finds, the next scrape tells. */
+static void refresh_quotas(struct admin *a)
+{
+	if (a->refresh == NULL && (a->looked == 0 || clock_now() - a->looked >= REFRESH_LEAST))
+		a->refresh = admin_quotas_ask(a->server, a->loop, server_config(a->server), refreshed, a);
+}
+
+static void set_fullest(struct metrics *m, const struct admin *a)
+{
+	for (int s = 0; s < LIMITER_SCOPES; s++)
+		for (int k = 0; k < LIMIT_COUNT; k++) {
+			struct slice labels[2] = { slice_of(limiter_scope_name((enum limiter_scope)s)),
+						   slice_of(limit_name((enum limit_kind)k)) };
+			if (a->fullest[s][k] >= 0)
+				metrics_set(m, METRIC_quota_used_ratio, labels, a->fullest[s][k]);
+		}
+}
+
 static void write_metrics(struct question *q)
 {
 	const struct worker_shared *shared = server_shared(q->admin->server);
@@ -81,6 +124,8 @@ static void write_metrics(struct question *q)
 	metrics_add(q->metrics, METRIC_log_dropped_total, NULL, (double)log_dropped(q->admin->log));
 	metrics_set(q->metrics, METRIC_ready, NULL, atomic_load(&shared->ready) ? 1 : 0);
 	metrics_set(q->metrics, METRIC_build_info, &version, 1);
+	set_fullest(q->metrics, q->admin);
+	refresh_quotas(q->admin);
 	metrics_write(q->metrics, &q->answer);
 }
 
@@ -140,20 +185,6 @@ static void put_pool(struct buf *out, const char *name, const struct pool_stats 
 		   name, limit, s->active, s->idle, s->waiting, s->opened, s->reused, s->failed);
 }
 
-static void put_limits(struct buf *out, const struct limits *limits)
-{
-	const char *comma = "";
-
-	buf_append(out, SLICE("\"limits\":{"));
-	for (int i = 0; i < LIMIT_COUNT; i++)
-		if (limits->of[i].count > 0) {
-			buf_format(out, "%s\"%s\":%" PRId64, comma, limit_name((enum limit_kind)i),
-				   limits->of[i].count);
-			comma = ",";
-		}
-	buf_append_byte(out, '}');
-}
-
 static void put_upstreams(const struct question *q, struct buf *out)
 {
 	buf_append(out, SLICE(",\"upstreams\":{"));
@@ -166,16 +197,7 @@ static void put_upstreams(const struct question *q, struct buf *out)
 		put_pool(out, "calls", &q->pools[i].calls, u->pool.max);
 		buf_append_byte(out, ',');
 		put_pool(out, "streams", &q->pools[i].streams, u->pool.streams);
-		buf_append(out, SLICE("},"));
-		put_limits(out, &u->limits);
-		buf_append_byte(out, '}');
-	}
-	buf_append(out, SLICE("},\"tenants\":{"));
-	for (size_t i = 0; i < q->config->tenants_count; i++) {
-		put_text(out, i > 0 ? "," : "", q->config->tenants[i].name);
-		buf_append(out, SLICE(":{"));
-		put_limits(out, &q->config->tenants[i].limits);
-		buf_append_byte(out, '}');
+		buf_append(out, SLICE("}}"));
 	}
 	buf_append_byte(out, '}');
 }
@@ -200,7 +222,10 @@ static void write_status(struct question *q)
 		   ",\"unavailable\":%" PRIu64 "}",
 		   q->leases, q->unsettled, q->limiter.admitted, q->limiter.denied, q->limiter.unavailable);
 	put_upstreams(q, out);
+	buf_append(out, SLICE(",\"quotas\":"));
+	admin_quotas_write(q->quotas, out);
 	buf_append(out, SLICE("}\n"));
+	keep_fullest(q->admin, q->quotas);
 }
 
 /* ---- the others ---------------------------------------------------------------------------------------------------------- */
@@ -254,14 +279,14 @@ static void write_index(struct question *q);
 
 /* clang-format off */
 static const struct row rows[] = {
-	{ { "/", 1 },         { "GET", 3 },  { "text/plain", 10 },                NULL,              write_index,    { "this list", 9 } },
-	{ { "/healthz", 8 },  { "GET", 3 },  { "text/plain", 10 },                NULL,              write_healthz,  { "the process lives", 17 } },
-	{ { "/readyz", 7 },   { "GET", 3 },  { "text/plain", 10 },                NULL,              write_readyz,   { "it is warm, and takes requests", 30 } },
-	{ { "/metrics", 8 },  { "GET", 3 },  { "text/plain; version=0.0.4", 25 }, visit_metrics,     write_metrics,  { "for Prometheus", 14 } },
-	{ { "/status", 7 },   { "GET", 3 },  { "application/json", 16 },          visit_status,      write_status,   { "pools, limits, Redis", 20 } },
-	{ { "/requests", 9 }, { "GET", 3 },  { "application/json", 16 },          visit_requests,    write_requests, { "what is in flight, by stage and age", 35 } },
-	{ { "/config", 7 },   { "GET", 3 },  { "application/json", 16 },          NULL,              write_config,   { "what it runs with; secrets are left out", 39 } },
-	{ { "/drain", 6 },    { "POST", 4 }, { "application/json", 16 },          NULL,              write_drain,    { "end in order, as at SIGTERM", 27 } },
+	{ { "/", 1 },         { "GET", 3 },  { "text/plain", 10 },                NULL,              write_index,    false, { "this list", 9 } },
+	{ { "/healthz", 8 },  { "GET", 3 },  { "text/plain", 10 },                NULL,              write_healthz,  false, { "the process lives", 17 } },
+	{ { "/readyz", 7 },   { "GET", 3 },  { "text/plain", 10 },                NULL,              write_readyz,   false, { "it is warm, and takes requests", 30 } },
+	{ { "/metrics", 8 },  { "GET", 3 },  { "text/plain; version=0.0.4", 25 }, visit_metrics,     write_metrics,  false, { "for Prometheus", 14 } },
+	{ { "/status", 7 },   { "GET", 3 },  { "application/json", 16 },          visit_status,      write_status,   true,  { "pools, quotas with what is left, Redis", 38 } },
+	{ { "/requests", 9 }, { "GET", 3 },  { "application/json", 16 },          visit_requests,    write_requests, false, { "what is in flight, by stage and age", 35 } },
+	{ { "/config", 7 },   { "GET", 3 },  { "application/json", 16 },          NULL,              write_config,   false, { "what it runs with; secrets are left out", 39 } },
+	{ { "/drain", 6 },    { "POST", 4 }, { "application/json", 16 },          NULL,              write_drain,    false, { "end in order, as at SIGTERM", 27 } },
 };
 /* clang-format on */
 
@@ -277,6 +302,7 @@ static void write_index(struct question *q)
 
 static void question_free(struct question *q)
 {
+	admin_quotas_free(&q->quotas);
 	metrics_free(&q->metrics);
 	mem_free(q->pools);
 	buf_free(&q->answer);
@@ -314,11 +340,13 @@ static void refuse(struct exchange *e, int status, struct http_field more, const
 	send(e, status, SLICE("application/json"), more, buf_slice(&body));
 }
 
-/* The visit is over. */
+/* The visit is over, or the quotas are there; the last of them answers. */
 static void answer(void *arg)
 {
 	struct question *q = arg;
 
+	if (--q->awaited > 0)
+		return;
 	if (q->exchange != NULL) {
 		q->row->write(q);
 		if (q->answer.overflowed)
@@ -364,10 +392,13 @@ static struct question *ask(struct admin *a, struct exchange *e, const struct ro
 	q->metrics = metrics_new();
 	q->pools = mem_new_array(q->config->upstreams_count, sizeof(*q->pools));
 	buf_init(&q->answer, ANSWER_MOST);
+	q->awaited = row->quotas ? 2 : 1;
 	if (row->visit == NULL) {
 		answer(q);
 		return NULL;
 	}
+	if (row->quotas)
+		q->quotas = admin_quotas_ask(a->server, a->loop, q->config, answer, q);
 	server_visit(a->server, row->visit, answer, q);
 	return q;
 }
@@ -479,7 +510,12 @@ struct admin *admin_new(struct loop *loop, struct server *server, void (*drain)(
 {
 	struct admin *a = mem_new(sizeof(*a));
 
-	*a = (struct admin){ .magic = ADMIN_MAGIC, .server = server, .log = log, .drain = drain, .drain_arg = arg };
+	*a = (struct admin){
+		.magic = ADMIN_MAGIC, .loop = loop, .server = server, .log = log, .drain = drain, .drain_arg = arg
+	};
+	for (int s = 0; s < LIMITER_SCOPES; s++)
+		for (int k = 0; k < LIMIT_COUNT; k++)
+			a->fullest[s][k] = -1;
 	a->listener = http_listen(slice_of(server_config(server)->admin), error, error_size);
 	if (a->listener == NULL) {
 		mem_free(a);
@@ -499,6 +535,7 @@ void admin_free(struct admin **handle)
 		return;
 	http_server_free(&a->http);
 	http_listener_free(&a->listener);
+	admin_quotas_free(&a->refresh);
 	a->magic = 0;
 	mem_free(a);
 }

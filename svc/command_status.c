@@ -12,7 +12,8 @@
 #include "lib/text.h"
 #include "svc/command.h"
 
-enum { STATUS_MOST = 64 * 1024 * 1024, SHOWN_MOST = 256 };
+/* Patience: a page waits for Redis up to redis.timeout, which is at most 10 s. */
+enum { STATUS_MOST = 64 * 1024 * 1024, SHOWN_MOST = 256, QUOTAS_SHOWN = 20, PATIENCE = 15 /* s */ };
 
 struct asked {
 	const char *admin, *token;
@@ -32,7 +33,7 @@ static bool set(CURL *easy, const char *socket_path, const char *url, struct cur
 	       curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take) == CURLE_OK &&
 	       curl_easy_setopt(easy, CURLOPT_WRITEDATA, into) == CURLE_OK &&
 	       curl_easy_setopt(easy, CURLOPT_HTTPHEADER, fields) == CURLE_OK &&
-	       curl_easy_setopt(easy, CURLOPT_TIMEOUT, 10L) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_TIMEOUT, (long)PATIENCE) == CURLE_OK &&
 	       curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK &&
 	       curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
 }
@@ -121,6 +122,68 @@ static void print_pools(json_t *upstreams)
 			       number(stats, NULL, "opened"), number(stats, NULL, "reused"));
 }
 
+/* One limit of one name; its texts are the answer's. */
+struct quota {
+	const char *scope, *name, *limit;
+	json_t *state;
+	double used; /* below 0: unknown */
+};
+
+/* Keeps the fullest, in order; of equals the first. */
+static void keep_quota(struct quota kept[QUOTAS_SHOWN], size_t *count, const struct quota *one)
+{
+	size_t at = *count;
+
+	while (at > 0 && kept[at - 1].used < one->used)
+		at--;
+	if (at == QUOTAS_SHOWN)
+		return;
+	*count += *count < QUOTAS_SHOWN;
+	memmove(&kept[at + 1], &kept[at], (*count - at - 1) * sizeof(*kept));
+	kept[at] = *one;
+}
+
+static size_t find_fullest(json_t *status, struct quota kept[QUOTAS_SHOWN])
+{
+	static const char *const sections[][2] = { { "upstreams", "upstream" },
+						   { "models", "model" },
+						   { "tenants", "tenant" } };
+	json_t *limits;
+	size_t count = 0;
+
+	for (size_t s = 0; s < ARRAY_LENGTH(sections); s++) {
+		struct quota one = { .scope = sections[s][1] };
+		json_t *names = json_object_get(json_object_get(status, "quotas"), sections[s][0]);
+		json_object_foreach(names, one.name, limits) json_object_foreach(limits, one.limit, one.state)
+		{
+			json_t *used = json_object_get(one.state, "used");
+			one.used = json_is_number(used) ? json_number_value(used) : -1;
+			keep_quota(kept, &count, &one);
+		}
+	}
+	return count;
+}
+
+static void print_quotas(json_t *status)
+{
+	struct quota kept[QUOTAS_SHOWN];
+	size_t count = find_fullest(status, kept);
+	char name[SHOWN_MOST], limit[SHOWN_MOST];
+
+	if (count == 0)
+		return;
+	printf("\n%-10s %-20s %-12s %13s %7s %13s\n", "scope", "name", "limit", "of", "used", "left");
+	for (size_t i = 0; i < count; i++) {
+		const struct quota *q = &kept[i];
+		printf("%-10s %-20s %-12s %13lld ", q->scope, shown(q->name, name), shown(q->limit, limit),
+		       number(q->state, NULL, "limit"));
+		if (q->used >= 0)
+			printf("%6.1f%% %13lld\n", 100 * q->used, number(q->state, NULL, "left"));
+		else
+			printf("%7s %13s\n", "?", "?");
+	}
+}
+
 static void print_status(json_t *status)
 {
 	char version[SHOWN_MOST], instance[SHOWN_MOST];
@@ -136,6 +199,7 @@ static void print_status(json_t *status)
 	       number(status, "quota", "leases"), number(status, "quota", "admitted"),
 	       number(status, "quota", "denied"), number(status, "quota", "unavailable"));
 	print_pools(json_object_get(status, "upstreams"));
+	print_quotas(status);
 }
 
 static bool show(const struct asked *asked)

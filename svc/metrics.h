@@ -29,6 +29,7 @@ enum { METRICS_LABELS_MAX = 5, METRICS_SERIES_MAX = 2000 };
 	X(stage_seconds,          HISTOGRAM, "stage",                                     "Time spent in each stage of the flow.") \
 	X(in_flight,              GAUGE,     "stage",                                     "Requests now, by the stage they are in.") \
 	X(quota_denied_total,     COUNTER,   "scope,limit",                               "Requests that a limit refused.") \
+	X(quota_used_ratio,       GAUGE,     "scope,limit",                               "The fullest quota, 0 to 1, as last looked up: by /status, or behind a scrape, once in 10 s at most.") \
 	X(tokens_total,           COUNTER,   "tenant,model,kind",                         "Tokens that providers reported: input, cached, output.") \
 	X(pool_connections,       GAUGE,     "upstream,pool,state",                       "Connections now: active, idle; and waiting requests.") \
 	X(pool_limit,             GAUGE,     "upstream,pool",                             "The most connections that the pool may open.") \

@@ -45,11 +45,12 @@ def steers(told):
 
 @pytest.mark.parametrize("raw", [True, False])
 def test_no_control_character_reaches_the_terminal(status_of, raw):
-    answer = {"version": STEERING, "instance": "é" + STEERING, "upstreams": {STEERING: {"pools": {STEERING: {"active": 7}}}}}
+    answer = {"version": STEERING, "instance": "é" + STEERING, "upstreams": {STEERING: {"pools": {STEERING: {"active": 7}}}},
+              "quotas": {"tenants": {STEERING: {STEERING: {"limit": 9, "used": 0.5, "left": 8}}}}}
     text = json.dumps(answer, ensure_ascii=not raw).encode()
     told = status_of(text)
     assert told.returncode == 0 and not steers(told), told
-    assert told.stdout.decode().count("?[31mred??2J?") == 4 and "é?[31m" in told.stdout.decode() and " 7 " in told.stdout.decode()
+    assert told.stdout.decode().count("?[31mred??2J?") == 6 and "é?[31m" in told.stdout.decode() and " 7 " in told.stdout.decode()
     told = status_of(text, "--json")
     assert told.returncode == 0 and json.loads(told.stdout) == answer
     assert [character for character in steers(told) if character != "\u007f"] == []  # which no terminal heeds
@@ -67,5 +68,5 @@ def test_what_is_no_status_is_not_understood(status_of, what, options):
 
 
 def test_an_object_of_another_sort_has_nothing_to_show(status_of):
-    told = status_of(b'{"requests":{"in_flight":"x"},"upstreams":[1],"redis":null,"instance":{}}')
+    told = status_of(b'{"requests":{"in_flight":"x"},"upstreams":[1],"redis":null,"instance":{},"quotas":{"tenants":{"a":[1],"b":{"rpm":7}},"models":3}}')
     assert told.returncode == 0 and told.stdout.startswith(b"sluice , instance , up 0 s, not ready")
