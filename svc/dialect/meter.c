@@ -292,19 +292,20 @@ static void on_event(void *arg, const struct sse_event *event)
 	m->reason = false;
 	json_scan_reset(m->scan);
 	m->data_length = 0;
-	if (hidden && m->hide)
+	if (hidden && m->hide && event->end - event->start <= HELD) /* a longer one may have passed in part */
 		take_out(m, event->start, event->end);
 }
 
 static void write_events(struct meter *m)
 {
 	sse_feed(m->sse, m->piece);
-	if (m->hide) {
+	if (m->hide)
 		pass_to(m, sse_block_start(m->sse));
+	/* A block of which a part has passed, because it is longer than what is held, goes on passing. */
+	if (m->hide && m->passed == sse_block_start(m->sse))
 		hold_rest(m);
-	} else {
+	else
 		pass_to(m, m->offset + m->piece.len);
-	}
 }
 
 /* The marker of a stream is one of its events; where it is JSON, the last event may have been it. */

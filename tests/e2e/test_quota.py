@@ -83,7 +83,7 @@ def test_strict_limits_hold_in_every_window(start_gateway, sim, redis):
     late = 0 if LONG else 0.1  # what was admitted before a busy machine stood still comes in a bunch; a minute's guard swallows that, a second's does not
     assert most_in_window(times, window - late) <= limit
     assert len(times) <= limit * (seconds / window + 1)
-    assert len(times) >= 0.97 * limit / window * (seconds - 0.2), len(times)
+    assert len(times) >= (0.97 if LONG else 0.9) * limit / window * (seconds - 0.2), len(times)  # a busy machine misses turns of 17 ms
     at_rest(gateways, redis, sim)
 
 
