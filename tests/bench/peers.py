@@ -7,31 +7,14 @@ work a reply may well take longer than the 50 ms of the default, and a refusal i
 
 import json
 import pathlib
-import shutil
-import socket
 
 from support.client import request
-from support.process import Process, binary, free_port
+from support.process import Process, accepts, binary, free_port, program
 
 KEY = "key-of-the-bench"
 MODEL = "gpt-4o-mini"
 PATH = "/v1/chat/completions"
 HEADERS = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
-
-
-def program(name):
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
-    if found is None:
-        raise FileNotFoundError(f"{name} is not installed")
-    return found
-
-
-def accepts(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-        return True
-    except OSError:
-        return False
 
 
 class Nginx(Process):

@@ -7,7 +7,6 @@ comes next: the probe."""
 
 import concurrent.futures
 import json
-import shutil
 import socket
 import subprocess
 
@@ -15,7 +14,7 @@ import pytest
 
 from support.client import answer_text, headers_for, prompt, request, text_of
 from support.gateway import KEY
-from support.process import DEADLINE, Process, binary, free_port, wait_until
+from support.process import DEADLINE, Process, accepts, binary, free_port, program, wait_until
 from support.rest import at_rest, counted
 
 ATTACKER = "key-of-the-attacker"
@@ -61,23 +60,11 @@ class Echo(Process):
         self.port = int(self.stdout_path.read_text().rsplit(":", 1)[1])
 
 
-def accepts(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-        return True
-    except OSError:
-        return False
-
-
 class Front(Process):
     def __init__(self, arguments, folder, name, port):
         self.port = port
         super().__init__(arguments, folder, name)
         self.wait_ready(lambda: accepts(port))
-
-
-def program(name):
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
 
 def nginx(folder, backend):

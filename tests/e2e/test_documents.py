@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from support.client import headers_for, prompt, stream
-from support.process import BUILD, ROOT, Process, binary, free_port, wait_until
+from support.process import BUILD, ROOT, Process, binary, free_port, program, wait_until
 
 MANUAL = ROOT / "docker" / "sluice.1"
 
@@ -114,12 +114,11 @@ def test_the_fleets_configuration_is_right():
 
 
 def test_haproxy_takes_its_configuration():
-    program = shutil.which("haproxy") or "/usr/sbin/haproxy"
     settings = {"HAPROXY_BIND": "127.0.0.1:1", "HAPROXY_STATISTICS": "127.0.0.1:5", "SLUICE_1": "127.0.0.1:2", "SLUICE_2": "127.0.0.1:3", "SLUICE_3": "127.0.0.1:4"}
     compose = (ROOT / "docker" / "compose.yml").read_text()
     for name in settings:
         assert f"{name}: " in compose, name
-    done = subprocess.run([program, "-c", "-f", ROOT / "docker/haproxy.cfg"], env={**os.environ, **settings}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run([program("haproxy"), "-c", "-f", ROOT / "docker/haproxy.cfg"], env={**os.environ, **settings}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0 and "WARNING" not in done.stdout, done.stdout
 
 

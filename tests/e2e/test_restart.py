@@ -3,7 +3,6 @@
 import http.client
 import os
 import pathlib
-import shutil
 import signal
 import threading
 import time
@@ -13,7 +12,7 @@ import pytest
 from support import load
 from support.client import headers_for, prompt, request
 from support.gateway import KEY
-from support.process import Process, free_port, wait_until
+from support.process import Process, free_port, program, wait_until
 from support.rest import at_rest
 
 LONG = bool(os.environ.get("SLUICE_LONG"))
@@ -59,14 +58,13 @@ class HAProxy(Process):
 
     def __init__(self, folder, ports, name="haproxy"):
         self.port = free_port()
-        program = shutil.which("haproxy") or "/usr/sbin/haproxy"
         servers = "".join(f"    server s{i} 127.0.0.1:{port} check inter 100ms fall 1 rise 1\n" for i, port in enumerate(ports))
         path = pathlib.Path(folder) / "haproxy.cfg"
         path.write_text(f"global\n    maxconn 4000\ndefaults\n    mode http\n    timeout connect 2s\n    timeout client 60s\n    timeout server 60s\n"
                         f"    option redispatch 1\n    retries 3\n    retry-on conn-failure empty-response\n"
                         f"listen fleet\n    bind 127.0.0.1:{self.port}\n    balance leastconn\n    option httpchk\n"
                         f"    http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host sluice\n    http-check expect status 200\n{servers}")
-        super().__init__([program, "-db", "-f", path], folder, name)
+        super().__init__([program("haproxy"), "-db", "-f", path], folder, name)
         self.url = f"http://127.0.0.1:{self.port}"
         self.wait_ready(self._answers)
 

@@ -8,10 +8,10 @@ import urllib.request
 
 import pytest
 
-from support import client
+from support import client, process
 from support.client import headers_for, prompt, request, text_of
 from support.gateway import merge, parse_series
-from support.process import Process, wait_until
+from support.process import Process, free_port, wait_until
 from support.redis_server import encode, read_reply
 from support.sim import most_in_window
 
@@ -40,6 +40,29 @@ def test_a_child_that_fails_is_told_with_its_last_words(folder):
     child = Process(["sh", "-c", "echo why >&2; exit 3"], folder, "failing")
     with pytest.raises(RuntimeError, match="ended with 3(.|\n)*why"):
         child.wait_ready(lambda: False)
+
+
+def test_no_port_is_given_twice():
+    """Nor to two runs at a time: each of four gives out ports while the others do, in less than twice the room of them all."""
+    script = ("import sys; sys.path.insert(0, sys.argv[1]); from support import process; process._ports = lambda: range(20000, 24000); "
+              "print(*(process.free_port() for _ in range(600)), flush=True); sys.stdin.read()")
+    runs = [subprocess.Popen(["python3", "-c", script, str(pathlib.Path(__file__).parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            for _ in range(4)]
+    try:
+        given = [port for run in runs for port in run.stdout.readline().split()]
+    finally:
+        for run in runs:
+            run.communicate()
+    assert len(given) == len(set(given)) == 2400
+
+
+def test_a_port_in_use_is_not_given():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(process, "_ports", lambda: [port])
+            with pytest.raises(RuntimeError, match="no free port"):
+                free_port()
 
 
 def test_redis_server(start_redis):

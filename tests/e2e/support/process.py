@@ -1,8 +1,11 @@
 """Child processes that cannot outlive their test: killed by the kernel when the test runner dies, by their pid when the test ends."""
 
 import ctypes
+import errno
 import os
 import pathlib
+import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,12 +31,52 @@ def binary(name):
     return str(path)
 
 
+_claims = []  # the ports given out, each held by a socket until this process ends
+
+
+def _ports():
+    """Those that the kernel gives to no outgoing connection, from a random one on."""
+    end = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    first, end = 10240, end if end > 20480 else 65536
+    start = random.randrange(first, end)
+    return [*range(start, end), *range(first, start)]
+
+
 def free_port():
-    """A port that was free a moment ago, for programs that cannot bind port 0 themselves."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port for a program that cannot bind port 0 itself: nobody listens there, and no other run of the tests is given it. Its claim is the name of an
+    abstract unix socket, which the kernel frees with this process; to bind the port itself until then would keep the program from it."""
+    for port in _ports():
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0sluice-test-port-{port}")
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            claim.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+            continue
+        _claims.append(claim)
+        return port
+    raise RuntimeError("no free port")
+
+
+def accepts(port):
+    """Whether somebody answers at that port of the loopback."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+def program(name):
+    """The path of an installed program; servers may lie where only root's PATH looks."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
+    if found is None:
+        raise FileNotFoundError(f"{name} is not installed")
+    return found
 
 
 def wait_until(condition, what, deadline=DEADLINE, interval=0.01):

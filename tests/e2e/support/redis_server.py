@@ -1,22 +1,18 @@
 """A real redis-server of its own: unix socket and, when asked for, a port; nothing on disk."""
 
 import pathlib
-import shutil
 import socket
 
-from .process import Process, free_port
+from .process import Process, free_port, program
 
 
 class RedisServer(Process):
     def __init__(self, folder, port=False, password=None, options=(), name="redis"):
-        program = shutil.which("redis-server")
-        if program is None:
-            raise FileNotFoundError("redis-server is not installed")
         self.folder = pathlib.Path(folder)
         self.path = str(self.folder / f"{name}.sock")
         self.password = password
         self.port = port if port > 1 else free_port() if port else 0
-        arguments = [program, "--port", self.port, "--unixsocket", self.path, "--unixsocketperm", "700", "--save", "",
+        arguments = [program("redis-server"), "--port", self.port, "--unixsocket", self.path, "--unixsocketperm", "700", "--save", "",
                      "--appendonly", "no", "--dir", str(self.folder), "--daemonize", "no", *options]
         if self.port:
             arguments += ["--bind", "127.0.0.1"]

@@ -1,11 +1,9 @@
 """TLS and HTTP/2 in front of a plain server: a certificate authority by the openssl program, and nginx or nghttpx."""
 
 import pathlib
-import shutil
-import socket
 import subprocess
 
-from .process import Process, free_port
+from .process import Process, accepts, free_port, program
 
 
 def _openssl(*arguments):
@@ -49,20 +47,12 @@ class Authority:
                  certificate, "-startdate", "20200101000000Z", "-enddate", "20200102000000Z", "-extfile", extensions, "-notext")
 
 
-def _accepts(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-        return True
-    except OSError:
-        return False
-
-
 class _Front(Process):
     def __init__(self, arguments, folder, name, port):
         self.port = port
         self.url = f"https://localhost:{port}"
         super().__init__(arguments, folder, name)
-        self.wait_ready(lambda: _accepts(port))
+        self.wait_ready(lambda: accepts(port))
 
 
 class NghttpxFront(_Front):
@@ -72,7 +62,7 @@ class NghttpxFront(_Front):
         port = free_port()
         settings = pathlib.Path(folder) / f"{name}.conf"
         settings.write_text("")
-        super().__init__([_program("nghttpx"), f"--conf={settings}", f"--frontend=127.0.0.1,{port}",
+        super().__init__([program("nghttpx"), f"--conf={settings}", f"--frontend=127.0.0.1,{port}",
                           f"--backend=127.0.0.1,{backend_port}", "--workers=1", "--no-ocsp", "--errorlog-file=/dev/stderr",
                           "--accesslog-file=/dev/null", *options, str(key), str(certificate)], folder, name, port)
 
@@ -102,11 +92,4 @@ http {{
     }}
 }}
 """)
-        super().__init__([_program("nginx"), "-e", "stderr", "-c", folder / f"{name}.conf", "-p", folder], folder, name, port)
-
-
-def _program(name):
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
-    if found is None:
-        raise FileNotFoundError(f"{name} is not installed")
-    return found
+        super().__init__([program("nginx"), "-e", "stderr", "-c", folder / f"{name}.conf", "-p", folder], folder, name, port)
