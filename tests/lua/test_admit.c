@@ -13,43 +13,13 @@
 
 __extension__ typedef __int128 wide;
 
-static struct limiter_rig *rig;
 static struct limiter_answer answer;
-
-static int group_begin(void **state)
-{
-	(void)state;
-	rig = limiter_rig_new();
-	return 0;
-}
-
-static int group_end(void **state)
-{
-	(void)state;
-	limiter_rig_free(&rig);
-	return 0;
-}
-
-static int begin(void **state)
-{
-	(void)state;
-	redis_server_do(limiter_rig_server(rig), "FLUSHALL");
-	limiter_rig_calls(rig);
-	return 0;
-}
-
-static int end(void **state)
-{
-	(void)state;
-	limiter_rig_check_expiries(rig);
-	return 0;
-}
 
 static bool admit(const char *id, const struct limits *t, const struct limits *m, const struct limits *u,
 		  int64_t tokens, int64_t now)
 {
 	struct limiter_ask ask = limiter_rig_ask(id, t, m, u, tokens);
-	return limiter_rig_try(rig, &ask, now, &answer);
+	return limiter_rig_try(&ask, now, &answer);
 }
 
 /* The n-th of many. */
@@ -64,7 +34,7 @@ static int64_t look(const char *command, const char *key)
 {
 	char text[128];
 	snprintf(text, sizeof text, "%s %s", command, key);
-	return redis_server_int(limiter_rig_server(rig), text);
+	return redis_server_int(limiter_rig_server(), text);
 }
 
 static void all_or_nothing(void **state)
@@ -74,17 +44,17 @@ static void all_or_nothing(void **state)
 		      u = { .of[LIMIT_concurrency] = { .count = 1 } };
 	(void)state;
 	assert_true(admit("a.1", &t, &m, &u, 500, RIG_START));
-	uint64_t before = limiter_rig_digest(rig);
+	uint64_t before = limiter_rig_digest();
 	assert_false(admit("b.1", &t, &m, &u, 100, RIG_START)); /* the upstream is full, the others are not */
 	assert_int_equal(answer.scope, LIMITER_UPSTREAM);
 	assert_int_equal(answer.kind, LIMIT_concurrency);
 	assert_int_equal(answer.wait, RIG_HOLD);
-	assert_int_equal(limiter_rig_digest(rig), before);
+	assert_int_equal(limiter_rig_digest(), before);
 	assert_false(admit("c.1", &t, &m, &u, 200, RIG_START)); /* two bind: the longest wait is told */
 	assert_int_equal(answer.scope, LIMITER_MODEL);
 	assert_int_equal(answer.kind, LIMIT_tpm);
 	assert_int_equal(answer.wait, 10 * CLOCK_SECOND);
-	assert_int_equal(limiter_rig_digest(rig), before);
+	assert_int_equal(limiter_rig_digest(), before);
 }
 
 static void the_wait_is_exact(void **state)
@@ -116,9 +86,9 @@ static void a_known_id_gets_the_same_answer(void **state)
 	struct limits t = { .of[LIMIT_rpm] = { .count = 60, .burst = 1 } };
 	(void)state;
 	assert_true(admit("a.1", &t, NULL, NULL, 0, RIG_START));
-	uint64_t before = limiter_rig_digest(rig);
+	uint64_t before = limiter_rig_digest();
 	assert_true(admit("a.1", &t, NULL, NULL, 0, RIG_START + 10)); /* although a new one would be denied */
-	assert_int_equal(limiter_rig_digest(rig), before);
+	assert_int_equal(limiter_rig_digest(), before);
 	assert_false(admit("b.1", &t, NULL, NULL, 0, RIG_START + 10));
 }
 
@@ -130,11 +100,11 @@ static void a_tombstone_writes_nothing(void **state)
 	struct limiter_wire_past past = { .lease = RIG_LEASE, .reserved = LIMITER_WIRE_UNKNOWN };
 	int64_t forgiven[LIMIT_COUNT] = { 0 };
 	(void)state;
-	assert_false(limiter_rig_settle(rig, &ask, &used, &past, RIG_START, forgiven));
-	uint64_t before = limiter_rig_digest(rig);
-	assert_false(limiter_rig_try(rig, &ask, RIG_START + CLOCK_MINUTE - 1, &answer));
+	assert_false(limiter_rig_settle(&ask, &used, &past, RIG_START, forgiven));
+	uint64_t before = limiter_rig_digest();
+	assert_false(limiter_rig_try(&ask, RIG_START + CLOCK_MINUTE - 1, &answer));
 	assert_int_equal(answer.verdict, LIMITER_UNAVAILABLE);
-	assert_int_equal(limiter_rig_digest(rig), before);
+	assert_int_equal(limiter_rig_digest(), before);
 }
 
 static void what_is_left_is_told(void **state)
@@ -155,7 +125,7 @@ static void what_is_left_is_told(void **state)
 	struct limiter_ask ask = limiter_rig_ask("a.2", &t, NULL, NULL,
 						 0); /* a further attempt costs no request and is told all the same */
 	ask.scope[LIMITER_TENANT].requests = 0;
-	assert_true(limiter_rig_try(rig, &ask, RIG_START + CLOCK_SECOND, &answer));
+	assert_true(limiter_rig_try(&ask, RIG_START + CLOCK_SECOND, &answer));
 	assert_int_equal(answer.left[LIMIT_rpm].remaining, 10);
 	assert_int_equal(answer.left[LIMIT_rpm].reset, 0);
 }
@@ -216,7 +186,7 @@ static void a_bucket_keeps_its_bound_in_every_window(void **state)
 	(void)state;
 	for (size_t l = 0; l < ARRAY_LENGTH(limits); l++) {
 		struct limits t = { .of[LIMIT_rpm] = limits[l] };
-		redis_server_do(limiter_rig_server(rig), "FLUSHALL");
+		limiter_rig_flush();
 		size_t count = overload(&t, 1, 3 * CLOCK_MINUTE, grants, ARRAY_LENGTH(grants));
 		for (size_t i = 0; i < count; i += 1 + count / 400)
 			for (size_t j = i; j < count; j++) {
@@ -236,7 +206,7 @@ static void strict_requests_never_pass_the_limit_and_use_99_percent(void **state
 	(void)state;
 	for (size_t c = 0; c < ARRAY_LENGTH(counts); c++) {
 		struct limits t = { .of[LIMIT_rpm] = { .count = counts[c], .strict = true } };
-		redis_server_do(limiter_rig_server(rig), "FLUSHALL");
+		limiter_rig_flush();
 		int64_t length = counts[c] < 10 ? 100 * CLOCK_MINUTE : 3 * CLOCK_MINUTE;
 		size_t count = overload(&t, 1, length, grants, ARRAY_LENGTH(grants));
 		assert_true(fullest(grants, count, CLOCK_MINUTE, false) <= counts[c]);
@@ -258,7 +228,7 @@ static void strict_tokens_never_pass_the_limit(void **state)
 	(void)state;
 	for (size_t c = 0; c < ARRAY_LENGTH(cases); c++) {
 		struct limits t = { .of[LIMIT_tpm] = { .count = cases[c].limit, .strict = true } };
-		redis_server_do(limiter_rig_server(rig), "FLUSHALL");
+		limiter_rig_flush();
 		int64_t length = cases[c].limit < 100 ? 40 * CLOCK_MINUTE : 5 * CLOCK_MINUTE;
 		size_t count = overload(&t, cases[c].most, length, grants, ARRAY_LENGTH(grants));
 		assert_true(fullest(grants, count, CLOCK_MINUTE, true) <= cases[c].limit);
@@ -306,7 +276,7 @@ static void the_clock_of_redis_counts(void **state)
 	struct limiter_ask ask = limiter_rig_ask("a.1", &t, NULL, NULL, 0);
 	int64_t reserved = 0, before = clock_unix();
 	(void)state;
-	limiter_rig_admit(rig, &ask, LIMITER_WIRE_NOW, &answer, &reserved);
+	limiter_rig_admit(&ask, LIMITER_WIRE_NOW, &answer, &reserved);
 	assert_int_equal(answer.verdict, LIMITER_ADMITTED);
 	assert_in_range(reserved, before, clock_unix());
 	int64_t ttl = look("PTTL", "sluice:{t:acme}:q"); /* 86.4 s until it is full, and one more */
@@ -348,43 +318,47 @@ static void commands_are_counted(void **state)
 			      .of[LIMIT_concurrency] = { .count = 6000 } };
 	(void)state;
 	assert_true(admit("a.1", &one, &one, &one, 5, RIG_START));
-	limiter_rig_calls(rig);
+	limiter_rig_calls();
 	assert_true(admit("b.1", &one, &one, &one, 5, RIG_START));
-	assert_int_equal(limiter_rig_calls(rig), 13); /* three buckets and a lease; TIME is given here */
+	assert_int_equal(limiter_rig_calls(), 13); /* three buckets and a lease; TIME is given here */
 	assert_true(admit("c.1", &all, &all, &all, 5, RIG_START));
-	limiter_rig_calls(rig);
+	limiter_rig_calls();
 	assert_true(admit("d.1", &all, &all, &all, 5, RIG_START));
-	assert_true(limiter_rig_calls(rig) <= 32); /* everything there is, three times */
+	assert_true(limiter_rig_calls() <= 32); /* everything there is, three times */
 	for (int i = 0; i < 120; i++)
 		assert_true(admit_nth((unsigned)i, &all, 5, RIG_START + i * 600000));
-	limiter_rig_calls(rig);
+	limiter_rig_calls();
 	assert_true(admit_nth(200, &all, 5, RIG_START + 3 * CLOCK_MINUTE)); /* a whole log falls out, 16 leases go */
-	assert_true(limiter_rig_calls(rig) <= 18);
+	assert_true(limiter_rig_calls() <= 18);
 	struct limits full = { .of[LIMIT_rpm] = { .count = 1, .burst = 1 } };
-	redis_server_do(limiter_rig_server(rig), "FLUSHALL");
+	limiter_rig_flush();
 	assert_true(admit("e.1", &one, &full, &one, 5, RIG_START));
-	limiter_rig_calls(rig);
+	limiter_rig_calls();
 	assert_false(admit("f.1", &one, &full, &one, 5, RIG_START));
-	assert_true(limiter_rig_calls(rig) <= 5);
+	assert_true(limiter_rig_calls() <= 5);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(all_or_nothing, begin, end),
-		cmocka_unit_test_setup_teardown(the_wait_is_exact, begin, end),
-		cmocka_unit_test_setup_teardown(a_known_id_gets_the_same_answer, begin, end),
-		cmocka_unit_test_setup_teardown(a_tombstone_writes_nothing, begin, end),
-		cmocka_unit_test_setup_teardown(what_is_left_is_told, begin, end),
-		cmocka_unit_test_setup_teardown(a_bucket_keeps_its_bound_in_every_window, begin, end),
-		cmocka_unit_test_setup_teardown(strict_requests_never_pass_the_limit_and_use_99_percent, begin, end),
-		cmocka_unit_test_setup_teardown(strict_tokens_never_pass_the_limit, begin, end),
-		cmocka_unit_test_setup_teardown(ended_leases_never_deny_and_are_reaped_by_16, begin, end),
-		cmocka_unit_test_setup_teardown(the_first_scope_holds_the_proof, begin, end),
-		cmocka_unit_test_setup_teardown(the_clock_of_redis_counts, begin, end),
-		cmocka_unit_test_setup_teardown(an_expiry_is_only_raised, begin, end),
-		cmocka_unit_test_setup_teardown(a_clock_that_goes_back, begin, end),
-		cmocka_unit_test_setup_teardown(commands_are_counted, begin, end),
+		cmocka_unit_test_setup_teardown(all_or_nothing, limiter_rig_clean, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(the_wait_is_exact, limiter_rig_clean, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(a_known_id_gets_the_same_answer, limiter_rig_clean, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(a_tombstone_writes_nothing, limiter_rig_clean, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(what_is_left_is_told, limiter_rig_clean, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(a_bucket_keeps_its_bound_in_every_window, limiter_rig_clean,
+						limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(strict_requests_never_pass_the_limit_and_use_99_percent,
+						limiter_rig_clean, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(strict_tokens_never_pass_the_limit, limiter_rig_clean,
+						limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(ended_leases_never_deny_and_are_reaped_by_16, limiter_rig_clean,
+						limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(the_first_scope_holds_the_proof, limiter_rig_clean, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(the_clock_of_redis_counts, limiter_rig_clean, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(an_expiry_is_only_raised, limiter_rig_clean, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(a_clock_that_goes_back, limiter_rig_clean, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(commands_are_counted, limiter_rig_clean, limiter_rig_leave),
 	};
-	return cmocka_run_group_tests_name("admit", tests, group_begin, group_end);
+	return cmocka_run_group_tests_name("admit", tests, limiter_rig_begin, limiter_rig_end);
 }

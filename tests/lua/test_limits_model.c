@@ -26,7 +26,6 @@ struct call {
 	struct limiter_used used;
 };
 struct world {
-	struct limiter_rig *rig;
 	struct limiter_model *model;
 	uint64_t random;
 	int64_t now;
@@ -130,12 +129,12 @@ static void peek(struct world *w)
 	if (!has_limits(limits))
 		return;
 	bool look = pick(w, 8) == 0;
-	uint64_t before = look ? limiter_rig_digest(w->rig) : 0;
-	limiter_rig_peek(w->rig, scope, name_of(scope, n), limits, w->now, real);
+	uint64_t before = look ? limiter_rig_digest() : 0;
+	limiter_rig_peek(scope, name_of(scope, n), limits, w->now, real);
 	limiter_model_left(w->model, scope, name_of(scope, n), limits, w->now, model);
 	same_left(real, model);
 	if (look)
-		assert_int_equal(limiter_rig_digest(w->rig), before);
+		assert_int_equal(limiter_rig_digest(), before);
 	for (int k = 0; k < LIMIT_COUNT; k++)
 		w->seen_part += model[k].used > 0 && model[k].used < 1;
 }
@@ -147,12 +146,12 @@ static void admit(struct world *w, struct call *call)
 		return;
 	int64_t reserved = 0, expected = 0;
 	bool look = pick(w, 8) == 0;
-	uint64_t before = look ? limiter_rig_digest(w->rig) : 0;
+	uint64_t before = look ? limiter_rig_digest() : 0;
 	limiter_model_admit(w->model, &call->ask, w->now, &model, &expected);
-	limiter_rig_admit(w->rig, &call->ask, w->now, &real, &reserved);
+	limiter_rig_admit(&call->ask, w->now, &real, &reserved);
 	same_answer(&real, &model);
 	if (real.verdict != LIMITER_ADMITTED && look)
-		assert_int_equal(limiter_rig_digest(w->rig), before);
+		assert_int_equal(limiter_rig_digest(), before);
 	w->admitted += real.verdict == LIMITER_ADMITTED;
 	w->denied += real.verdict == LIMITER_DENIED;
 	w->gone += real.verdict == LIMITER_UNAVAILABLE;
@@ -170,7 +169,7 @@ static void settle(struct world *w, struct call *call)
 	struct limiter_wire_past past = { RIG_LEASE, call->reserved, call->settled, call->trace };
 	int64_t real[LIMIT_COUNT] = { 0 }, model[LIMIT_COUNT] = { 0 };
 	bool expected = limiter_model_settle(w->model, &call->ask, &call->used, &past, w->now, model);
-	bool open = limiter_rig_settle(w->rig, &call->ask, &call->used, &past, w->now, real);
+	bool open = limiter_rig_settle(&call->ask, &call->used, &past, w->now, real);
 	assert_int_equal(open, expected);
 	for (int k = 0; k < LIMIT_COUNT; k++) {
 		assert_int_equal(real[k], model[k]);
@@ -193,13 +192,13 @@ static void renew(struct world *w)
 	for (size_t i = 0; i < count; i++)
 		if (id[i].len == 0)
 			return;
-	assert_int_equal(limiter_rig_renew(w->rig, key, id, count, w->now),
+	assert_int_equal(limiter_rig_renew(key, id, count, w->now),
 			 limiter_model_renew(w->model, scope, name, id, count, w->now));
 }
 
 static void same_state(struct world *w)
 {
-	struct redis_server *server = limiter_rig_server(w->rig);
+	struct redis_server *server = limiter_rig_server();
 	for (int s = 0; s < LIMITER_SCOPES; s++)
 		for (unsigned n = 0; n < NAMES; n++) {
 			char slot[64];
@@ -213,7 +212,7 @@ static void same_state(struct world *w)
 						 limiter_model_backlog(w->model, s, name, k, w->now));
 			}
 		}
-	limiter_rig_check_expiries(w->rig);
+	limiter_rig_check_expiries();
 }
 
 static void step(struct world *w)
@@ -252,17 +251,17 @@ static void step(struct world *w)
 
 static void run(struct world *w, uint64_t seed, unsigned steps)
 {
-	*w = (struct world){ .rig = w->rig, .random = seed, .now = RIG_START };
+	*w = (struct world){ .random = seed, .now = RIG_START };
 	w->model = limiter_model_new(RIG_LEASE, RIG_HOLD);
-	redis_server_do(limiter_rig_server(w->rig), "FLUSHALL");
+	limiter_rig_flush();
 	random_limits(w);
 	for (unsigned i = 0; i < steps; i++) {
 		step(w);
 		if (pick(w, 2000) == 0) {
 			if (pick(w, 4) == 0)
-				limiter_rig_restart(w->rig);
+				limiter_rig_restart();
 			else
-				redis_server_do(limiter_rig_server(w->rig), "FLUSHALL");
+				limiter_rig_flush();
 			limiter_model_flush(w->model);
 		}
 		if (i % 100 == 99)
@@ -279,7 +278,6 @@ static void test_random_sequences_agree_with_the_model(void **state)
 	unsigned steps = length != NULL ? (unsigned)strtoul(length, NULL, 10) : 2000, worlds = given != NULL ? 1 : 20;
 	struct world *w = calloc(1, sizeof *w);
 	assert_non_null(w);
-	w->rig = limiter_rig_new();
 	unsigned admitted = 0, denied = 0, gone = 0, settled = 0, nothing = 0, forgiven = 0, seen_part = 0;
 	for (unsigned i = 0; i < worlds; i++) {
 		printf("seed %llu, %u steps\n", (unsigned long long)(seed + i), steps);
@@ -295,12 +293,11 @@ static void test_random_sequences_agree_with_the_model(void **state)
 	if (given == NULL) /* the sequences are worth something */
 		assert_true(admitted > 100 && denied > 100 && gone > 10 && settled > 100 && nothing > 10 &&
 			    seen_part > 100);
-	limiter_rig_free(&w->rig);
 	free(w);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_random_sequences_agree_with_the_model) };
-	return cmocka_run_group_tests_name("limits_model", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("limits_model", tests, limiter_rig_begin, limiter_rig_end);
 }

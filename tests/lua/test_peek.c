@@ -12,32 +12,8 @@
 #include "lib/clock.h"
 #include "tests/support/limiter_rig.h"
 
-static struct limiter_rig *rig;
 static struct limiter_answer answer;
 static unsigned ids;
-
-static int group_begin(void **state)
-{
-	(void)state;
-	rig = limiter_rig_new();
-	return 0;
-}
-
-static int group_end(void **state)
-{
-	(void)state;
-	limiter_rig_free(&rig);
-	return 0;
-}
-
-static int begin(void **state)
-{
-	(void)state;
-	redis_server_do(limiter_rig_server(rig), "CONFIG SET maxmemory 0");
-	redis_server_do(limiter_rig_server(rig), "FLUSHALL");
-	limiter_rig_calls(rig);
-	return 0;
-}
 
 static bool admit(const struct limits *limits, int64_t requests, int64_t tokens, int64_t now)
 {
@@ -45,12 +21,12 @@ static bool admit(const struct limits *limits, int64_t requests, int64_t tokens,
 	snprintf(id, sizeof id, "p%u.1", ids++);
 	struct limiter_ask ask = limiter_rig_ask(id, NULL, limits, NULL, tokens);
 	ask.scope[LIMITER_MODEL].requests = requests;
-	return !limiter_wire_never(&ask, &answer) && limiter_rig_try(rig, &ask, now, &answer);
+	return !limiter_wire_never(&ask, &answer) && limiter_rig_try(&ask, now, &answer);
 }
 
 static void peek(const struct limits *limits, int64_t now, struct limiter_left left[LIMIT_COUNT])
 {
-	limiter_rig_peek(rig, LIMITER_MODEL, SLICE("pro"), limits, now, left);
+	limiter_rig_peek(LIMITER_MODEL, SLICE("pro"), limits, now, left);
 }
 
 static int64_t least(const struct limiter_left left[LIMIT_COUNT], enum limit_unit unit)
@@ -132,7 +108,7 @@ static void what_is_left_is_admitted_and_no_more(void **state)
 	fflush(stdout);
 	srand(seed);
 	for (int i = 0; i < 300; i++) {
-		redis_server_do(limiter_rig_server(rig), "FLUSHALL");
+		limiter_rig_flush();
 		struct limits limits = random_limits();
 		int64_t now = random_history(&limits, RIG_START);
 		requests += !(i % 2) && spend_requests(&limits, now);
@@ -171,7 +147,7 @@ static void it_is_full_again_when_it_says(void **state)
 	assert_int_equal(left[LIMIT_tpm].remaining, 1000);
 	assert_int_equal(left[LIMIT_concurrency].remaining, 4);
 	assert_true(left[LIMIT_rpm].used == 0 && left[LIMIT_tpm].used == 0 && left[LIMIT_concurrency].used == 0);
-	assert_int_equal(redis_server_int(limiter_rig_server(rig), "DBSIZE"), 0);
+	assert_int_equal(redis_server_int(limiter_rig_server(), "DBSIZE"), 0);
 	assert_true(admit(&limits, 1, 400, RIG_START));
 	peek(&limits, RIG_START, left);
 	assert_int_equal(left[LIMIT_rpm].remaining, 9);
@@ -200,17 +176,17 @@ static void no_key_is_changed(void **state)
 				 .of[LIMIT_tpm] = { .count = 100000, .strict = true },
 				 .of[LIMIT_concurrency] = { .count = 400 } };
 	struct limiter_left left[LIMIT_COUNT];
-	struct redis_server *server = limiter_rig_server(rig);
+	struct redis_server *server = limiter_rig_server();
 	(void)state;
 	for (int i = 0; i < 100; i++)
 		assert_true(admit(&limits, 1, 10, RIG_START + i * 500 * CLOCK_MILLISECOND));
-	uint64_t before = limiter_rig_digest(rig);
+	uint64_t before = limiter_rig_digest();
 	redis_server_do(server, "PERSIST sluice:{m:pro}:q"); /* an expiry that were touched would be there again */
 	redis_server_do(server, "PERSIST sluice:{m:pro}:l");
 	redis_server_do(server, "PERSIST sluice:{m:pro}:s:tpm");
 	for (int64_t at = 0; at < 3 * CLOCK_MINUTE; at += CLOCK_SECOND)
 		peek(&limits, RIG_START + at, left);
-	assert_int_equal(limiter_rig_digest(rig), before);
+	assert_int_equal(limiter_rig_digest(), before);
 	assert_int_equal(redis_server_int(server, "PTTL sluice:{m:pro}:q"), -1);
 	assert_int_equal(redis_server_int(server, "PTTL sluice:{m:pro}:l"), -1);
 	assert_int_equal(redis_server_int(server, "PTTL sluice:{m:pro}:s:tpm"), -1);
@@ -222,10 +198,10 @@ static void a_full_redis_is_looked_at_all_the_same(void **state)
 	struct limiter_left left[LIMIT_COUNT];
 	(void)state;
 	assert_true(admit(&limits, 1, 0, RIG_START));
-	redis_server_do(limiter_rig_server(rig), "CONFIG SET maxmemory 1");
+	redis_server_do(limiter_rig_server(), "CONFIG SET maxmemory 1");
 	peek(&limits, RIG_START, left);
 	assert_int_equal(left[LIMIT_rpm].remaining, 9);
-	redis_server_do(limiter_rig_server(rig), "CONFIG SET maxmemory 0");
+	redis_server_do(limiter_rig_server(), "CONFIG SET maxmemory 0");
 }
 
 static void commands_are_counted(void **state)
@@ -236,22 +212,22 @@ static void commands_are_counted(void **state)
 	struct limiter_left left[LIMIT_COUNT];
 	(void)state;
 	assert_true(admit(&all, 1, 5, RIG_START));
-	limiter_rig_calls(rig);
+	limiter_rig_calls();
 	peek(&all, RIG_START, left);
-	assert_int_equal(limiter_rig_calls(rig), 3); /* TIME is given here */
+	assert_int_equal(limiter_rig_calls(), 3); /* TIME is given here */
 	peek(&all, RIG_START + 3 * CLOCK_MINUTE, left);
-	assert_int_equal(limiter_rig_calls(rig), 4);
+	assert_int_equal(limiter_rig_calls(), 4);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(what_is_left_is_admitted_and_no_more, begin),
-		cmocka_unit_test_setup(one_by_one_pays_for_rounding, begin),
-		cmocka_unit_test_setup(it_is_full_again_when_it_says, begin),
-		cmocka_unit_test_setup(no_key_is_changed, begin),
-		cmocka_unit_test_setup(a_full_redis_is_looked_at_all_the_same, begin),
-		cmocka_unit_test_setup(commands_are_counted, begin),
+		cmocka_unit_test_setup(what_is_left_is_admitted_and_no_more, limiter_rig_clean),
+		cmocka_unit_test_setup(one_by_one_pays_for_rounding, limiter_rig_clean),
+		cmocka_unit_test_setup(it_is_full_again_when_it_says, limiter_rig_clean),
+		cmocka_unit_test_setup(no_key_is_changed, limiter_rig_clean),
+		cmocka_unit_test_setup(a_full_redis_is_looked_at_all_the_same, limiter_rig_clean),
+		cmocka_unit_test_setup(commands_are_counted, limiter_rig_clean),
 	};
-	return cmocka_run_group_tests_name("peek", tests, group_begin, group_end);
+	return cmocka_run_group_tests_name("peek", tests, limiter_rig_begin, limiter_rig_end);
 }

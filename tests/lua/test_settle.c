@@ -14,7 +14,6 @@
 
 #define UNKNOWN LIMITER_WIRE_UNKNOWN
 
-static struct limiter_rig *rig;
 static struct limiter_answer answer;
 static int64_t forgiven[LIMIT_COUNT];
 
@@ -22,40 +21,16 @@ static int64_t forgiven[LIMIT_COUNT];
 static const struct limits tokens = { .of[LIMIT_tpm] = { .count = 1000, .burst = 1000 } };
 static const struct limits strict = { .of[LIMIT_tpm] = { .count = 1000, .strict = true } };
 
-static int group_begin(void **state)
-{
-	(void)state;
-	rig = limiter_rig_new();
-	return 0;
-}
-
-static int group_end(void **state)
-{
-	(void)state;
-	limiter_rig_free(&rig);
-	return 0;
-}
-
 static int begin(void **state)
 {
-	(void)state;
-	redis_server_do(limiter_rig_server(rig), "FLUSHALL");
-	limiter_rig_calls(rig);
 	memset(forgiven, 0, sizeof forgiven);
-	return 0;
-}
-
-static int end(void **state)
-{
-	(void)state;
-	limiter_rig_check_expiries(rig);
-	return 0;
+	return limiter_rig_clean(state);
 }
 
 static bool admit(const char *id, const struct limits *t, int64_t cost, int64_t now)
 {
 	struct limiter_ask ask = limiter_rig_ask(id, t, NULL, NULL, cost);
-	return limiter_rig_try(rig, &ask, now, &answer);
+	return limiter_rig_try(&ask, now, &answer);
 }
 
 static bool settle_as(const char *id, const struct limits *t, int64_t cost, int64_t used, struct limiter_wire_past past,
@@ -63,7 +38,7 @@ static bool settle_as(const char *id, const struct limits *t, int64_t cost, int6
 {
 	struct limiter_ask ask = limiter_rig_ask(id, t, NULL, NULL, cost);
 	past.lease = RIG_LEASE;
-	return limiter_rig_settle(rig, &ask, &(struct limiter_used){ .tokens = used }, &past, now, forgiven);
+	return limiter_rig_settle(&ask, &(struct limiter_used){ .tokens = used }, &past, now, forgiven);
 }
 
 static bool settle(const char *id, const struct limits *t, int64_t cost, int64_t used, int64_t reserved, int64_t now)
@@ -74,18 +49,18 @@ static bool settle(const char *id, const struct limits *t, int64_t cost, int64_t
 /* Tokens of backlog in the tenant's bucket. */
 static int64_t backlog(int64_t now)
 {
-	int64_t tat = redis_server_int(limiter_rig_server(rig), "HGET sluice:{t:acme}:q tpm");
+	int64_t tat = redis_server_int(limiter_rig_server(), "HGET sluice:{t:acme}:q tpm");
 	return tat > now ? (tat - now) / 60000 : 0;
 }
 
 static int64_t log_sum(void)
 {
-	return redis_server_int(limiter_rig_server(rig), "HGET sluice:{t:acme}:s:tpm sum");
+	return redis_server_int(limiter_rig_server(), "HGET sluice:{t:acme}:s:tpm sum");
 }
 
 static int64_t known(void)
 {
-	return redis_server_int(limiter_rig_server(rig), "ZCARD sluice:{t:acme}:l");
+	return redis_server_int(limiter_rig_server(), "ZCARD sluice:{t:acme}:l");
 }
 
 static void gives_back_and_charges(void **state)
@@ -127,7 +102,7 @@ static void an_admission_whose_answer_was_lost(void **state)
 	assert_false(admit("b.1", &tokens, 400, RIG_START + CLOCK_MINUTE - 1));
 	assert_int_equal(answer.verdict, LIMITER_UNAVAILABLE);
 	assert_int_equal(backlog(RIG_START + CLOCK_MINUTE), 0);
-	assert_int_equal(redis_server_int(limiter_rig_server(rig), "ZCOUNT sluice:{t:acme}:l 0 +inf"), 0);
+	assert_int_equal(redis_server_int(limiter_rig_server(), "ZCOUNT sluice:{t:acme}:l 0 +inf"), 0);
 }
 
 /* The instance lives and streams, but its renewals did not come through: the lease ended, and another admission
@@ -207,7 +182,7 @@ static void a_log_gives_nothing_back_from_before_it_was_lost(void **state)
 {
 	(void)state;
 	assert_true(admit("a.1", &strict, 600, RIG_START));
-	redis_server_do(limiter_rig_server(rig), "FLUSHALL");
+	limiter_rig_flush();
 	assert_true(admit("b.1", &strict, 1000, RIG_START + 1)); /* in the same slice */
 	assert_true(settle("a.1", &strict, 600, 0, RIG_START, RIG_START + 2));
 	assert_int_equal(log_sum(), 1000);
@@ -221,7 +196,7 @@ static void overruns_alone_do_not_fill_the_log(void **state)
 		snprintf(id, sizeof id, "o%d.1", i);
 		assert_true(settle(id, &strict, 0, 5, RIG_START + i * 700000, RIG_START + i * 700000));
 	}
-	assert_in_range(redis_server_int(limiter_rig_server(rig), "HLEN sluice:{t:acme}:s:tpm"), 80, 6 + 101);
+	assert_in_range(redis_server_int(limiter_rig_server(), "HLEN sluice:{t:acme}:s:tpm"), 80, 6 + 101);
 	assert_in_range(log_sum(), 5 * 85, 5 * 87);
 }
 
@@ -232,12 +207,11 @@ static void requests_are_given_back_when_never_sent(void **state)
 	struct limiter_ask ask = limiter_rig_ask("a.1", &rpm, &exact, NULL, 0);
 	struct limiter_wire_past past = { .lease = RIG_LEASE, .reserved = RIG_START };
 	(void)state;
-	assert_true(limiter_rig_try(rig, &ask, RIG_START, &answer));
+	assert_true(limiter_rig_try(&ask, RIG_START, &answer));
 	assert_int_equal(answer.left[LIMIT_rpm].remaining, 1);
-	assert_true(limiter_rig_settle(rig, &ask, &(struct limiter_used){ .never_sent = true }, &past, RIG_START,
-				       forgiven));
-	assert_int_equal(redis_server_int(limiter_rig_server(rig), "HGET sluice:{t:acme}:q rpm"), RIG_START);
-	assert_int_equal(redis_server_int(limiter_rig_server(rig), "HGET sluice:{m:pro}:q rpm"),
+	assert_true(limiter_rig_settle(&ask, &(struct limiter_used){ .never_sent = true }, &past, RIG_START, forgiven));
+	assert_int_equal(redis_server_int(limiter_rig_server(), "HGET sluice:{t:acme}:q rpm"), RIG_START);
+	assert_int_equal(redis_server_int(limiter_rig_server(), "HGET sluice:{m:pro}:q rpm"),
 			 RIG_START + 1010101); /* strict: kept */
 }
 
@@ -248,23 +222,23 @@ static void concurrency_comes_back_in_every_scope(void **state)
 			   b = limiter_rig_ask("b.1", &one, &one, &one, 0);
 	struct limiter_wire_past past = { .lease = RIG_LEASE, .reserved = RIG_START };
 	(void)state;
-	assert_true(limiter_rig_try(rig, &a, RIG_START, &answer));
-	assert_false(limiter_rig_try(rig, &b, RIG_START, &answer));
-	assert_true(limiter_rig_settle(rig, &a, &(struct limiter_used){ 0 }, &past, RIG_START, forgiven));
-	assert_true(limiter_rig_try(rig, &b, RIG_START, &answer));
+	assert_true(limiter_rig_try(&a, RIG_START, &answer));
+	assert_false(limiter_rig_try(&b, RIG_START, &answer));
+	assert_true(limiter_rig_settle(&a, &(struct limiter_used){ 0 }, &past, RIG_START, forgiven));
+	assert_true(limiter_rig_try(&b, RIG_START, &answer));
 }
 
 /* ---- renew ------------------------------------------------------------------ */
 
 static int64_t lease_end(const char *id)
 {
-	return redis_server_int(limiter_rig_server(rig), "ZSCORE sluice:{t:acme}:l %s", id);
+	return redis_server_int(limiter_rig_server(), "ZSCORE sluice:{t:acme}:l %s", id);
 }
 
 static int64_t renew(const char *id, int64_t now)
 {
 	struct slice ids[1] = { slice_of(id) };
-	return limiter_rig_renew(rig, "sluice:{t:acme}:l", ids, 1, now);
+	return limiter_rig_renew("sluice:{t:acme}:l", ids, 1, now);
 }
 
 static void renews_what_is_there_and_what_was_lost(void **state)
@@ -275,7 +249,7 @@ static void renews_what_is_there_and_what_was_lost(void **state)
 	assert_int_equal(lease_end("a.1"), RIG_START + CLOCK_SECOND + RIG_LEASE);
 	assert_int_equal(renew("a.1", RIG_START), 0); /* a late one shortens nothing */
 	assert_int_equal(lease_end("a.1"), RIG_START + CLOCK_SECOND + RIG_LEASE);
-	redis_server_do(limiter_rig_server(rig), "FLUSHALL");
+	limiter_rig_flush();
 	assert_int_equal(renew("a.1", RIG_START + 2 * CLOCK_SECOND), 1);
 	assert_int_equal(lease_end("a.1"), RIG_START + 2 * CLOCK_SECOND + RIG_LEASE);
 	assert_true(settle("a.1", &tokens, 1, 0, RIG_START, RIG_START + 3 * CLOCK_SECOND));
@@ -302,10 +276,10 @@ static void many_at_once(void **state)
 	(void)state;
 	for (int i = 0; i < 100; i++)
 		id[i] = slice_make(text[i], (size_t)snprintf(text[i], sizeof text[i], "m%d", i));
-	assert_int_equal(limiter_rig_renew(rig, "sluice:{t:acme}:l", id, 100, RIG_START), 100);
-	limiter_rig_calls(rig);
-	assert_int_equal(limiter_rig_renew(rig, "sluice:{t:acme}:l", id, 100, RIG_START + 1), 0);
-	assert_int_equal(limiter_rig_calls(rig), 3); /* and TIME, when it is not given */
+	assert_int_equal(limiter_rig_renew("sluice:{t:acme}:l", id, 100, RIG_START), 100);
+	limiter_rig_calls();
+	assert_int_equal(limiter_rig_renew("sluice:{t:acme}:l", id, 100, RIG_START + 1), 0);
+	assert_int_equal(limiter_rig_calls(), 3); /* and TIME, when it is not given */
 	assert_int_equal(known(), 100);
 }
 
@@ -313,7 +287,7 @@ static void many_at_once(void **state)
 
 static void a_full_redis_takes_refunds(void **state)
 {
-	struct redis_server *server = limiter_rig_server(rig);
+	struct redis_server *server = limiter_rig_server();
 	(void)state;
 	assert_true(admit("a.1", &tokens, 900, RIG_START));
 	redis_server_do(server, "CONFIG SET maxmemory 1");
@@ -331,37 +305,38 @@ static void commands_are_counted(void **state)
 	struct limiter_ask ask = limiter_rig_ask("a.1", &all, &all, &all, 500);
 	struct limiter_wire_past past = { .lease = RIG_LEASE, .reserved = RIG_START };
 	(void)state;
-	assert_true(limiter_rig_try(rig, &ask, RIG_START, &answer));
-	limiter_rig_calls(rig);
-	assert_true(limiter_rig_settle(rig, &ask, &(struct limiter_used){ .tokens = 500 }, &past, RIG_START, forgiven));
-	assert_int_equal(limiter_rig_calls(rig), 4); /* nothing to correct: ZSCORE, three ZREM */
+	assert_true(limiter_rig_try(&ask, RIG_START, &answer));
+	limiter_rig_calls();
+	assert_true(limiter_rig_settle(&ask, &(struct limiter_used){ .tokens = 500 }, &past, RIG_START, forgiven));
+	assert_int_equal(limiter_rig_calls(), 4); /* nothing to correct: ZSCORE, three ZREM */
 	ask.id = SLICE("b.1");
-	assert_true(limiter_rig_try(rig, &ask, RIG_START, &answer));
-	limiter_rig_calls(rig);
-	assert_true(limiter_rig_settle(rig, &ask, &(struct limiter_used){ .tokens = 100 }, &past, RIG_START, forgiven));
-	assert_true(limiter_rig_calls(rig) <= 19);
+	assert_true(limiter_rig_try(&ask, RIG_START, &answer));
+	limiter_rig_calls();
+	assert_true(limiter_rig_settle(&ask, &(struct limiter_used){ .tokens = 100 }, &past, RIG_START, forgiven));
+	assert_true(limiter_rig_calls() <= 19);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(gives_back_and_charges, begin, end),
-		cmocka_unit_test_setup_teardown(twice_is_once, begin, end),
-		cmocka_unit_test_setup_teardown(an_admission_whose_answer_was_lost, begin, end),
-		cmocka_unit_test_setup_teardown(a_lease_that_was_reaped, begin, end),
-		cmocka_unit_test_setup_teardown(a_refund_older_than_full_is_dropped, begin, end),
-		cmocka_unit_test_setup_teardown(refunds_stop_at_full, begin, end),
-		cmocka_unit_test_setup_teardown(debt_ends_at_one_period, begin, end),
-		cmocka_unit_test_setup_teardown(a_log_is_corrected_slice_by_slice, begin, end),
-		cmocka_unit_test_setup_teardown(a_log_gives_nothing_back_from_before_it_was_lost, begin, end),
-		cmocka_unit_test_setup_teardown(overruns_alone_do_not_fill_the_log, begin, end),
-		cmocka_unit_test_setup_teardown(requests_are_given_back_when_never_sent, begin, end),
-		cmocka_unit_test_setup_teardown(concurrency_comes_back_in_every_scope, begin, end),
-		cmocka_unit_test_setup_teardown(renews_what_is_there_and_what_was_lost, begin, end),
-		cmocka_unit_test_setup_teardown(a_renewal_does_not_wake_the_dead, begin, end),
-		cmocka_unit_test_setup_teardown(many_at_once, begin, end),
-		cmocka_unit_test_setup_teardown(a_full_redis_takes_refunds, begin, end),
-		cmocka_unit_test_setup_teardown(commands_are_counted, begin, end),
+		cmocka_unit_test_setup_teardown(gives_back_and_charges, begin, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(twice_is_once, begin, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(an_admission_whose_answer_was_lost, begin, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(a_lease_that_was_reaped, begin, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(a_refund_older_than_full_is_dropped, begin, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(refunds_stop_at_full, begin, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(debt_ends_at_one_period, begin, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(a_log_is_corrected_slice_by_slice, begin, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(a_log_gives_nothing_back_from_before_it_was_lost, begin,
+						limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(overruns_alone_do_not_fill_the_log, begin, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(requests_are_given_back_when_never_sent, begin, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(concurrency_comes_back_in_every_scope, begin, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(renews_what_is_there_and_what_was_lost, begin, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(a_renewal_does_not_wake_the_dead, begin, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(many_at_once, begin, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(a_full_redis_takes_refunds, begin, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(commands_are_counted, begin, limiter_rig_leave),
 	};
-	return cmocka_run_group_tests_name("settle", tests, group_begin, group_end);
+	return cmocka_run_group_tests_name("settle", tests, limiter_rig_begin, limiter_rig_end);
 }

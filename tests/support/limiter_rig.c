@@ -7,11 +7,11 @@
 
 #include <hiredis/hiredis.h> /* after lib/redis.h: both say REDIS_OK */
 
-struct limiter_rig {
+static struct {
 	struct redis_server *server;
 	redisContext *redis;
 	int64_t calls;
-};
+} rig;
 
 static void fail(const char *what, const char *why)
 {
@@ -28,49 +28,68 @@ static redisReply *must(redisReply *reply, const char *what)
 	return reply;
 }
 
-static void connect_and_load(struct limiter_rig *rig)
+static void connect_and_load(void)
 {
 	static const struct script *const scripts[] = { &script_admit, &script_settle, &script_renew, &script_peek };
-	rig->redis = redisConnectUnix(redis_server_path(rig->server));
-	if (rig->redis == NULL || rig->redis->err != 0)
-		fail("connect", redis_server_path(rig->server));
+	rig.redis = redisConnectUnix(redis_server_path(rig.server));
+	if (rig.redis == NULL || rig.redis->err != 0)
+		fail("connect", redis_server_path(rig.server));
 	for (size_t i = 0; i < ARRAY_LENGTH(scripts); i++)
-		freeReplyObject(must(redisCommand(rig->redis, "SCRIPT LOAD %b", scripts[i]->source, scripts[i]->length),
+		freeReplyObject(must(redisCommand(rig.redis, "SCRIPT LOAD %b", scripts[i]->source, scripts[i]->length),
 				     scripts[i]->name));
 }
 
-struct limiter_rig *limiter_rig_new(void)
+int limiter_rig_begin(void **state)
 {
-	struct limiter_rig *rig = calloc(1, sizeof *rig);
-	if (rig == NULL)
-		abort();
-	rig->server = redis_server_start(NULL);
-	connect_and_load(rig);
-	return rig;
+	(void)state;
+	rig.server = redis_server_start(NULL);
+	connect_and_load();
+	return 0;
 }
 
-void limiter_rig_free(struct limiter_rig **rig)
+int limiter_rig_end(void **state)
 {
-	redisFree((*rig)->redis);
-	redis_server_free(&(*rig)->server);
-	free(*rig);
-	*rig = NULL;
+	(void)state;
+	redisFree(rig.redis);
+	redis_server_free(&rig.server);
+	return 0;
 }
 
-struct redis_server *limiter_rig_server(struct limiter_rig *rig)
+int limiter_rig_clean(void **state)
 {
-	return rig->server;
+	(void)state;
+	redis_server_do(rig.server, "CONFIG SET maxmemory 0"); /* of a test that failed in between */
+	limiter_rig_flush();
+	limiter_rig_calls();
+	return 0;
 }
 
-void limiter_rig_restart(struct limiter_rig *rig)
+int limiter_rig_leave(void **state)
 {
-	redisFree(rig->redis);
-	redis_server_restart(rig->server);
-	connect_and_load(rig);
-	rig->calls = 0;
+	(void)state;
+	limiter_rig_check_expiries();
+	return 0;
 }
 
-static redisReply *run(struct limiter_rig *rig, const struct script *script, const struct limiter_wire *wire)
+struct redis_server *limiter_rig_server(void)
+{
+	return rig.server;
+}
+
+void limiter_rig_flush(void)
+{
+	redis_server_do(rig.server, "FLUSHALL");
+}
+
+void limiter_rig_restart(void)
+{
+	redisFree(rig.redis);
+	redis_server_restart(rig.server);
+	connect_and_load();
+	rig.calls = 0;
+}
+
+static redisReply *run(const struct script *script, const struct limiter_wire *wire)
 {
 	const char *argv[256];
 	size_t length[256], count = 0;
@@ -82,7 +101,7 @@ static redisReply *run(struct limiter_rig *rig, const struct script *script, con
 		argv[count] = wire->key[i].data, length[count++] = wire->key[i].len;
 	for (size_t i = 0; i < wire->arguments; i++)
 		argv[count] = wire->argument[i].data, length[count++] = wire->argument[i].len;
-	return must(redisCommandArgv(rig->redis, (int)count, argv, length), script->name);
+	return must(redisCommandArgv(rig.redis, (int)count, argv, length), script->name);
 }
 
 static size_t numbers(const redisReply *reply, int64_t number[static 64])
@@ -97,33 +116,32 @@ static size_t numbers(const redisReply *reply, int64_t number[static 64])
 	return reply->elements;
 }
 
-void limiter_rig_admit(struct limiter_rig *rig, const struct limiter_ask *ask, int64_t now,
-		       struct limiter_answer *answer, int64_t *reserved)
+void limiter_rig_admit(const struct limiter_ask *ask, int64_t now, struct limiter_answer *answer, int64_t *reserved)
 {
 	struct limiter_wire wire;
 	int64_t number[64];
 	limiter_wire_admit(&wire, ask, RIG_LEASE, RIG_HOLD, now);
-	redisReply *reply = run(rig, &script_admit, &wire);
+	redisReply *reply = run(&script_admit, &wire);
 	*answer = (struct limiter_answer){ 0 };
 	if (!limiter_wire_read(ask, number, numbers(reply, number), answer, reserved))
 		fail("admit", "no reply of admit");
 	freeReplyObject(reply);
 }
 
-bool limiter_rig_settle(struct limiter_rig *rig, const struct limiter_ask *ask, const struct limiter_used *used,
+bool limiter_rig_settle(const struct limiter_ask *ask, const struct limiter_used *used,
 			const struct limiter_wire_past *past, int64_t now, int64_t forgiven[LIMIT_COUNT])
 {
 	struct limiter_wire wire;
 	int64_t number[64];
 	limiter_wire_settle(&wire, ask, used, past, now);
-	redisReply *reply = run(rig, &script_settle, &wire);
+	redisReply *reply = run(&script_settle, &wire);
 	if (!limiter_wire_read_settled(ask, used, number, numbers(reply, number), forgiven))
 		fail("settle", "no reply of settle");
 	freeReplyObject(reply);
 	return number[0] == 1;
 }
 
-int64_t limiter_rig_renew(struct limiter_rig *rig, const char *key, const struct slice *id, size_t count, int64_t now)
+int64_t limiter_rig_renew(const char *key, const struct slice *id, size_t count, int64_t now)
 {
 	struct limiter_wire wire = { .keys = 1, .key = { slice_of(key) } };
 	char text[2][24];
@@ -133,19 +151,19 @@ int64_t limiter_rig_renew(struct limiter_rig *rig, const char *key, const struct
 	wire.argument[wire.arguments++] = slice_of(text[1]);
 	for (size_t i = 0; i < count; i++)
 		wire.argument[wire.arguments++] = id[i];
-	redisReply *reply = run(rig, &script_renew, &wire);
+	redisReply *reply = run(&script_renew, &wire);
 	int64_t unknown = reply->integer;
 	freeReplyObject(reply);
 	return unknown;
 }
 
-void limiter_rig_peek(struct limiter_rig *rig, enum limiter_scope scope, struct slice name, const struct limits *limits,
-		      int64_t now, struct limiter_left left[LIMIT_COUNT])
+void limiter_rig_peek(enum limiter_scope scope, struct slice name, const struct limits *limits, int64_t now,
+		      struct limiter_left left[LIMIT_COUNT])
 {
 	struct limiter_wire wire;
 	int64_t number[64];
 	limiter_wire_peek(&wire, scope, name, limits, now);
-	redisReply *reply = run(rig, &script_peek, &wire);
+	redisReply *reply = run(&script_peek, &wire);
 	for (int k = 0; k < LIMIT_COUNT; k++)
 		left[k] = (struct limiter_left){ 0 };
 	if (!limiter_wire_read_peek(limits, number, numbers(reply, number), left))
@@ -167,25 +185,25 @@ struct limiter_ask limiter_rig_ask(const char *id, const struct limits *tenant, 
 	return ask;
 }
 
-bool limiter_rig_try(struct limiter_rig *rig, const struct limiter_ask *ask, int64_t now, struct limiter_answer *answer)
+bool limiter_rig_try(const struct limiter_ask *ask, int64_t now, struct limiter_answer *answer)
 {
 	int64_t reserved = 0;
-	limiter_rig_admit(rig, ask, now, answer, &reserved);
+	limiter_rig_admit(ask, now, answer, &reserved);
 	return answer->verdict == LIMITER_ADMITTED;
 }
 
-static redisReply *all_keys(struct limiter_rig *rig)
+static redisReply *all_keys(void)
 {
-	return must(redisCommand(rig->redis, "KEYS *"), "KEYS");
+	return must(redisCommand(rig.redis, "KEYS *"), "KEYS");
 }
 
-uint64_t limiter_rig_digest(struct limiter_rig *rig)
+uint64_t limiter_rig_digest(void)
 {
-	redisReply *keys = all_keys(rig);
+	redisReply *keys = all_keys();
 	uint64_t digest = keys->elements;
 	for (size_t i = 0; i < keys->elements; i++) {
 		redisReply *dump =
-			must(redisCommand(rig->redis, "DUMP %b", keys->element[i]->str, keys->element[i]->len), "DUMP");
+			must(redisCommand(rig.redis, "DUMP %b", keys->element[i]->str, keys->element[i]->len), "DUMP");
 		uint64_t hash = UINT64_C(
 			14695981039346656037); /* FNV-1a over name and content; the order of KEYS does not matter */
 		for (size_t b = 0; b < keys->element[i]->len; b++)
@@ -199,12 +217,12 @@ uint64_t limiter_rig_digest(struct limiter_rig *rig)
 	return digest;
 }
 
-void limiter_rig_check_expiries(struct limiter_rig *rig)
+void limiter_rig_check_expiries(void)
 {
-	redisReply *keys = all_keys(rig);
+	redisReply *keys = all_keys();
 	for (size_t i = 0; i < keys->elements; i++) {
 		redisReply *left =
-			must(redisCommand(rig->redis, "PTTL %b", keys->element[i]->str, keys->element[i]->len), "PTTL");
+			must(redisCommand(rig.redis, "PTTL %b", keys->element[i]->str, keys->element[i]->len), "PTTL");
 		if (left->integer == -1)
 			fail("no expiry", keys->element[i]->str);
 		freeReplyObject(left);
@@ -212,11 +230,11 @@ void limiter_rig_check_expiries(struct limiter_rig *rig)
 	freeReplyObject(keys);
 }
 
-int64_t limiter_rig_calls(struct limiter_rig *rig)
+int64_t limiter_rig_calls(void)
 {
 	static const char *const other[] = { "evalsha", "info",    "script|load", "keys",       "dump",
 					     "pttl",    "command", "ping",        "config|get", "flushall" };
-	redisReply *info = must(redisCommand(rig->redis, "INFO commandstats"), "INFO");
+	redisReply *info = must(redisCommand(rig.redis, "INFO commandstats"), "INFO");
 	int64_t total = 0;
 	for (char *line = strstr(info->str, "cmdstat_"); line != NULL; line = strstr(line + 1, "cmdstat_")) {
 		char *name = line + strlen("cmdstat_"), *calls = strstr(line, ":calls=");
@@ -227,7 +245,7 @@ int64_t limiter_rig_calls(struct limiter_rig *rig)
 			total += strtoll(calls + strlen(":calls="), NULL, 10);
 	}
 	freeReplyObject(info);
-	int64_t since = total - rig->calls;
-	rig->calls = total;
+	int64_t since = total - rig.calls;
+	rig.calls = total;
 	return since;
 }
