@@ -13,33 +13,19 @@
 #include <unistd.h>
 
 #include "lib/base.h"
+#include "tests/support/port.h"
 
 struct proxy {
 	pid_t child;
+	struct port port;
 	char origin[64];
 };
 
-static struct sockaddr_in loopback(int port)
-{
-	return (struct sockaddr_in){ .sin_family = AF_INET,
-				     .sin_port = htons((uint16_t)port),
-				     .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-}
-
-static int free_port(void)
-{
-	struct sockaddr_in address = loopback(0);
-	socklen_t size = sizeof(address);
-	int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	CHECK(descriptor >= 0 && bind(descriptor, (struct sockaddr *)&address, sizeof(address)) == 0);
-	CHECK(getsockname(descriptor, (struct sockaddr *)&address, &size) == 0);
-	close(descriptor);
-	return ntohs(address.sin_port);
-}
-
 static bool is_listening(int port)
 {
-	struct sockaddr_in address = loopback(port);
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_port = htons((uint16_t)port),
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	CHECK(descriptor >= 0);
 	bool up = connect(descriptor, (struct sockaddr *)&address, sizeof(address)) == 0;
@@ -64,17 +50,20 @@ static _Noreturn void run(const char *certificate, const char *key, int port, in
 struct proxy *proxy_new(const char *certificate, const char *key, int backend_port)
 {
 	struct proxy *proxy = calloc(1, sizeof(*proxy));
-	int port = free_port();
 	CHECK(proxy != NULL);
+	proxy->port = port_claim();
+	int port = proxy->port.number;
 	snprintf(proxy->origin, sizeof(proxy->origin), "https://127.0.0.1:%d", port);
 	proxy->child = fork();
 	CHECK(proxy->child >= 0);
 	if (proxy->child == 0)
 		run(certificate, key, port, backend_port);
-	for (int tries = 0; tries < 1000 && !is_listening(port); tries++) {
+	for (int tries = 0; !is_listening(port); tries++) {
 		int status;
+		CHECK(tries < 6000);
 		if (waitpid(proxy->child, &status, WNOHANG) == proxy->child) {
 			CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 127);
+			port_release(&proxy->port);
 			free(proxy);
 			return NULL;
 		}
@@ -89,6 +78,7 @@ void proxy_free(struct proxy **held)
 	*held = NULL;
 	kill(proxy->child, SIGKILL);
 	CHECK(waitpid(proxy->child, NULL, 0) == proxy->child);
+	port_release(&proxy->port);
 	free(proxy);
 }
 

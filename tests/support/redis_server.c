@@ -3,23 +3,23 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <hiredis/hiredis.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "tests/support/port.h"
 
 #define READY_WITHIN_MS 20000
 #define MOST_ARGUMENTS  64
 
 struct redis_server {
 	char folder[64], path[96], url[128];
-	int port;
+	struct port port;                 /* { 0 }: it does not listen on TCP */
 	pid_t pid;                        /* 0: not running */
 	int log;                          /* the reading end of its standard output, -1 while it is not running */
 	redisContext *context;            /* made at the first command */
@@ -33,18 +33,6 @@ static _Noreturn void give_up(const char *what)
 	abort();
 }
 
-static int free_port(void)
-{
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
-	socklen_t length = sizeof(address);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&address, length) != 0 ||
-	    getsockname(fd, (struct sockaddr *)&address, &length) != 0)
-		give_up("a free port");
-	close(fd);
-	return ntohs(address.sin_port);
-}
-
 static _Noreturn void run_child(struct redis_server *s, int log_end, pid_t parent)
 {
 	char port[16];
@@ -56,7 +44,7 @@ static _Noreturn void run_child(struct redis_server *s, int log_end, pid_t paren
 	for (size_t i = 0; i < s->more_count; i++)
 		arguments[count++] = s->more[i];
 	arguments[count] = NULL;
-	snprintf(port, sizeof(port), "%d", s->port);
+	snprintf(port, sizeof(port), "%d", s->port.number);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(126);
@@ -118,7 +106,8 @@ struct redis_server *redis_server_start(const struct redis_server_options *optio
 		give_up(s->folder);
 	snprintf(s->path, sizeof(s->path), "%s/socket", s->folder);
 	snprintf(s->url, sizeof(s->url), "unix://%s", s->path);
-	s->port = options != NULL && options->tcp ? free_port() : 0;
+	if (options != NULL && options->tcp)
+		s->port = port_claim();
 	for (const char *const *a = options == NULL ? NULL : options->arguments; a != NULL && *a != NULL; a++) {
 		CHECK(s->more_count < MOST_ARGUMENTS);
 		s->more[s->more_count++] = strdup(*a);
@@ -161,6 +150,7 @@ void redis_server_free(struct redis_server **server)
 	if (s == NULL)
 		return;
 	redis_server_kill(s);
+	port_release(&s->port);
 	unlink(s->path);
 	char dump[128]; /* of a test that lets it save */
 	snprintf(dump, sizeof(dump), "%s/dump.rdb", s->folder);
@@ -184,7 +174,7 @@ const char *redis_server_url(const struct redis_server *s)
 
 int redis_server_port(const struct redis_server *s)
 {
-	return s->port;
+	return s->port.number;
 }
 
 int redis_server_pid(const struct redis_server *s)
