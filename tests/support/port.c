@@ -33,7 +33,7 @@ static int claim_of(int number)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int length = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "sluice-test-port-%d", number);
-	int claim = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int claim = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	CHECK(claim >= 0);
 	if (bind(claim, (struct sockaddr *)&address,
 		 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length)) == 0)

@@ -3,7 +3,8 @@
  * The kernel gives ports of net.ipv4.ip_local_port_range to whoever connects or binds port 0, at any time; one that was
  * found free there may be taken before its server starts, or while it is restarted. So it is looked for below that range,
  * and claimed among tests by an abstract unix socket, "\0sluice-test-port-PORT", bound while it is in use: the kernel
- * gives a name once, and takes it back however the process ends. The tests in Python claim theirs the same way.
+ * gives a name once, and takes it back however the process ends. The tests in Python claim theirs the same way, with a
+ * datagram socket as well: each type of socket has names of its own.
  *
  * Disadvantage: who is no test of ours and picks a port below that range is not kept away. */
 #ifndef SLUICE_TESTS_PORT_H

@@ -80,12 +80,12 @@ static void two_tests_never_have_the_same(void **state)
 	release_many(port[0]);
 }
 
-/* The claim's name is what tests in another language go by. */
+/* The claim's name, and its socket's type, are what tests in another language go by. */
 static bool someone_claims(int number)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int length = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "sluice-test-port-%d", number);
-	int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int descriptor = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	assert_true(descriptor >= 0);
 	bool bound = bind(descriptor, (struct sockaddr *)&address,
 			  (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length)) == 0;
