@@ -52,6 +52,7 @@ static int end(void **state)
 	(void)state;
 	while (limiter_unsettled(limiter) > 0)
 		loop_turn(rig.loop, true);
+	clock_test_release(); /* of a test that failed while it held it */
 	assert_int_equal(limiter_held(limiter), 0);
 	assert_int_equal(redis_server_int(rig.server, "ZCOUNT sluice:{t:acme}:l 0 +inf"), 0);
 	limiter_free(&limiter);
@@ -250,11 +251,13 @@ static void exactly_k_of_100_at_once(void **state)
 		settle(&a[i], 30);
 }
 
+/* The clock stands, so that a machine that stalls does not count as one that slept; the beats go by the kernel's. */
 static void leases_are_renewed(void **state)
 {
 	struct limits tenant = { .of[LIMIT_concurrency] = { .count = 5 } };
 	struct attempt a[3] = { { 0 } };
 	(void)state;
+	clock_test_set(clock_now(), clock_unix());
 	for (int i = 0; i < 3; i++)
 		ask(&a[i], &tenant, &tenant, 0);
 	int64_t first = redis_server_int(rig.server, "ZSCORE sluice:{t:acme}:l r%u.1", ids - 1);
@@ -269,6 +272,7 @@ static void leases_are_renewed(void **state)
 	assert_true(redis_server_int(rig.server, "ZSCORE sluice:{t:acme}:l r%u.1", ids - 1) > first);
 	assert_int_equal(limiter_counts(limiter)->renewals_failed, 0);
 	assert_int_equal(lost, 0);
+	clock_test_release();
 	for (int i = 0; i < 3; i++)
 		settle(&a[i], 0);
 }
