@@ -43,7 +43,7 @@ static _Noreturn void run(const char *certificate, const char *key, int port, in
 	dup2(null, STDOUT_FILENO);
 	dup2(null, STDERR_FILENO);
 	execlp("nghttpx", "nghttpx", "--conf=/dev/null", "--workers=1", "--single-process",
-	       "--backend-read-timeout=60s", frontend, backend, key, certificate, (char *)NULL);
+	       "--backend-read-timeout=600s", frontend, backend, key, certificate, (char *)NULL);
 	_exit(127);
 }
 

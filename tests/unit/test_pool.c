@@ -269,13 +269,14 @@ static void a_hundred_megabytes_with_a_pause(void **state)
 	(void)state;
 	start(&rig, server);
 	struct pool_request request = rig_request("GET", "/big");
-	request.idle_timeout = 300 * CLOCK_MILLISECOND; /* must not run while we are the ones who pause */
+	request.idle_timeout =
+		2 * CLOCK_SECOND; /* must not run while we are the ones who pause; no stall of the peer's */
 	rig_call(&rig, &call, &request);
 	RIG_UNTIL(&rig, call.paused);
 	uint64_t held = call.received;
 	rig_get(&rig, &neighbour, "/neighbour");
 	assert_int_equal(rig_finish(&neighbour), POOL_DONE);
-	rig_for(&rig, 500 * CLOCK_MILLISECOND);
+	rig_for(&rig, 2500 * CLOCK_MILLISECOND);
 	assert_int_equal(call.received, held);
 	assert_int_equal(call.dones, 0);
 	assert_true(record_of(server).sent < SIZE / 2); /* the peer feels it: kernel buffers, not ours */
@@ -295,13 +296,14 @@ static void cancel_is_seen_by_the_peer_at_once(void **state)
 	struct rig_call call = { 0 };
 	(void)state;
 	start(&rig, server);
-	rig_get(&rig, &call, "/leave");
+	struct pool_request request = rig_request("GET", "/leave");
+	request.first_byte_timeout = request.idle_timeout = request.total_timeout =
+		CLOCK_HOUR; /* nothing else ends it */
+	rig_call(&rig, &call, &request);
 	RIG_UNTIL(&rig, record_of(server).requests == 1);
-	int64_t left_at = clock_now();
 	pool_cancel(&call.transfer);
 	assert_null(call.transfer);
 	RIG_UNTIL(&rig, record_of(server).left == 1);
-	assert_true(clock_now() - left_at < 2 * CLOCK_SECOND); /* promised: 200 ms; the machine may be busy */
 	rig_for(&rig, 20 * CLOCK_MILLISECOND);
 	assert_int_equal(call.dones, 0);
 	stop(&rig, server);

@@ -130,7 +130,7 @@ static void nobody_there_is_connect_failed(void **state)
 	struct rig_call call;
 	(void)state;
 	int bound = listener_of(-1, origin, sizeof(origin));
-	assert_int_equal(connects(origin, true, CLOCK_SECOND, &call), POOL_CONNECT_FAILED);
+	assert_int_equal(connects(origin, true, 10 * CLOCK_SECOND, &call), POOL_CONNECT_FAILED);
 	assert_non_null(strstr(call.result.detail, "refused"));
 	close(bound);
 	assert_int_equal(connects("http://no-such-host.invalid", true, 20 * CLOCK_SECOND, &call), POOL_CONNECT_FAILED);
@@ -247,7 +247,7 @@ static void the_environment_has_no_say(void **state)
 	(void)state;
 	setenv("http_proxy", "http://127.0.0.1:1", 1);
 	setenv("ALL_PROXY", "http://127.0.0.1:1", 1);
-	assert_int_equal(connects(bad_server_origin(server), true, CLOCK_SECOND, &call), POOL_DONE);
+	assert_int_equal(connects(bad_server_origin(server), true, 10 * CLOCK_SECOND, &call), POOL_DONE);
 	unsetenv("http_proxy");
 	unsetenv("ALL_PROXY");
 	bad_server_free(&server);
