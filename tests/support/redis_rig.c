@@ -53,6 +53,7 @@ void redis_rig_begin(struct redis_rig *rig, const struct redis_server_options *o
 
 void redis_rig_end(struct redis_rig *rig)
 {
+	clock_test_release(); /* of a test that failed while it held the clock */
 	redis_free(&rig->redis);
 	loop_free(&rig->loop);
 	redis_server_free(&rig->server);
@@ -111,6 +112,17 @@ void redis_rig_send(struct redis_rig *rig, struct rig_answer *a, int64_t timeout
 		parts[count++] = slice_cut(rest, ' ', &rest);
 	a->call = redis_send(rig->redis, timeout, redis_rig_done, a, count, parts);
 	assert_int_equal(a->count, 0); /* never inside the call */
+}
+
+void redis_rig_hold(void)
+{
+	clock_test_set(clock_now(), clock_unix());
+}
+
+void redis_rig_let_pass(struct redis_rig *rig, int64_t time)
+{
+	loop_turn(rig->loop, false);
+	clock_test_advance(time);
 }
 
 void redis_rig_ask(struct redis_rig *rig, struct rig_answer *a, const char *words)

@@ -41,6 +41,10 @@ int redis_rig_descriptors(void);
 void redis_rig_done(struct redis_call *, void *rig_answer, const struct redis_answer *);
 /* The command's words are cut at blanks. */
 void redis_rig_send(struct redis_rig *, struct rig_answer *, int64_t timeout, const char *words);
+/* For a call that must be written before its time is over, however slow the machine is: hold stops the clock, let_pass
+ * has written what was sent since, and moves the clock. clock_test_release, when what was waited for is there. */
+void redis_rig_hold(void);
+void redis_rig_let_pass(struct redis_rig *, int64_t time);
 /* Sends, and turns the loop until the answer is there. */
 void redis_rig_ask(struct redis_rig *, struct rig_answer *, const char *words);
 

@@ -27,7 +27,6 @@ static int begin(void **state)
 static int end(void **state)
 {
 	(void)state;
-	clock_test_release(); /* of a test that failed while it held it */
 	redis_rig_end(&rig);
 	return 0;
 }
@@ -46,11 +45,14 @@ static void silence_times_out_and_loses_what_stands_behind(void **state)
 	(void)state;
 	redis_rig_until_up(&rig);
 	redis_server_pause(rig.server);
+	redis_rig_hold();
 	redis_rig_send(&rig, &first, 50 * CLOCK_MILLISECOND, "INCR key");
 	redis_rig_send(&rig, &second, RIG_TIMEOUT, "INCR key");
+	redis_rig_let_pass(&rig, 50 * CLOCK_MILLISECOND);
 	redis_rig_until(&rig, &first.count, 1);
+	clock_test_release();
 	assert_int_equal(first.result, REDIS_TIMED_OUT);
-	assert_true(first.took >= 50 * CLOCK_MILLISECOND);
+	assert_int_equal(first.took, 50 * CLOCK_MILLISECOND);
 	assert_int_equal(second.count, 1);
 	assert_int_equal(second.result, REDIS_LOST);
 	assert_int_equal(rig.downs, 1);
@@ -69,10 +71,12 @@ static void a_cancelled_call_still_notices_silence(void **state)
 	(void)state;
 	redis_rig_until_up(&rig);
 	redis_server_pause(rig.server);
+	redis_rig_hold();
 	redis_rig_send(&rig, &a, 50 * CLOCK_MILLISECOND, "PING");
-	loop_turn(rig.loop, false);
+	redis_rig_let_pass(&rig, 50 * CLOCK_MILLISECOND);
 	redis_cancel(&a.call);
 	redis_rig_until_down(&rig);
+	clock_test_release();
 	assert_int_equal(a.count, 0);
 	redis_server_resume(rig.server);
 }
@@ -82,14 +86,14 @@ static void the_earliest_deadline_goes_first(void **state)
 	struct rig_answer late, early;
 	(void)state;
 	redis_server_kill(rig.server); /* both only wait */
-	clock_test_set(clock_now(), clock_unix());
+	redis_rig_hold();
 	redis_rig_send(&rig, &late, 400 * CLOCK_MILLISECOND, "PING");
 	redis_rig_send(&rig, &early, 20 * CLOCK_MILLISECOND, "PING");
-	clock_test_advance(20 * CLOCK_MILLISECOND);
+	redis_rig_let_pass(&rig, 20 * CLOCK_MILLISECOND);
 	redis_rig_until(&rig, &early.count, 1);
 	assert_int_equal(late.count, 0);
 	assert_int_equal(early.result, REDIS_UNSENT);
-	clock_test_advance(380 * CLOCK_MILLISECOND);
+	redis_rig_let_pass(&rig, 380 * CLOCK_MILLISECOND);
 	redis_rig_until(&rig, &late.count, 1);
 	assert_int_equal(late.result, REDIS_UNSENT);
 	assert_int_equal(late.took, 400 * CLOCK_MILLISECOND);
@@ -147,8 +151,11 @@ static void half_written_and_overdue_is_unsent(void **state)
 	(void)state;
 	redis_rig_until_up(&rig);
 	redis_server_pause(rig.server);
-	redis_send(rig.redis, 500 * CLOCK_MILLISECOND, redis_rig_done, &a, ARRAY_LENGTH(words), words);
+	redis_rig_hold();
+	redis_send(rig.redis, 50 * CLOCK_MILLISECOND, redis_rig_done, &a, ARRAY_LENGTH(words), words);
+	redis_rig_let_pass(&rig, 50 * CLOCK_MILLISECOND);
 	redis_rig_until(&rig, &a.count, 1);
+	clock_test_release();
 	assert_int_equal(a.result, REDIS_UNSENT); /* Redis runs no half command */
 	assert_int_equal(rig.downs, 1);
 	redis_server_resume(rig.server);
@@ -182,9 +189,12 @@ static void half_written_and_cut_it_starts_anew(void **state)
 	(void)state;
 	redis_rig_until_up(&rig);
 	redis_server_pause(rig.server);
+	redis_rig_hold();
 	redis_rig_send(&rig, &first, 50 * CLOCK_MILLISECOND, "PING");
 	redis_send(rig.redis, RIG_TIMEOUT, redis_rig_done, &whole, ARRAY_LENGTH(words), words);
+	redis_rig_let_pass(&rig, 50 * CLOCK_MILLISECOND);
 	redis_rig_until(&rig, &first.count, 1);
+	clock_test_release();
 	assert_int_equal(whole.count, 0);
 	redis_server_resume(rig.server);
 	redis_rig_until(&rig, &whole.count, 1);

@@ -105,8 +105,14 @@ static void a_mute_line_times_out(void **state)
 	fault_proxy_tell(proxy, "after-drop mute");
 	fault_proxy_tell(proxy, "drop-reply-every 3");
 	for (int i = 1; i <= 9; i++) {
-		increment(&t, i % 3 == 0 ? 100 * CLOCK_MILLISECOND : RIG_TIMEOUT); /* the third is not answered */
+		int64_t timeout = i % 3 == 0 ? 100 * CLOCK_MILLISECOND : RIG_TIMEOUT; /* the third is not answered */
+		redis_rig_hold();
+		increment(&t, timeout);
+		while (i % 3 == 0 && fault_proxy_count(proxy, "dropped") < (uint64_t)i / 3)
+			loop_turn(rig.loop, false);
+		redis_rig_let_pass(&rig, i % 3 == 0 ? timeout : 0);
 		redis_rig_until(&rig, &t.answered, i);
+		clock_test_release();
 	}
 	assert_int_equal(t.results[REDIS_TIMED_OUT], 3);
 	assert_int_equal(t.results[REDIS_OK], 6);
@@ -161,8 +167,11 @@ static void stalled_reset_refused_and_back(void **state)
 	(void)state;
 	redis_rig_until_up(&rig);
 	fault_proxy_tell(proxy, "stall on");
+	redis_rig_hold();
 	redis_rig_send(&rig, &a, 50 * CLOCK_MILLISECOND, "PING");
+	redis_rig_let_pass(&rig, 50 * CLOCK_MILLISECOND);
 	redis_rig_until(&rig, &a.count, 1);
+	clock_test_release();
 	assert_int_equal(a.result, REDIS_TIMED_OUT);
 	fault_proxy_tell(proxy, "refuse on");
 	fault_proxy_tell(proxy, "stall off");

@@ -219,8 +219,11 @@ static void the_time_covers_the_loading(void **state)
 	make(&e, adds);
 	redis_rig_until_up(&rig);
 	redis_server_pause(rig.server);
+	redis_rig_hold();
 	start(&e, &a, 50 * CLOCK_MILLISECOND);
+	redis_rig_let_pass(&rig, 50 * CLOCK_MILLISECOND);
 	redis_rig_until(&rig, &a.count, 1);
+	clock_test_release();
 	assert_int_equal(a.result, REDIS_TIMED_OUT);
 	redis_server_resume(rig.server);
 }
