@@ -140,9 +140,7 @@ static enum http_parse_result scan(struct http_parse *p, struct slice bytes, siz
 		} else if (byte == '\r') {
 			p->after_return = true;
 		} else if (byte <= ' ' || byte == 0x7f) {
-			bool blank = byte == ' ' || byte == '\t';
-			if (!blank || at == p->line_start) /* a control, a bare LF, or a folded line */
-				return HTTP_PARSE_FAULT;
+			return HTTP_PARSE_FAULT; /* a control, a bare LF, or a folded line: other blanks are of a run */
 		}
 	}
 	*stop = bytes.len;
