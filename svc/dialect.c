@@ -91,7 +91,7 @@ bool dialect_target(const struct dialect_call *call, struct slice prefix, struct
 /* The name as a JSON string, in the arena. Every byte may become six. */
 static bool write_model(struct slice model, struct mem *mem, struct slice *text)
 {
-	char memory[6 * DIALECT_MODEL + 2];
+	char memory[6 * DIALECT_MODEL_MOST + 2];
 	struct buf written;
 
 	buf_wrap(&written, memory, sizeof(memory), 0);

@@ -7,7 +7,7 @@
 /* clang-format off */
 static const struct dialect_path body[] = {
 	{ "",                                             DIALECT_ROLE_WHOLE,   0 },
-	{ "model",                                        DIALECT_ROLE_MODEL,   DIALECT_MODEL + 1 },
+	{ "model",                                        DIALECT_ROLE_MODEL,   DIALECT_MODEL_MOST + 1 },
 	{ "stream",                                       DIALECT_ROLE_STREAM,  0 },
 	{ "max_tokens",                                   DIALECT_ROLE_MAXIMUM, 0 },
 	{ "messages[].content[].source.data",             DIALECT_ROLE_MEDIA,   0 },

@@ -12,10 +12,9 @@
 #include "svc/dialect.h"
 
 enum {
-	DIALECT_MODEL = DIALECT_MODEL_MOST,
-	DIALECT_RESOURCE = DIALECT_MODEL + 128, /* a model with the collections that it stands in */
-	DIALECT_PATHS = 24,                     /* of one table, at most */
-	DIALECT_KEPT_TYPE = 32                  /* of a string whose words matter */
+	DIALECT_RESOURCE = DIALECT_MODEL_MOST + 128, /* a model with the collections that it stands in */
+	DIALECT_PATHS = 24,                          /* of one table, at most */
+	DIALECT_KEPT_TYPE = 32                       /* of a string whose words matter */
 };
 
 enum dialect_role {

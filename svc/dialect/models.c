@@ -10,13 +10,13 @@ static void put(struct buf *out, const char *text)
 
 static void put_gemini(struct slice name, struct buf *out)
 {
-	char memory[DIALECT_MODEL + 8];
+	char memory[DIALECT_MODEL_MOST + 8];
 	struct buf resource;
 
 	buf_wrap(&resource, memory, sizeof(memory), 0);
 	if (!slice_starts(name, SLICE("tunedModels/")))
 		put(&resource, "models/");
-	buf_append(&resource, slice_first(name, DIALECT_MODEL));
+	buf_append(&resource, slice_first(name, DIALECT_MODEL_MOST));
 	put(out, "{\"name\":");
 	buf_append_json(out, buf_slice(&resource));
 	put(out, ",\"version\":\"\",\"displayName\":");

@@ -21,7 +21,7 @@ static const struct {
 
 static const struct dialect_path body[] = {
 	{ "",                                        DIALECT_ROLE_WHOLE,          0 },
-	{ "model",                                   DIALECT_ROLE_MODEL,          DIALECT_MODEL + 1 },
+	{ "model",                                   DIALECT_ROLE_MODEL,          DIALECT_MODEL_MOST + 1 },
 	{ "stream",                                  DIALECT_ROLE_STREAM,         0 },
 	{ "stream_options",                          DIALECT_ROLE_STREAM_OPTIONS, 0 },
 	{ "stream_options.include_usage",            DIALECT_ROLE_INCLUDE_USAGE,  0 },

@@ -54,8 +54,8 @@ enum refusal dialect_check_model(struct slice name, struct buf *detail)
 {
 	bool good = name.len > 0 && name.data[name.len - 1] != '/';
 
-	if (name.len > DIALECT_MODEL) {
-		buf_format(detail, "A model's name has at most %d bytes.", DIALECT_MODEL);
+	if (name.len > DIALECT_MODEL_MOST) {
+		buf_format(detail, "A model's name has at most %d bytes.", DIALECT_MODEL_MOST);
 		return REFUSAL_invalid_request;
 	}
 	for (struct slice rest = name; good && rest.len > 0;) {
@@ -71,7 +71,7 @@ enum refusal dialect_check_model(struct slice name, struct buf *detail)
 
 enum refusal dialect_decode_model(struct slice raw, struct mem *mem, struct slice *name, struct buf *detail)
 {
-	char memory[3 * DIALECT_MODEL];
+	char memory[3 * DIALECT_MODEL_MOST];
 	size_t length = 0;
 
 	*name = SLICE_NONE;
