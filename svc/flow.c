@@ -4,8 +4,6 @@
  * once. The engine, at the end, asserts what README says of it: the edge is in the table, the answer is the awaited one, no stage runs inside another. */
 #include "svc/flow.h"
 
-#include <stdio.h>
-
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "svc/attempt.h"
@@ -479,7 +477,7 @@ static void observe_stage(struct worker *w, unsigned stage, int64_t took)
 	CHECK(stage < ARRAY_LENGTH(w->stage_seconds));
 	if (*series == NULL)
 		*series = metrics_series(w->metrics, METRIC_stage_seconds, &name);
-	metrics_observe_series(*series, took);
+	metrics_observe(*series, took);
 }
 
 static void leave(struct request *r)

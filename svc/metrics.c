@@ -196,7 +196,7 @@ struct metrics_series *metrics_series(struct metrics *m, enum metric metric, con
 	return series_for(m, metric, make_key(m, metric, labels, memory));
 }
 
-void metrics_observe_series(struct metrics_series *s, int64_t microseconds)
+void metrics_observe(struct metrics_series *s, int64_t microseconds)
 {
 	size_t i = 0;
 
@@ -205,11 +205,6 @@ void metrics_observe_series(struct metrics_series *s, int64_t microseconds)
 		i++;
 	s->counts[i]++;
 	s->value += (double)microseconds;
-}
-
-void metrics_observe(struct metrics *m, enum metric metric, const struct slice *labels, int64_t microseconds)
-{
-	metrics_observe_series(metrics_series(m, metric, labels), microseconds);
 }
 
 /* Without the cap, which has done its work in each worker: applied once more it would fold those that happen to come last in a map, others at each

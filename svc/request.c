@@ -1,8 +1,6 @@
 /* The request's own memory and its one line in the log. What it holds of others (lease, transfer) the flow gives back before it dies. */
 #include "svc/request.h"
 
-#include <stdio.h>
-
 #include "lib/clock.h"
 #include "lib/log.h"
 
@@ -153,14 +151,14 @@ static void count_tokens(const struct request *r)
 
 static void observe(const struct request *r, const struct worker_upstream *u, int64_t now)
 {
-	metrics_observe_series(u->seconds.request, now - r->born);
-	metrics_observe_series(u->seconds.overhead, r->took.ours);
+	metrics_observe(u->seconds.request, now - r->born);
+	metrics_observe(u->seconds.overhead, r->took.ours);
 	if (r->took.first_byte > 0)
-		metrics_observe_series(u->seconds.first_byte, r->took.first_byte);
+		metrics_observe(u->seconds.first_byte, r->took.first_byte);
 	if (r->has_result)
-		metrics_observe_series(u->seconds.pool_wait, r->result.waited);
+		metrics_observe(u->seconds.pool_wait, r->result.waited);
 	if (r->has_result && r->result.handshake > 0)
-		metrics_observe_series(u->seconds.pool_handshake, r->result.handshake);
+		metrics_observe(u->seconds.pool_handshake, r->result.handshake);
 }
 
 static void count(const struct request *r, int64_t now)

@@ -178,7 +178,7 @@ static void observe_script(void *arg, enum limiter_script script, int64_t took)
 {
 	struct worker *w = arg;
 
-	metrics_observe_series(w->script_seconds[script], took);
+	metrics_observe(w->script_seconds[script], took);
 }
 
 struct worker *worker_new(struct worker_shared *shared, int index, const struct config *config)

@@ -51,9 +51,9 @@ static void test_histograms(void **state)
 	struct metrics_series *series = metrics_series(m, METRIC_stage_seconds, &stage);
 
 	(void)state;
-	metrics_observe(m, METRIC_stage_seconds, &stage, 100); /* at a bound: inside */
-	metrics_observe_series(series, 101);
-	metrics_observe(m, METRIC_stage_seconds, &stage, INT64_C(3600000000));
+	metrics_observe(metrics_series(m, METRIC_stage_seconds, &stage), 100); /* at a bound: inside */
+	metrics_observe(series, 101);
+	metrics_observe(metrics_series(m, METRIC_stage_seconds, &stage), INT64_C(3600000000));
 	assert_true(metrics_value(m, METRIC_stage_seconds, &stage) == 3);
 	assert_int_equal(written(m, "sluice_stage_seconds_bucket{stage=\"quota\",le=\"0.0001\"} 1"), 1);
 	assert_int_equal(written(m, "sluice_stage_seconds_bucket{stage=\"quota\",le=\"0.00025\"} 2"), 1);
@@ -74,8 +74,8 @@ static void test_merging(void **state)
 	metrics_add(b, METRIC_tokens_total, tokens, 2);
 	metrics_set(a, METRIC_client_connections, NULL, 3);
 	metrics_set(b, METRIC_client_connections, NULL, 4);
-	metrics_observe(a, METRIC_stage_seconds, &stage, 1000);
-	metrics_observe(b, METRIC_stage_seconds, &stage, 1000);
+	metrics_observe(metrics_series(a, METRIC_stage_seconds, &stage), 1000);
+	metrics_observe(metrics_series(b, METRIC_stage_seconds, &stage), 1000);
 	metrics_merge(all, a);
 	metrics_merge(all, b);
 	assert_true(metrics_value(all, METRIC_tokens_total, tokens) == 3);
@@ -109,7 +109,7 @@ static void check_label(struct slice given, const char *wanted)
 	struct metrics *m = metrics_new();
 	char line[2000];
 
-	metrics_observe(m, METRIC_stage_seconds, &given, 1);
+	metrics_observe(metrics_series(m, METRIC_stage_seconds, &given), 1);
 	snprintf(line, sizeof(line), "sluice_stage_seconds_count{stage=\"%s\"} 1", wanted);
 	if (written(m, line) != 1)
 		fail_msg("%s", line);
@@ -249,7 +249,7 @@ static void fill(struct metrics *m, bool backwards)
 	for (int i = 0; i < STAGES; i++) {
 		snprintf(name, sizeof(name), "stage%02d", backwards ? STAGES - 1 - i : i);
 		struct slice stage = slice_of(name);
-		metrics_observe(m, METRIC_stage_seconds, &stage, 42);
+		metrics_observe(metrics_series(m, METRIC_stage_seconds, &stage), 42);
 		metrics_set(m, METRIC_in_flight, &stage, -1);
 	}
 }
@@ -319,7 +319,7 @@ static void test_every_line_has_the_form(void **state)
 
 	(void)state;
 	metrics_add(m, METRIC_requests_total, labels, 0.1);
-	metrics_observe(m, METRIC_request_seconds, labels, 1);
+	metrics_observe(metrics_series(m, METRIC_request_seconds, labels), 1);
 	metrics_set(m, METRIC_pool_utilization, labels, 1.0 / 3);
 	metrics_set(m, METRIC_ready, NULL, 1e300);
 	buf_init(&text, 1 << 20);
@@ -361,7 +361,7 @@ static void test_buckets_against_a_naive_model(void **state)
 
 	(void)state;
 	for (int64_t took = 1; took < INT64_C(2000000000); took += 1 + took / 3, count++) {
-		metrics_observe(m, METRIC_stage_seconds, &stage, took);
+		metrics_observe(metrics_series(m, METRIC_stage_seconds, &stage), took);
 		for (size_t i = 0; i < ARRAY_LENGTH(bounds); i++)
 			below[i] += (double)took <= bounds[i] * 1e6 * (1 + 1e-12);
 	}
