@@ -5,10 +5,7 @@
  *
  * The first thread is the control thread: the child Redis dies with it, and signals come to it alone. */
 #include <curl/curl.h>
-#include <errno.h>
 #include <getopt.h>
-#include <malloc.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,11 +15,9 @@
 #include <unistd.h>
 
 #include "lib/buf.h"
-#include "lib/clock.h"
 #include "lib/embedded.h"
 #include "lib/log.h"
 #include "lib/loop.h"
-#include "lib/mem.h"
 #include "lib/redis.h"
 #include "svc/admin.h"
 #include "svc/command.h"
@@ -313,7 +308,6 @@ int command_serve(const struct command *c, int argc, char **argv)
 		return command_misused(
 			c, "there is no $SLUICE_CONFIG, ./sluice.yaml or /etc/sluice/sluice.yaml, and no -c FILE");
 	close_the_process();
-	mallopt(M_ARENA_MAX, 2); /* an arena a thread would cost more than it brings: workers allocate little */
 	buf_init(&error, ERRORS_MOST);
 	in.config = config_load(in.path, &error);
 	fprintf(stderr, "%.*s", SLICE_ARGS(buf_slice(&error))); /* or its warnings */
