@@ -2,7 +2,6 @@
  * shows a variable's name, never what is in it. */
 #include <limits.h>
 #include <openssl/sha.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -3,7 +3,6 @@
 
 #include "lib/bytes.h"
 #include "lib/clock.h"
-#include "lib/mem.h"
 
 #include <time.h>
 

@@ -9,7 +9,6 @@
  * A model's name inside the body (batchEmbedContents has one in each request) must be the path's: limits and rights are
  * judged by that one. Disadvantage: it is passed as it is, so the model of such calls cannot be exchanged for another. */
 #include "lib/buf.h"
-#include "lib/text.h"
 #include "svc/dialect/dialect_internal.h"
 
 /* clang-format off */

@@ -1,7 +1,6 @@
 /* Any HTTP API under its upstream's name: /{upstream}/rest?query. The path passes as it came; a segment that could lead
  * out of the upstream's prefix is refused. */
 #include "lib/buf.h"
-#include "lib/text.h"
 #include "svc/dialect/dialect_internal.h"
 
 static bool method_passes(struct slice method)
