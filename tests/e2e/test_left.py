@@ -1,16 +1,15 @@
 """What is left of the quotas, as /status, /metrics, `sluice status` and `sluice top` tell it: the fleet's truth, looked at without a trace."""
 
-import os
+import select
 import signal
 import socket
 import subprocess
 import time
 
 from support.gateway import KEY
-from support.process import binary, wait_until
+from support.process import binary, promised, wait_until
 from support.rest import at_rest
 
-SLACK = 3 if "san" in os.environ.get("SLUICE_BUILD", "") else 1
 RPH = {"limit": 20, "burst": 20}  # so slow that nothing comes back meanwhile
 LIMITS = {"tenants": {"acme": {"limits": {"rph": RPH, "concurrency": 5}}},
           "models": {"gpt-4o-mini": {"targets": [{"upstream": "openai"}], "limits": {"tpd": 1000000}}},
@@ -82,13 +81,9 @@ def test_the_page_comes_without_redis(start_gateway, sim, redis):
         for _ in range(3):
             began = time.monotonic()
             acme = quotas(gateway)["tenants"]["acme"]
-            assert time.monotonic() - began < (0.2 + 0.3) * SLACK
+            assert time.monotonic() - began < promised(0.5)
             assert acme == {"rph": {**RPH, "left": None, "used": None, "full_in_ms": None}, "concurrency": {"limit": 5, "left": None, "used": None}}
         assert gateway.metric("sluice_quota_used_ratio") == 0  # no stale one
-        for page in ("/healthz", "/readyz", "/metrics", "/requests", "/config", "/"):
-            began = time.monotonic()
-            assert gateway.page(page).status == 200
-            assert time.monotonic() - began < 0.15 * SLACK, page  # less than redis.timeout
     finally:
         redis.signal(signal.SIGCONT)
     wait_until(lambda: left(gateway) == 19, "Redis answers again")
@@ -106,7 +101,9 @@ def test_it_ends_while_a_page_waits_for_redis(start_gateway, sim, redis):
         with socket.create_connection(("127.0.0.1", gateway.admin_port)) as reader, socket.create_connection(("127.0.0.1", gateway.admin_port)) as gone:
             for each in (reader, gone):
                 each.sendall(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            gateway.metrics()  # looks as well, behind its answer
+            for page in ("/healthz", "/readyz", "/metrics", "/requests", "/config", "/"):  # /metrics looks as well, behind its answer
+                assert gateway.page(page).status == 200
+            assert select.select([reader, gone], [], [], 0)[0] == []  # none of them waited for Redis; these do
             gone.close()
             gateway.signal(signal.SIGTERM)
             assert gateway.child.wait(timeout=30) == 0

@@ -1,6 +1,5 @@
 """One quota, whatever the number of instances: what the simulator received is the measure."""
 
-import os
 import threading
 import time
 
@@ -9,11 +8,10 @@ import pytest
 from support import load
 from support.client import headers_for, prompt
 from support.gateway import KEY
-from support.process import wait_until
+from support.process import LONG, promised, wait_until
 from support.rest import at_rest, counted, leases
 from support.sim import most_in_window
 
-LONG = bool(os.environ.get("SLUICE_LONG"))
 SECONDS = 60 if LONG else 12
 
 
@@ -214,8 +212,8 @@ def test_concurrency_over_three_instances_and_a_killed_one(start_gateway, sim, r
                  headers={**headers_for("openai", KEY), "Content-Type": "application/json"})
         return sim.stats()["max_in_flight"] == 50
 
-    wait_until(all_usable, "all 50 are usable again", deadline=20)
-    assert time.monotonic() - killed <= 12.5
+    wait_until(all_usable, "all 50 are usable again", deadline=60)
+    assert time.monotonic() - killed <= promised(12.5)
     at_rest(others, redis, sim)
 
 

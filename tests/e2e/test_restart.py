@@ -1,7 +1,6 @@
 """Restarts that nobody notices: SIGTERM, drain, and a fleet behind HAProxy that is restarted one by one under load."""
 
 import http.client
-import os
 import pathlib
 import signal
 import threading
@@ -12,10 +11,9 @@ import pytest
 from support import load
 from support.client import headers_for, prompt, request
 from support.gateway import KEY
-from support.process import Process, free_port, program, wait_until
+from support.process import LONG, Process, free_port, program, wait_until
 from support.rest import at_rest
 
-LONG = bool(os.environ.get("SLUICE_LONG"))
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -25,7 +23,6 @@ def test_what_can_end_ends_and_what_cannot_is_told(start_gateway, sim, redis):
     long = gateway.open_stream("anthropic", "[[sim tokens=10000 rate=20]]")
     assert short.read_event() and long.read_event()
     gateway.signal(signal.SIGTERM)
-    began = time.monotonic()
     wait_until(lambda: request(f"{gateway.url}/readyz").status == 503, "not ready at once")
     assert request(f"{gateway.admin_url}/readyz").text == "draining\n"
     assert gateway.ask("openai", "[[sim tokens=1]]").status == 200  # still accepted while load balancers look away
@@ -35,17 +32,16 @@ def test_what_can_end_ends_and_what_cannot_is_told(start_gateway, sim, redis):
         while event := long.read_event():
             events.append(event)
     assert events[-1].startswith(b"event: error") and b"draining" in events[-1]
-    assert gateway.wait(10) == 0 and time.monotonic() - began < 3
+    assert gateway.wait(10) == 0
     assert not redis.command("ZRANGE", "sluice:{t:acme}:l", 0, -1)
     short.leave()
     long.leave()
 
 
 def test_an_idle_instance_leaves_at_once(start_gateway, sim, redis):
-    gateway = start_gateway(sim.url, redis.url, {"drain": {"wait": "10s", "deadline": "30s"}})
-    began = time.monotonic()
+    gateway = start_gateway(sim.url, redis.url, {"drain": {"wait": "60s", "deadline": "90s"}})
     gateway.signal(signal.SIGINT)  # at a terminal nobody waits for load balancers
-    assert gateway.wait(10) == 0 and time.monotonic() - began < 3
+    assert gateway.wait(10) == 0
 
 
 def test_drain_by_the_admin_plane(gateway):

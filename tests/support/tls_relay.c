@@ -22,8 +22,9 @@ struct tls_relay {
 	char origin[64];
 	pthread_t thread;
 	pthread_mutex_t lock;
-	pthread_cond_t all_gone;
-	unsigned open, handshakes;
+	pthread_cond_t all_gone, gate;
+	unsigned open, begun, handshakes;
+	bool gate_is_open;
 };
 
 struct relay_ticket {
@@ -87,6 +88,17 @@ static int connect_backend(int port)
 	return backend;
 }
 
+static void wait_at_gate(struct tls_relay *relay, int socket)
+{
+	char byte;
+	ssize_t hello = recv(socket, &byte, 1, MSG_PEEK);
+	pthread_mutex_lock(&relay->lock);
+	relay->begun += hello == 1;
+	while (!relay->gate_is_open)
+		pthread_cond_wait(&relay->gate, &relay->lock);
+	pthread_mutex_unlock(&relay->lock);
+}
+
 static void *relay_thread(void *arg)
 {
 	struct relay_ticket ticket = *(struct relay_ticket *)arg;
@@ -94,6 +106,8 @@ static void *relay_thread(void *arg)
 	free(arg);
 	SSL *ssl = SSL_new(relay->context);
 	CHECK(ssl != NULL && SSL_set_fd(ssl, ticket.socket) == 1);
+	if (relay->options.gated)
+		wait_at_gate(relay, ticket.socket);
 	if (SSL_accept(ssl) == 1) {
 		pthread_mutex_lock(&relay->lock);
 		relay->handshakes++;
@@ -162,7 +176,8 @@ struct tls_relay *tls_relay_new(const struct tls_relay_options *options)
 	CHECK(listen(relay->listener, 128) == 0);
 	CHECK(getsockname(relay->listener, (struct sockaddr *)&address, &size) == 0);
 	snprintf(relay->origin, sizeof(relay->origin), "https://127.0.0.1:%d", ntohs(address.sin_port));
-	CHECK(pthread_mutex_init(&relay->lock, NULL) == 0 && pthread_cond_init(&relay->all_gone, NULL) == 0);
+	CHECK(pthread_mutex_init(&relay->lock, NULL) == 0);
+	CHECK(pthread_cond_init(&relay->all_gone, NULL) == 0 && pthread_cond_init(&relay->gate, NULL) == 0);
 	CHECK(pthread_create(&relay->thread, NULL, accept_thread, relay) == 0);
 	return relay;
 }
@@ -183,12 +198,29 @@ void tls_relay_free(struct tls_relay **held)
 	SSL_CTX_free(relay->context);
 	pthread_mutex_destroy(&relay->lock);
 	pthread_cond_destroy(&relay->all_gone);
+	pthread_cond_destroy(&relay->gate);
 	free(relay);
 }
 
 const char *tls_relay_origin(const struct tls_relay *relay)
 {
 	return relay->origin;
+}
+
+unsigned tls_relay_begun(struct tls_relay *relay)
+{
+	pthread_mutex_lock(&relay->lock);
+	unsigned count = relay->begun;
+	pthread_mutex_unlock(&relay->lock);
+	return count;
+}
+
+void tls_relay_open_gate(struct tls_relay *relay)
+{
+	pthread_mutex_lock(&relay->lock);
+	relay->gate_is_open = true;
+	pthread_cond_broadcast(&relay->gate);
+	pthread_mutex_unlock(&relay->lock);
 }
 
 unsigned tls_relay_handshakes(struct tls_relay *relay)

@@ -1,4 +1,6 @@
 /* The pool over TLS, and over HTTP/2: who is trusted, what a cut looks like, streams that share a connection. */
+#include <arpa/inet.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -286,6 +290,72 @@ static void connections_are_reused_over_tls(void **state)
 	loop_free(&rig.loop);
 }
 
+/* ---- a burst of hand-shakes ---- */
+
+enum { BURST = 40, MOST_STEPS = 8 };
+
+/* Fills `sockets` with this process' connections to that origin. */
+static int connections_to(const char *origin, int sockets[BURST])
+{
+	int count = 0, port = atoi(strrchr(origin, ':') + 1);
+	for (int descriptor = 0; descriptor < 1024; descriptor++) {
+		struct sockaddr_in peer = { 0 };
+		socklen_t size = sizeof(peer);
+		if (getpeername(descriptor, (struct sockaddr *)&peer, &size) != 0 || ntohs(peer.sin_port) != port)
+			continue;
+		assert_int_not_equal(count, BURST);
+		sockets[count++] = descriptor;
+	}
+	return count;
+}
+
+static int unread(int socket)
+{
+	int count;
+	assert_int_equal(ioctl(socket, FIONREAD, &count), 0);
+	return count;
+}
+
+/* All of them have been answered when the turn begins: a few go on in it, and whoever else waits for the loop is heard before the others do. */
+static void a_turn_has_few_steps_of_hand_shakes(void **state)
+{
+	static struct rig_call calls[BURST];
+	struct bad_server *server = serve(echo);
+	struct tls_relay *relay = tls_relay_new(&(struct tls_relay_options){ .certificate = files.leaf,
+									     .key = files.leaf_key,
+									     .backend_port = bad_server_port(server),
+									     .gated = true });
+	int sockets[BURST], before[BURST], steps = 0;
+	struct rig rig;
+	(void)state;
+	memset(calls, 0, sizeof(calls));
+	rig_options(&rig, tls_relay_origin(relay));
+	rig.options.ca_file = files.ca;
+	rig.options.connections = BURST;
+	rig_open(&rig);
+	for (int i = 0; i < BURST; i++)
+		rig_get(&rig, &calls[i], "/burst");
+	RIG_UNTIL(&rig, tls_relay_begun(relay) == BURST);
+	assert_int_equal(connections_to(tls_relay_origin(relay), sockets), BURST);
+	tls_relay_open_gate(relay);
+	for (int i = 0; i < BURST; i++) {
+		assert_int_equal(poll(&(struct pollfd){ .fd = sockets[i], .events = POLLIN }, 1, -1), 1);
+		before[i] = unread(sockets[i]);
+	}
+	rig_turn(&rig);
+	for (int i = 0; i < BURST; i++)
+		steps += unread(sockets[i]) < before[i]; /* tickets that follow are shorter than what was read */
+	assert_in_range(steps, 1, MOST_STEPS);
+	for (int i = 0; i < BURST; i++)
+		assert_int_equal(rig_finish(&calls[i]), POOL_DONE);
+	assert_int_equal(tls_relay_handshakes(relay), BURST);
+	pool_free(&rig.pool);
+	tls_relay_free(&relay);
+	bad_server_free(&server);
+	rig_turn(&rig);
+	loop_free(&rig.loop);
+}
+
 /* ---- HTTP/2, behind a real proxy ---- */
 
 struct front {
@@ -480,6 +550,7 @@ int main(void)
 		cmocka_unit_test(a_reset_on_reuse_over_tls_is_not_sent_again),
 		cmocka_unit_test(a_connection_closed_while_idle_costs_nothing),
 		cmocka_unit_test(connections_are_reused_over_tls),
+		cmocka_unit_test(a_turn_has_few_steps_of_hand_shakes),
 		cmocka_unit_test(streams_share_a_connection),
 		cmocka_unit_test(auto_and_one_pick_their_version),
 		cmocka_unit_test(cancelling_a_stream_ends_it_alone),

@@ -32,12 +32,13 @@ def merge(base, changes):
 
 
 def configuration(upstream_url, redis_url, listen, admin, changes=None):
-    """Three upstreams at one simulator, one tenant without limits; `changes` are merged in."""
+    """Three upstreams at one simulator, one tenant without limits; `changes` are merged in. Patient with Redis: a machine with other work may well keep a
+    reply back for longer than the 50 ms of the default, and no test but those of Redis itself means that."""
     pool = {"min": 1, "start": 2, "max": 64, "streams": 64}
     upstreams = {dialect: {"dialect": dialect, "default": True, "endpoints": [{"url": upstream_url}],
                            "credential": credential, "pool": pool} for dialect, credential in CREDENTIALS.items()}
     upstreams["plain"] = {"dialect": "http", "endpoints": [{"url": upstream_url}], "pool": pool}
-    base = {"listen": listen, "admin": admin, "workers": 1, "redis": {"url": redis_url}, "upstreams": upstreams,
+    base = {"listen": listen, "admin": admin, "workers": 1, "redis": {"url": redis_url, "timeout": "2s"}, "upstreams": upstreams,
             "drain": {"wait": "0s", "deadline": "10s"}, "tenants": {"acme": {"keys": [KEY]}}}
     return merge(base, changes or {})
 
