@@ -22,7 +22,7 @@
 	} while (0)
 
 struct bad_server {
-	const struct bad_step *const *scripts;
+	const struct bad_step **scripts; /* owned, but not what they point to */
 	size_t count;
 	int listener, stop, gate; /* the last two are eventfds */
 	char origin[64];
@@ -291,13 +291,17 @@ static void *accept_thread(void *arg)
 	return NULL;
 }
 
+const struct bad_step bad_server_echo[] = { { .verb = BAD_REQUEST }, { .verb = BAD_ECHO }, { .verb = BAD_AGAIN } };
+
 struct bad_server *bad_server_new(const struct bad_step *const *scripts, size_t count)
 {
 	struct bad_server *server = calloc(1, sizeof(*server));
 	MUST(server != NULL && count > 0);
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t size = sizeof(address);
-	server->scripts = scripts;
+	server->scripts = calloc(count, sizeof(scripts[0]));
+	MUST(server->scripts != NULL);
+	memcpy(server->scripts, scripts, count * sizeof(scripts[0]));
 	server->count = count;
 	server->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	server->stop = eventfd(0, EFD_CLOEXEC);
@@ -311,6 +315,11 @@ struct bad_server *bad_server_new(const struct bad_step *const *scripts, size_t 
 	MUST(pthread_mutex_init(&server->lock, NULL) == 0 && pthread_cond_init(&server->all_gone, NULL) == 0);
 	MUST(pthread_create(&server->thread, NULL, accept_thread, server) == 0);
 	return server;
+}
+
+struct bad_server *bad_server_of(const struct bad_step *script)
+{
+	return bad_server_new(&script, 1);
 }
 
 void bad_server_free(struct bad_server **held)
@@ -331,6 +340,7 @@ void bad_server_free(struct bad_server **held)
 	close(server->gate);
 	pthread_mutex_destroy(&server->lock);
 	pthread_cond_destroy(&server->all_gone);
+	free(server->scripts);
 	free(server);
 }
 
@@ -350,9 +360,10 @@ void bad_server_open_gate(struct bad_server *server, unsigned times)
 	MUST(write(server->gate, &count, sizeof(count)) == sizeof(count));
 }
 
-void bad_server_record(struct bad_server *server, struct bad_record *record)
+struct bad_record bad_server_record(struct bad_server *server)
 {
 	pthread_mutex_lock(&server->lock);
-	*record = server->record;
+	struct bad_record record = server->record;
 	pthread_mutex_unlock(&server->lock);
+	return record;
 }

@@ -32,10 +32,14 @@ struct bad_step {
 	size_t count;
 };
 
-/* `scripts` has `count` arrays, each ended by BAD_END, BAD_RESET or BAD_AGAIN; borrowed until bad_server_free. */
+/* Answers every request with its target, for ever. */
+extern const struct bad_step bad_server_echo[];
+
+/* `count` arrays, each ended by BAD_END, BAD_RESET or BAD_AGAIN; the arrays are borrowed until bad_server_free. */
 struct bad_server *bad_server_new(const struct bad_step *const *scripts, size_t count);
-void bad_server_free(struct bad_server **);               /* ends every connection */
-const char *bad_server_origin(const struct bad_server *); /* "http://127.0.0.1:PORT" */
+struct bad_server *bad_server_of(const struct bad_step *script); /* of one for all connections */
+void bad_server_free(struct bad_server **);                      /* ends every connection */
+const char *bad_server_origin(const struct bad_server *);        /* "http://127.0.0.1:PORT" */
 int bad_server_port(const struct bad_server *);
 void bad_server_open_gate(struct bad_server *, unsigned times);
 
@@ -47,6 +51,6 @@ struct bad_record {
 	uint64_t sent;
 	char last_head[8192];
 };
-void bad_server_record(struct bad_server *, struct bad_record *);
+struct bad_record bad_server_record(struct bad_server *);
 
 #endif

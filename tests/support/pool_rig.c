@@ -82,6 +82,18 @@ void rig_close(struct rig *rig)
 	}
 }
 
+void rig_start(struct rig *rig, struct bad_server *server)
+{
+	rig_options(rig, bad_server_origin(server));
+	rig_open(rig);
+}
+
+void rig_stop(struct rig *rig, struct bad_server *server)
+{
+	rig_close(rig);
+	bad_server_free(&server);
+}
+
 struct pool_request rig_request(const char *method, const char *target)
 {
 	return (struct pool_request){ .method = slice_of(method),

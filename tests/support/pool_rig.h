@@ -1,5 +1,4 @@
-/* What the tests of the pool share: a loop, a pool towards one origin, and calls that remember all that they are told.
- *  */
+/* What the tests of the pool share: a loop, a pool towards one origin, and calls that remember all that they are told. */
 #ifndef SLUICE_TESTS_POOL_RIG_H
 #define SLUICE_TESTS_POOL_RIG_H
 
@@ -38,6 +37,9 @@ struct rig_call {
 void rig_options(struct rig *, const char *origin);
 void rig_open(struct rig *);
 void rig_close(struct rig *); /* and sees to it that no descriptor is left */
+/* The two for a pool of the usual options towards this server, and both at their end. */
+void rig_start(struct rig *, struct bad_server *);
+void rig_stop(struct rig *, struct bad_server *);
 
 struct pool_request rig_request(const char *method, const char *target); /* with generous deadlines */
 void rig_call(struct rig *, struct rig_call *, const struct pool_request *);

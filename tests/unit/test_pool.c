@@ -12,45 +12,18 @@
 #include "lib/base.h"
 #include "tests/support/pool_rig.h"
 
-static const struct bad_step echo[] = { { .verb = BAD_REQUEST }, { .verb = BAD_ECHO }, { .verb = BAD_AGAIN } };
 static const struct bad_step echo_at_gate[] = {
 	{ .verb = BAD_REQUEST }, { .verb = BAD_GATE }, { .verb = BAD_ECHO }, { .verb = BAD_AGAIN }
 };
 
-static struct bad_server *serve(const struct bad_step *script)
-{
-	static const struct bad_step *only[1];
-	only[0] = script;
-	return bad_server_new(only, 1);
-}
-
-static struct bad_record record_of(struct bad_server *server)
-{
-	struct bad_record record;
-	bad_server_record(server, &record);
-	return record;
-}
-
-static void start(struct rig *rig, struct bad_server *server)
-{
-	rig_options(rig, bad_server_origin(server));
-	rig_open(rig);
-}
-
-static void stop(struct rig *rig, struct bad_server *server)
-{
-	rig_close(rig);
-	bad_server_free(&server);
-}
-
 static void gets_an_answer(void **state)
 {
-	struct bad_server *server = serve(echo);
+	struct bad_server *server = bad_server_of(bad_server_echo);
 	struct rig rig;
 	struct rig_call call = { 0 };
 	struct pool_stats stats;
 	(void)state;
-	start(&rig, server);
+	rig_start(&rig, server);
 	rig_get(&rig, &call, "/a?b=%20c");
 	assert_int_equal(rig_finish(&call), POOL_DONE);
 	assert_int_equal(call.status, 200);
@@ -64,12 +37,12 @@ static void gets_an_answer(void **state)
 	assert_int_equal(stats.opened, 1);
 	assert_int_equal(stats.idle, 1);
 	assert_int_equal(stats.active, 0);
-	stop(&rig, server);
+	rig_stop(&rig, server);
 }
 
 static void sends_exactly_what_it_was_given(void **state)
 {
-	struct bad_server *server = serve(echo);
+	struct bad_server *server = bad_server_of(bad_server_echo);
 	struct rig rig;
 	struct rig_call call = { 0 };
 	struct slice body[] = { SLICE("{\"a\":"), SLICE(""), SLICE("1}") };
@@ -80,7 +53,7 @@ static void sends_exactly_what_it_was_given(void **state)
 				       { SLICE("Content-Length"), SLICE("9") } };
 	char expected[256];
 	(void)state;
-	start(&rig, server);
+	rig_start(&rig, server);
 	struct pool_request request = rig_request("POST", "/../x");
 	request.fields = fields;
 	request.fields_count = ARRAY_LENGTH(fields);
@@ -91,24 +64,24 @@ static void sends_exactly_what_it_was_given(void **state)
 	snprintf(expected, sizeof(expected),
 		 "POST /../x HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nX-One: 1\r\nX-Empty:\r\nContent-Length: 7\r\n\r\n",
 		 bad_server_port(server));
-	assert_string_equal(record_of(server).last_head, expected);
-	assert_int_equal(record_of(server).body_bytes, 7);
+	assert_string_equal(bad_server_record(server).last_head, expected);
+	assert_int_equal(bad_server_record(server).body_bytes, 7);
 	assert_int_equal(call.result.sent, 7);
-	stop(&rig, server);
+	rig_stop(&rig, server);
 }
 
 static void changes_methods_on_one_handle(void **state)
 {
 	static const char *const methods[] = { "POST",  "GET",     "DELETE", "PUT",  "HEAD",
 					       "PATCH", "OPTIONS", "POST",   "HEAD", "GET" };
-	struct bad_server *server =
-		serve((const struct bad_step[]){ { .verb = BAD_REQUEST },
-						 { .verb = BAD_SEND, .text = "HTTP/1.1 204 No Content\r\n\r\n" },
-						 { .verb = BAD_AGAIN } });
+	struct bad_server *server = bad_server_of(
+		(const struct bad_step[]){ { .verb = BAD_REQUEST },
+					   { .verb = BAD_SEND, .text = "HTTP/1.1 204 No Content\r\n\r\n" },
+					   { .verb = BAD_AGAIN } });
 	struct rig rig;
 	struct slice body = SLICE("body");
 	(void)state;
-	start(&rig, server);
+	rig_start(&rig, server);
 	for (size_t i = 0; i < ARRAY_LENGTH(methods); i++) {
 		struct rig_call call = { 0 };
 		struct pool_request request = rig_request(methods[i], "/m");
@@ -118,7 +91,7 @@ static void changes_methods_on_one_handle(void **state)
 		rig_call(&rig, &call, &request);
 		assert_int_equal(rig_finish(&call), POOL_DONE);
 		assert_int_equal(call.result.reused, i > 0);
-		struct bad_record record = record_of(server);
+		struct bad_record record = bad_server_record(server);
 		assert_memory_equal(record.last_head, methods[i], strlen(methods[i]));
 		assert_int_equal(record.last_head[strlen(methods[i])], ' ');
 		assert_int_equal(strstr(record.last_head, "Content-Length: 4\r\n") != NULL, with_body);
@@ -126,14 +99,14 @@ static void changes_methods_on_one_handle(void **state)
 		assert_null(strstr(record.last_head, "Content-Type"));
 		assert_null(strstr(record.last_head, "Expect"));
 	}
-	assert_int_equal(record_of(server).connections, 1);
-	stop(&rig, server);
+	assert_int_equal(bad_server_record(server).connections, 1);
+	rig_stop(&rig, server);
 }
 
 static void sends_a_large_body_in_pieces(void **state)
 {
 	enum { SIZE = 5000000 };
-	struct bad_server *server = serve(echo);
+	struct bad_server *server = bad_server_of(bad_server_echo);
 	struct rig rig;
 	struct rig_call call = { 0 };
 	char *bytes = malloc(SIZE);
@@ -141,25 +114,25 @@ static void sends_a_large_body_in_pieces(void **state)
 	assert_non_null(bytes);
 	memset(bytes, 'x', SIZE);
 	struct slice body[] = { { bytes, 1 }, { bytes, 1000000 }, { bytes, 3999999 } };
-	start(&rig, server);
+	rig_start(&rig, server);
 	struct pool_request request = rig_request("POST", "/large");
 	request.body = body;
 	request.body_count = ARRAY_LENGTH(body);
 	rig_call(&rig, &call, &request);
 	assert_int_equal(rig_finish(&call), POOL_DONE);
-	assert_int_equal(record_of(server).body_bytes, SIZE);
+	assert_int_equal(bad_server_record(server).body_bytes, SIZE);
 	assert_int_equal(call.result.sent, SIZE);
 	free(bytes);
-	stop(&rig, server);
+	rig_stop(&rig, server);
 }
 
 static void reuses_its_connection(void **state)
 {
-	struct bad_server *server = serve(echo);
+	struct bad_server *server = bad_server_of(bad_server_echo);
 	struct rig rig;
 	struct pool_stats stats;
 	(void)state;
-	start(&rig, server);
+	rig_start(&rig, server);
 	for (int i = 0; i < 50; i++) {
 		struct rig_call call = { 0 };
 		char target[32];
@@ -175,13 +148,13 @@ static void reuses_its_connection(void **state)
 	assert_int_equal(stats.reused, 49);
 	assert_int_equal(stats.requests, 50);
 	assert_int_equal(stats.failed, 0);
-	stop(&rig, server);
+	rig_stop(&rig, server);
 }
 
 static void the_line_is_first_come_first_served(void **state)
 {
 	enum { CALLS = 40 };
-	struct bad_server *server = serve(echo_at_gate);
+	struct bad_server *server = bad_server_of(echo_at_gate);
 	struct rig rig;
 	static struct rig_call calls[CALLS];
 	struct pool_stats stats;
@@ -205,13 +178,13 @@ static void the_line_is_first_come_first_served(void **state)
 		assert_int_equal(calls[i].place, i);
 	}
 	assert_true(calls[CALLS - 1].result.waited > 0);
-	stop(&rig, server);
+	rig_stop(&rig, server);
 }
 
 static void never_has_more_connections_than_allowed(void **state)
 {
 	enum { CALLS = 200 };
-	struct bad_server *server = serve(echo);
+	struct bad_server *server = bad_server_of(bad_server_echo);
 	struct rig rig;
 	static struct rig_call calls[CALLS];
 	(void)state;
@@ -223,14 +196,14 @@ static void never_has_more_connections_than_allowed(void **state)
 		rig_get(&rig, &calls[i], "/x");
 	for (int i = 0; i < CALLS; i++)
 		assert_int_equal(rig_finish(&calls[i]), POOL_DONE);
-	assert_int_equal(record_of(server).connections, 4);
-	assert_int_equal(record_of(server).most_open, 4);
-	stop(&rig, server);
+	assert_int_equal(bad_server_record(server).connections, 4);
+	assert_int_equal(bad_server_record(server).most_open, 4);
+	rig_stop(&rig, server);
 }
 
 static void a_waiter_has_its_own_deadline(void **state)
 {
-	struct bad_server *server = serve(echo_at_gate);
+	struct bad_server *server = bad_server_of(echo_at_gate);
 	struct rig rig;
 	struct rig_call holder = { 0 }, patient = { 0 }, hasty = { 0 }, doomed = { 0 };
 	(void)state;
@@ -251,8 +224,8 @@ static void a_waiter_has_its_own_deadline(void **state)
 	bad_server_open_gate(server, 2);
 	assert_int_equal(rig_finish(&holder), POOL_DONE);
 	assert_int_equal(rig_finish(&patient), POOL_DONE);
-	assert_int_equal(record_of(server).requests, 2);
-	stop(&rig, server);
+	assert_int_equal(bad_server_record(server).requests, 2);
+	rig_stop(&rig, server);
 }
 
 static void a_hundred_megabytes_with_a_pause(void **state)
@@ -263,11 +236,11 @@ static void a_hundred_megabytes_with_a_pause(void **state)
 						 .text = "HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n" },
 					       { .verb = BAD_FILL, .count = SIZE },
 					       { .verb = BAD_END } };
-	struct bad_server *server = bad_server_new((const struct bad_step *const[]){ big, echo }, 2);
+	struct bad_server *server = bad_server_new((const struct bad_step *const[]){ big, bad_server_echo }, 2);
 	struct rig rig;
 	struct rig_call call = { .pause_after = 1000000 }, neighbour = { 0 };
 	(void)state;
-	start(&rig, server);
+	rig_start(&rig, server);
 	struct pool_request request = rig_request("GET", "/big");
 	request.idle_timeout =
 		2 * CLOCK_SECOND; /* must not run while we are the ones who pause; no stall of the peer's */
@@ -279,63 +252,63 @@ static void a_hundred_megabytes_with_a_pause(void **state)
 	rig_for(&rig, 2500 * CLOCK_MILLISECOND);
 	assert_int_equal(call.received, held);
 	assert_int_equal(call.dones, 0);
-	assert_true(record_of(server).sent < SIZE / 2); /* the peer feels it: kernel buffers, not ours */
+	assert_true(bad_server_record(server).sent < SIZE / 2); /* the peer feels it: kernel buffers, not ours */
 	call.paused = false;
 	pool_resume(call.transfer);
 	assert_int_equal(rig_finish(&call), POOL_DONE);
 	assert_int_equal(call.received, SIZE);
 	assert_true(call.in_pattern);
-	stop(&rig, server);
+	rig_stop(&rig, server);
 }
 
 static void cancel_is_seen_by_the_peer_at_once(void **state)
 {
 	static const struct bad_step stalls[] = { { .verb = BAD_REQUEST }, { .verb = BAD_STALL }, { .verb = BAD_END } };
-	struct bad_server *server = serve(stalls);
+	struct bad_server *server = bad_server_of(stalls);
 	struct rig rig;
 	struct rig_call call = { 0 };
 	(void)state;
-	start(&rig, server);
+	rig_start(&rig, server);
 	struct pool_request request = rig_request("GET", "/leave");
 	request.first_byte_timeout = request.idle_timeout = request.total_timeout =
 		CLOCK_HOUR; /* nothing else ends it */
 	rig_call(&rig, &call, &request);
-	RIG_UNTIL(&rig, record_of(server).requests == 1);
+	RIG_UNTIL(&rig, bad_server_record(server).requests == 1);
 	pool_cancel(&call.transfer);
 	assert_null(call.transfer);
-	RIG_UNTIL(&rig, record_of(server).left == 1);
+	RIG_UNTIL(&rig, bad_server_record(server).left == 1);
 	rig_for(&rig, 20 * CLOCK_MILLISECOND);
 	assert_int_equal(call.dones, 0);
-	stop(&rig, server);
+	rig_stop(&rig, server);
 }
 
 static void cancel_of_nothing_and_twice_is_fine(void **state)
 {
-	struct bad_server *server = serve(echo);
+	struct bad_server *server = bad_server_of(bad_server_echo);
 	struct rig rig;
 	struct rig_call call = { 0 };
 	struct transfer *none = NULL;
 	(void)state;
-	start(&rig, server);
+	rig_start(&rig, server);
 	pool_cancel(&none);
 	rig_get(&rig, &call, "/x");
 	pool_cancel(&call.transfer);
 	pool_cancel(&call.transfer);
 	rig_for(&rig, 20 * CLOCK_MILLISECOND);
 	assert_int_equal(call.dones, 0);
-	assert_int_equal(record_of(server).connections, 0);
-	stop(&rig, server);
+	assert_int_equal(bad_server_record(server).connections, 0);
+	rig_stop(&rig, server);
 }
 
 static void a_receiver_may_cancel_in_every_callback(void **state)
 {
 	(void)state;
 	for (enum rig_moment moment = RIG_IN_HEAD; moment <= RIG_IN_DONE; moment++) {
-		struct bad_server *server = serve(echo);
+		struct bad_server *server = bad_server_of(bad_server_echo);
 		struct rig rig;
 		struct rig_call call = { .cancel_at = moment }, after = { 0 };
 		struct pool_stats stats;
-		start(&rig, server);
+		rig_start(&rig, server);
 		rig_get(&rig, &call, "/cancelled");
 		RIG_UNTIL(&rig, call.transfer == NULL);
 		rig_for(&rig, 20 * CLOCK_MILLISECOND);
@@ -346,7 +319,7 @@ static void a_receiver_may_cancel_in_every_callback(void **state)
 		assert_string_equal(after.body, "/after");
 		pool_stats(rig.pool, &stats);
 		assert_int_equal(stats.active, 0);
-		stop(&rig, server);
+		rig_stop(&rig, server);
 	}
 }
 
@@ -354,27 +327,27 @@ static void the_pool_may_be_freed_in_every_callback(void **state)
 {
 	(void)state;
 	for (enum rig_moment moment = RIG_IN_HEAD; moment <= RIG_IN_DONE; moment++) {
-		struct bad_server *server = serve(echo);
+		struct bad_server *server = bad_server_of(bad_server_echo);
 		struct rig rig;
 		struct rig_call call = { .free_pool_at = moment }, others[3] = { { 0 } };
 		rig_options(&rig, bad_server_origin(server));
 		rig.options.connections = 2;
 		rig_open(&rig);
 		rig_get(&rig, &call, "/frees");
-		RIG_UNTIL(&rig, rig.pool == NULL || record_of(server).requests > 0 || call.heads > 0);
+		RIG_UNTIL(&rig, rig.pool == NULL || bad_server_record(server).requests > 0 || call.heads > 0);
 		for (int i = 0; i < 3 && rig.pool != NULL; i++)
 			rig_get(&rig, &others[i], "/others");
 		RIG_UNTIL(&rig, rig.pool == NULL);
 		rig_for(&rig, 20 * CLOCK_MILLISECOND);
 		assert_int_equal(call.dones, moment == RIG_IN_DONE);
-		stop(&rig, server);
+		rig_stop(&rig, server);
 	}
 }
 
 static void the_pool_may_be_freed_while_calls_run_and_wait(void **state)
 {
 	static const struct bad_step stalls[] = { { .verb = BAD_REQUEST }, { .verb = BAD_STALL }, { .verb = BAD_END } };
-	struct bad_server *server = serve(stalls);
+	struct bad_server *server = bad_server_of(stalls);
 	struct rig rig;
 	struct rig_call calls[5] = { { 0 } };
 	(void)state;
@@ -383,12 +356,12 @@ static void the_pool_may_be_freed_while_calls_run_and_wait(void **state)
 	rig_open(&rig);
 	for (int i = 0; i < 5; i++)
 		rig_get(&rig, &calls[i], "/x");
-	RIG_UNTIL(&rig, record_of(server).requests == 3);
+	RIG_UNTIL(&rig, bad_server_record(server).requests == 3);
 	pool_free(&rig.pool);
-	RIG_UNTIL(&rig, record_of(server).left == 3);
+	RIG_UNTIL(&rig, bad_server_record(server).left == 3);
 	for (int i = 0; i < 5; i++)
 		assert_int_equal(calls[i].dones, 0);
-	stop(&rig, server);
+	rig_stop(&rig, server);
 }
 
 struct warmth {
@@ -406,7 +379,7 @@ static void on_warmed(void *arg, unsigned opened, const char *why)
 
 static void warms_to_its_floor(void **state)
 {
-	struct bad_server *server = serve(echo);
+	struct bad_server *server = bad_server_of(bad_server_echo);
 	struct rig rig;
 	struct warmth warmth = { 0 };
 	struct rig_call call = { 0 };
@@ -423,18 +396,18 @@ static void warms_to_its_floor(void **state)
 	pool_stats(rig.pool, &stats);
 	assert_int_equal(stats.open, 5);
 	assert_int_equal(stats.idle, 5);
-	assert_int_equal(record_of(server).connections, 5);
-	assert_memory_equal(record_of(server).last_head, "HEAD / HTTP/1.1\r\n", 17);
+	assert_int_equal(bad_server_record(server).connections, 5);
+	assert_memory_equal(bad_server_record(server).last_head, "HEAD / HTTP/1.1\r\n", 17);
 	rig_get(&rig, &call, "/x");
 	assert_int_equal(rig_finish(&call), POOL_DONE);
 	assert_true(call.result.reused);
-	stop(&rig, server);
+	rig_stop(&rig, server);
 }
 
 static void a_dead_provider_only_delays_warmth(void **state)
 {
 	static const struct bad_step silent[] = { { .verb = BAD_STALL }, { .verb = BAD_END } };
-	struct bad_server *server = serve(silent);
+	struct bad_server *server = bad_server_of(silent);
 	struct rig rig;
 	struct warmth warmth = { 0 }, none = { 0 };
 	(void)state;
@@ -452,12 +425,12 @@ static void a_dead_provider_only_delays_warmth(void **state)
 	assert_int_equal(none.times, 0);
 	RIG_UNTIL(&rig, none.times == 1);
 	assert_int_equal(none.opened, 0);
-	stop(&rig, server);
+	rig_stop(&rig, server);
 }
 
 static void the_floor_is_kept_warm(void **state)
 {
-	struct bad_server *server = serve(echo);
+	struct bad_server *server = bad_server_of(bad_server_echo);
 	struct rig rig;
 	struct pool_stats stats;
 	(void)state;
@@ -466,15 +439,15 @@ static void the_floor_is_kept_warm(void **state)
 	rig.options.idle_timeout = 200 * CLOCK_MILLISECOND;
 	rig_open(&rig);
 	pool_warm(rig.pool, 100 * CLOCK_MILLISECOND, NULL, NULL);
-	RIG_UNTIL(&rig, record_of(server).connections >= 6); /* closed for their age, and opened again, twice */
+	RIG_UNTIL(&rig, bad_server_record(server).connections >= 6); /* closed for their age, and opened again, twice */
 	RIG_UNTIL(&rig, (pool_stats(rig.pool, &stats), stats.idle == 2));
 	assert_true(stats.open <= 2);
-	stop(&rig, server);
+	rig_stop(&rig, server);
 }
 
 static void idle_connections_are_closed_in_time(void **state)
 {
-	struct bad_server *server = serve(echo);
+	struct bad_server *server = bad_server_of(bad_server_echo);
 	struct rig rig;
 	struct rig_call calls[3] = { { 0 } };
 	struct pool_stats stats;
@@ -488,17 +461,17 @@ static void idle_connections_are_closed_in_time(void **state)
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(rig_finish(&calls[i]), POOL_DONE);
 	/* The peer hears of it at once, the descriptors come back with the sweep; no request comes to help. */
-	RIG_UNTIL(&rig, record_of(server).left == record_of(server).connections);
+	RIG_UNTIL(&rig, bad_server_record(server).left == bad_server_record(server).connections);
 	pool_stats(rig.pool, &stats);
 	assert_int_equal(stats.idle, 0);
 	assert_int_equal(stats.open, 0);
 	RIG_UNTIL(&rig, rig_descriptors() <= descriptors);
-	stop(&rig, server);
+	rig_stop(&rig, server);
 }
 
 static void old_connections_are_not_used_again(void **state)
 {
-	struct bad_server *server = serve(echo);
+	struct bad_server *server = bad_server_of(bad_server_echo);
 	struct rig rig;
 	struct rig_call first = { 0 }, second = { 0 };
 	(void)state;
@@ -510,8 +483,8 @@ static void old_connections_are_not_used_again(void **state)
 	rig_get(&rig, &second, "/2");
 	assert_int_equal(rig_finish(&second), POOL_DONE);
 	assert_false(second.result.reused);
-	assert_int_equal(record_of(server).connections, 2);
-	stop(&rig, server);
+	assert_int_equal(bad_server_record(server).connections, 2);
+	rig_stop(&rig, server);
 }
 
 static void outcomes_have_names(void **state)

@@ -22,27 +22,6 @@
 
 #define OK "HTTP/1.1 200 OK\r\n"
 
-static const struct bad_step echo[] = { { .verb = BAD_REQUEST }, { .verb = BAD_ECHO }, { .verb = BAD_AGAIN } };
-
-static struct bad_record record_of(struct bad_server *server)
-{
-	struct bad_record record;
-	bad_server_record(server, &record);
-	return record;
-}
-
-static void start(struct rig *rig, struct bad_server *server)
-{
-	rig_options(rig, bad_server_origin(server));
-	rig_open(rig);
-}
-
-static void stop(struct rig *rig, struct bad_server *server)
-{
-	rig_close(rig);
-	bad_server_free(&server);
-}
-
 /* ---- deadlines ---- */
 
 static void each_deadline_has_its_outcome(void **state)
@@ -78,10 +57,10 @@ static void each_deadline_has_its_outcome(void **state)
 	/* clang-format on */
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
-		struct bad_server *server = bad_server_new((const struct bad_step *const[]){ cases[i].script }, 1);
+		struct bad_server *server = bad_server_of(cases[i].script);
 		struct rig rig;
 		struct rig_call call = { 0 };
-		start(&rig, server);
+		rig_start(&rig, server);
 		struct pool_request request = rig_request("GET", "/x");
 		request.first_byte_timeout = cases[i].first_byte * CLOCK_MILLISECOND;
 		request.idle_timeout = cases[i].idle * CLOCK_MILLISECOND;
@@ -89,8 +68,8 @@ static void each_deadline_has_its_outcome(void **state)
 		rig_call(&rig, &call, &request);
 		if (rig_finish(&call) != cases[i].outcome)
 			fail_msg("case %zu: %s (%s)", i, pool_outcome_name(call.result.outcome), call.result.detail);
-		RIG_UNTIL(&rig, record_of(server).open == 0 || cases[i].script == drips);
-		stop(&rig, server);
+		RIG_UNTIL(&rig, bad_server_record(server).open == 0 || cases[i].script == drips);
+		rig_stop(&rig, server);
 	}
 }
 
@@ -179,7 +158,7 @@ int getaddrinfo(const char *host, const char *service, const struct addrinfo *hi
 /* Were the loop to wait for the resolver, it would wait for ever: it is released only after the pool has gone. */
 static void a_hanging_resolver_blocks_nobody(void **state)
 {
-	struct bad_server *server = bad_server_new((const struct bad_step *const[]){ echo }, 1);
+	struct bad_server *server = bad_server_of(bad_server_echo);
 	struct rig rig;
 	struct rig_call late = { 0 }, cancelled = { 0 }, freed = { 0 };
 	(void)state;
@@ -206,12 +185,12 @@ static void a_hanging_resolver_blocks_nobody(void **state)
 		sem_post(&resolver_released);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(sem_wait(&resolver_left), 0);
-	stop(&rig, server);
+	rig_stop(&rig, server);
 }
 
 static void names_are_resolved(void **state)
 {
-	struct bad_server *server = bad_server_new((const struct bad_step *const[]){ echo }, 1);
+	struct bad_server *server = bad_server_of(bad_server_echo);
 	char origin[64];
 	struct rig_call call;
 	(void)state;
@@ -227,7 +206,7 @@ static void private_addresses_must_be_named(void **state)
 					     "10.0.0.1",  "[::ffff:127.0.0.1]", "169.254.169.254",
 					     "[fe80::1]", "192.168.1.1",        "0.0.0.0",
 					     "2130706433" };
-	struct bad_server *server = bad_server_new((const struct bad_step *const[]){ echo }, 1);
+	struct bad_server *server = bad_server_of(bad_server_echo);
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(hosts); i++) {
 		char origin[64];
@@ -236,13 +215,13 @@ static void private_addresses_must_be_named(void **state)
 		assert_int_equal(connects(origin, false, 5 * CLOCK_SECOND, &call), POOL_CONNECT_FAILED);
 		assert_string_equal(call.result.detail, "address not allowed");
 	}
-	assert_int_equal(record_of(server).connections, 0);
+	assert_int_equal(bad_server_record(server).connections, 0);
 	bad_server_free(&server);
 }
 
 static void the_environment_has_no_say(void **state)
 {
-	struct bad_server *server = bad_server_new((const struct bad_step *const[]){ echo }, 1);
+	struct bad_server *server = bad_server_of(bad_server_echo);
 	struct rig_call call;
 	(void)state;
 	setenv("http_proxy", "http://127.0.0.1:1", 1);

@@ -15,27 +15,6 @@
 
 #define OK "HTTP/1.1 200 OK\r\n"
 
-static const struct bad_step echo[] = { { .verb = BAD_REQUEST }, { .verb = BAD_ECHO }, { .verb = BAD_AGAIN } };
-
-static struct bad_record record_of(struct bad_server *server)
-{
-	struct bad_record record;
-	bad_server_record(server, &record);
-	return record;
-}
-
-static void start(struct rig *rig, struct bad_server *server)
-{
-	rig_options(rig, bad_server_origin(server));
-	rig_open(rig);
-}
-
-static void stop(struct rig *rig, struct bad_server *server)
-{
-	rig_close(rig);
-	bad_server_free(&server);
-}
-
 /* ---- nothing is sent twice ---- */
 
 struct death {
@@ -57,12 +36,13 @@ static const struct death deaths[] = {
 
 static void dies_on_reuse(const struct death *death, const char *method, size_t body_size)
 {
-	struct bad_server *server = bad_server_new((const struct bad_step *const[]){ death->steps, echo }, 2);
+	struct bad_server *server =
+		bad_server_new((const struct bad_step *const[]){ death->steps, bad_server_echo }, 2);
 	struct rig rig;
 	struct rig_call first = { 0 }, second = { 0 };
 	char *bytes = calloc(1, body_size + 1);
 	struct slice body = { bytes, body_size };
-	start(&rig, server);
+	rig_start(&rig, server);
 	rig_get(&rig, &first, "/first");
 	assert_int_equal(rig_finish(&first), POOL_DONE);
 	struct pool_request request = rig_request(method, "/second");
@@ -75,8 +55,8 @@ static void dies_on_reuse(const struct death *death, const char *method, size_t 
 			 second.result.detail);
 	assert_true(second.result.reused);
 	rig_for(&rig, 5 * CLOCK_MILLISECOND);
-	assert_int_equal(record_of(server).requests, 2);
-	assert_int_equal(record_of(server).connections, 1);
+	assert_int_equal(bad_server_record(server).requests, 2);
+	assert_int_equal(bad_server_record(server).connections, 1);
 	/* And the pool goes on. */
 	struct rig_call third = { 0 };
 	rig_get(&rig, &third, "/third");
@@ -84,9 +64,9 @@ static void dies_on_reuse(const struct death *death, const char *method, size_t 
 		fail_msg("after %s, %s of %zu bytes: %s (%s)", death->name, method, body_size,
 			 pool_outcome_name(third.result.outcome), third.result.detail);
 	assert_string_equal(third.body, "/third");
-	assert_int_equal(record_of(server).requests, 3);
+	assert_int_equal(bad_server_record(server).requests, 3);
 	free(bytes);
-	stop(&rig, server);
+	rig_stop(&rig, server);
 }
 
 static void a_request_is_never_sent_twice(void **state)
@@ -106,11 +86,11 @@ static void a_request_is_never_sent_twice(void **state)
 static void a_connection_closed_while_idle_costs_nothing(void **state)
 {
 	static const struct bad_step once[] = { { .verb = BAD_REQUEST }, { .verb = BAD_ECHO }, { .verb = BAD_END } };
-	struct bad_server *server = bad_server_new((const struct bad_step *const[]){ once }, 1);
+	struct bad_server *server = bad_server_of(once);
 	struct rig rig;
 	struct pool_stats stats;
 	(void)state;
-	start(&rig, server);
+	rig_start(&rig, server);
 	for (int i = 0; i < 10; i++) {
 		struct rig_call call = { 0 };
 		struct slice body = SLICE("{}");
@@ -119,8 +99,8 @@ static void a_connection_closed_while_idle_costs_nothing(void **state)
 		/* The loop sees the FIN by itself: the connection is no longer counted as idle. */
 		RIG_UNTIL(&rig, (pool_stats(rig.pool, &stats), stats.idle == 0));
 	}
-	assert_int_equal(record_of(server).requests, 10);
-	stop(&rig, server);
+	assert_int_equal(bad_server_record(server).requests, 10);
+	rig_stop(&rig, server);
 }
 
 /* The peer closes the idle connection while a request is under way to it: whoever wins, the peer sees it at most once.
@@ -132,11 +112,12 @@ static void a_race_with_an_idle_close_is_never_a_second_attempt(void **state)
 	};
 	(void)state;
 	for (int i = 0; i < 100; i++) {
-		struct bad_server *server = bad_server_new((const struct bad_step *const[]){ closes_at_gate, echo }, 2);
+		struct bad_server *server =
+			bad_server_new((const struct bad_step *const[]){ closes_at_gate, bad_server_echo }, 2);
 		struct rig rig;
 		struct rig_call first = { 0 }, second = { 0 };
 		struct slice body = SLICE("{}");
-		start(&rig, server);
+		rig_start(&rig, server);
 		rig_get(&rig, &first, "/first");
 		assert_int_equal(rig_finish(&first), POOL_DONE);
 		if (i % 2 == 0)
@@ -146,12 +127,12 @@ static void a_race_with_an_idle_close_is_never_a_second_attempt(void **state)
 		if (i % 2 == 1)
 			bad_server_open_gate(server, 1);
 		enum pool_outcome outcome = rig_finish(&second);
-		unsigned seen = record_of(server).requests - 1;
+		unsigned seen = bad_server_record(server).requests - 1;
 		if (outcome == POOL_DONE)
 			assert_int_equal(seen, 1);
 		else
 			assert_true(outcome == POOL_RESET && seen <= 1);
-		stop(&rig, server);
+		rig_stop(&rig, server);
 	}
 }
 
@@ -159,13 +140,13 @@ static void a_race_with_an_idle_close_is_never_a_second_attempt(void **state)
 
 static enum pool_outcome outcome_with(const char *method, const struct bad_step *script, struct rig_call *call)
 {
-	struct bad_server *server = bad_server_new((const struct bad_step *const[]){ script }, 1);
+	struct bad_server *server = bad_server_of(script);
 	struct rig rig;
-	start(&rig, server);
+	rig_start(&rig, server);
 	struct pool_request request = rig_request(method, "/x");
 	rig_call(&rig, call, &request);
 	enum pool_outcome outcome = rig_finish(call);
-	stop(&rig, server);
+	rig_stop(&rig, server);
 	return outcome;
 }
 
@@ -336,11 +317,12 @@ static void bytes_beyond_the_answer_meet_nobody(void **state)
 	static const struct bad_step *const scripts[] = { beyond, later };
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(scripts); i++) {
-		struct bad_server *server = bad_server_new((const struct bad_step *const[]){ scripts[i], echo }, 2);
+		struct bad_server *server =
+			bad_server_new((const struct bad_step *const[]){ scripts[i], bad_server_echo }, 2);
 		struct rig rig;
 		struct rig_call first = { 0 }, second = { 0 };
 		struct pool_stats stats;
-		start(&rig, server);
+		rig_start(&rig, server);
 		rig_get(&rig, &first, "/first");
 		assert_int_equal(rig_finish(&first), POOL_DONE);
 		bad_server_open_gate(server, 1);
@@ -349,7 +331,7 @@ static void bytes_beyond_the_answer_meet_nobody(void **state)
 		assert_int_equal(rig_finish(&second), POOL_DONE);
 		assert_string_equal(second.body, "/second");
 		assert_false(second.result.reused);
-		stop(&rig, server);
+		rig_stop(&rig, server);
 	}
 }
 
@@ -367,7 +349,7 @@ static void answers_never_cross(void **state)
 	static const struct bad_step dies[] = { { .verb = BAD_REQUEST }, { .verb = BAD_ECHO },
 						{ .verb = BAD_REQUEST }, { .verb = BAD_CHUNK_ECHO },
 						{ .verb = BAD_REQUEST }, { .verb = BAD_RESET } };
-	struct bad_server *server = bad_server_new((const struct bad_step *const[]){ dies }, 1);
+	struct bad_server *server = bad_server_of(dies);
 	struct rig rig;
 	static struct rig_call calls[LANES];
 	static char targets[LANES][64];
@@ -398,7 +380,7 @@ static void answers_never_cross(void **state)
 	assert_true(done > ROUNDS / 20);
 	for (size_t i = 0; i < LANES; i++)
 		pool_cancel(&calls[i].transfer);
-	stop(&rig, server);
+	rig_stop(&rig, server);
 }
 
 static void a_thousand_cuts_leave_the_pool_whole(void **state)
@@ -417,7 +399,7 @@ static void a_thousand_cuts_leave_the_pool_whole(void **state)
 			(struct bad_step){ BAD_SEND, OK "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 					   1 + noise(&seed) % 60 };
 		steps[i][2].verb = noise(&seed) % 2 ? BAD_RESET : BAD_END;
-		scripts[i] = i + 1 == SCRIPTS ? echo : steps[i];
+		scripts[i] = i + 1 == SCRIPTS ? bad_server_echo : steps[i];
 	}
 	memset(calls, 0, sizeof(calls));
 	struct bad_server *server = bad_server_new(scripts, SCRIPTS - 1); /* the last cutting script repeats */
@@ -436,9 +418,9 @@ static void a_thousand_cuts_leave_the_pool_whole(void **state)
 	for (size_t i = 0; i < CALLS; i++)
 		assert_null(calls[i].transfer);
 	assert_int_equal(stats.open, stats.idle);
-	assert_true(record_of(server).most_open <= 2 * LANES); /* the server's threads close later than we do */
-	stop(&rig, server);
-	server = bad_server_new((const struct bad_step *const[]){ echo }, 1);
+	assert_true(bad_server_record(server).most_open <= 2 * LANES); /* the server's threads close later than we do */
+	rig_stop(&rig, server);
+	server = bad_server_of(bad_server_echo);
 	bad_server_free(&server);
 }
 
@@ -455,13 +437,13 @@ static void cancel_at_every_step(void **state)
 	(void)state;
 	for (size_t s = 0; s < ARRAY_LENGTH(sizes); s++)
 		for (int turns = 0; turns < 14; turns++) {
-			struct bad_server *server = bad_server_new((const struct bad_step *const[]){ slow }, 1);
+			struct bad_server *server = bad_server_of(slow);
 			struct rig rig;
 			struct rig_call call = { 0 }, after = { 0 };
 			char *bytes = calloc(1, sizes[s]);
 			struct slice body = { bytes, sizes[s] };
 			struct pool_stats stats;
-			start(&rig, server);
+			rig_start(&rig, server);
 			rig_post(&rig, &call, "/cancelled", &body);
 			for (int i = 0; i < turns && call.transfer != NULL; i++)
 				rig_turn(&rig);
@@ -473,7 +455,7 @@ static void cancel_at_every_step(void **state)
 			assert_int_equal(call.dones, dones);
 			pool_stats(rig.pool, &stats);
 			assert_int_equal(stats.active, 0);
-			stop(&rig, server);
+			rig_stop(&rig, server);
 		}
 }
 

@@ -24,22 +24,7 @@
 #include "tests/support/tls_files.h"
 #include "tests/support/tls_relay.h"
 
-static const struct bad_step echo[] = { { .verb = BAD_REQUEST }, { .verb = BAD_ECHO }, { .verb = BAD_AGAIN } };
 static struct tls_files files;
-
-static struct bad_server *serve(const struct bad_step *script)
-{
-	static const struct bad_step *only[1];
-	only[0] = script;
-	return bad_server_new(only, 1);
-}
-
-static struct bad_record record_of(struct bad_server *server)
-{
-	struct bad_record record;
-	bad_server_record(server, &record);
-	return record;
-}
 
 static int make_files(void **state)
 {
@@ -59,7 +44,7 @@ static int remove_files(void **state)
 static enum pool_outcome through(const struct tls_relay_options *relay_options, const char *ca, bool verify,
 				 const struct bad_step *script, struct rig_call *call)
 {
-	struct bad_server *server = serve(script);
+	struct bad_server *server = bad_server_of(script);
 	struct tls_relay_options options = *relay_options;
 	options.backend_port = bad_server_port(server);
 	struct tls_relay *relay = tls_relay_new(&options);
@@ -72,7 +57,7 @@ static enum pool_outcome through(const struct tls_relay_options *relay_options, 
 	rig_get(&rig, call, "/tls");
 	enum pool_outcome outcome = rig_finish(call);
 	if (outcome == POOL_TLS_FAILED)
-		assert_int_equal(record_of(server).requests, 0);
+		assert_int_equal(bad_server_record(server).requests, 0);
 	pool_free(&rig.pool);
 	tls_relay_free(&relay);
 	rig_turn(&rig);
@@ -90,17 +75,17 @@ static void only_the_right_certificate_is_trusted(void **state)
 	struct rig_call call;
 	(void)state;
 	old.newest_version = TLS1_1_VERSION;
-	assert_int_equal(through(&good, files.ca, true, echo, &call), POOL_DONE);
+	assert_int_equal(through(&good, files.ca, true, bad_server_echo, &call), POOL_DONE);
 	assert_string_equal(call.body, "/tls");
 	assert_true(call.result.handshake > 0);
-	assert_int_equal(through(&good, files.other_ca, true, echo, &call), POOL_TLS_FAILED);
-	assert_int_equal(through(&good, NULL, true, echo, &call), POOL_TLS_FAILED);
-	assert_int_equal(through(&expired, files.ca, true, echo, &call), POOL_TLS_FAILED);
+	assert_int_equal(through(&good, files.other_ca, true, bad_server_echo, &call), POOL_TLS_FAILED);
+	assert_int_equal(through(&good, NULL, true, bad_server_echo, &call), POOL_TLS_FAILED);
+	assert_int_equal(through(&expired, files.ca, true, bad_server_echo, &call), POOL_TLS_FAILED);
 	assert_string_equal(call.result.detail, "certificate has expired");
-	assert_int_equal(through(&stranger, files.ca, true, echo, &call), POOL_TLS_FAILED);
-	assert_int_equal(through(&old, files.ca, true, echo, &call), POOL_TLS_FAILED);
-	assert_int_equal(through(&good, "/nonexistent/ca.pem", true, echo, &call), POOL_TLS_FAILED);
-	assert_int_equal(through(&expired, files.other_ca, false, echo, &call), POOL_DONE);
+	assert_int_equal(through(&stranger, files.ca, true, bad_server_echo, &call), POOL_TLS_FAILED);
+	assert_int_equal(through(&old, files.ca, true, bad_server_echo, &call), POOL_TLS_FAILED);
+	assert_int_equal(through(&good, "/nonexistent/ca.pem", true, bad_server_echo, &call), POOL_TLS_FAILED);
+	assert_int_equal(through(&expired, files.other_ca, false, bad_server_echo, &call), POOL_DONE);
 }
 
 static void copy_file(const char *from, const char *to)
@@ -129,11 +114,11 @@ static void a_new_pool_reads_its_certificates_again(void **state)
 	rig_options(&before, "https://127.0.0.1:1");
 	before.options.ca_file = ca;
 	rig_open(&before);
-	assert_int_equal(through(&good, ca, true, echo, &call), POOL_TLS_FAILED);
+	assert_int_equal(through(&good, ca, true, bad_server_echo, &call), POOL_TLS_FAILED);
 	copy_file(files.ca, ca);
-	assert_int_equal(through(&good, ca, true, echo, &call), POOL_DONE);
+	assert_int_equal(through(&good, ca, true, bad_server_echo, &call), POOL_DONE);
 	copy_file(files.other_ca, ca);
-	assert_int_equal(through(&good, ca, true, echo, &call), POOL_TLS_FAILED);
+	assert_int_equal(through(&good, ca, true, bad_server_echo, &call), POOL_TLS_FAILED);
 	rig_close(&before);
 	assert_int_equal(unlink(ca), 0);
 }
@@ -143,7 +128,7 @@ static void plain_text_where_tls_is_due_is_tls_failed(void **state)
 	static const struct bad_step plain[] = { { .verb = BAD_SEND, .text = "HTTP/1.1 400 Bad\r\n\r\n" },
 						 { .verb = BAD_STALL },
 						 { .verb = BAD_END } };
-	struct bad_server *server = serve(plain);
+	struct bad_server *server = bad_server_of(plain);
 	struct rig rig;
 	struct rig_call call = { 0 };
 	char origin[64];
@@ -185,7 +170,8 @@ static void a_reset_on_reuse_over_tls_is_not_sent_again(void **state)
 	};
 	(void)state;
 	for (int unclean = 0; unclean < 2; unclean++) {
-		struct bad_server *server = bad_server_new((const struct bad_step *const[]){ dies, echo }, 2);
+		struct bad_server *server =
+			bad_server_new((const struct bad_step *const[]){ dies, bad_server_echo }, 2);
 		struct tls_relay *relay =
 			tls_relay_new(&(struct tls_relay_options){ .certificate = files.leaf,
 								   .key = files.leaf_key,
@@ -202,7 +188,7 @@ static void a_reset_on_reuse_over_tls_is_not_sent_again(void **state)
 		rig_post(&rig, &second, "/2", &body);
 		assert_int_equal(rig_finish(&second), POOL_RESET);
 		assert_true(second.result.reused);
-		assert_int_equal(record_of(server).requests, 2);
+		assert_int_equal(bad_server_record(server).requests, 2);
 		rig_post(&rig, &third, "/3", &body);
 		assert_int_equal(rig_finish(&third), POOL_DONE);
 		assert_int_equal(tls_relay_handshakes(relay), 2);
@@ -221,7 +207,7 @@ static void a_connection_closed_while_idle_costs_nothing(void **state)
 	static const int newest[] = { TLS1_2_VERSION, TLS1_3_VERSION };
 	(void)state;
 	for (size_t v = 0; v < ARRAY_LENGTH(newest); v++) {
-		struct bad_server *server = serve(once);
+		struct bad_server *server = bad_server_of(once);
 		struct tls_relay *relay =
 			tls_relay_new(&(struct tls_relay_options){ .certificate = files.leaf,
 								   .key = files.leaf_key,
@@ -239,7 +225,7 @@ static void a_connection_closed_while_idle_costs_nothing(void **state)
 			assert_int_equal(rig_finish(&call), POOL_DONE);
 			RIG_UNTIL(&rig, (pool_stats(rig.pool, &stats), stats.idle == 0));
 		}
-		assert_int_equal(record_of(server).requests, 10);
+		assert_int_equal(bad_server_record(server).requests, 10);
 		pool_free(&rig.pool);
 		tls_relay_free(&relay);
 		bad_server_free(&server);
@@ -259,7 +245,7 @@ static void connections_are_reused_over_tls(void **state)
 		{ .verb = BAD_SEND, .text = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen" },
 		{ .verb = BAD_AGAIN }
 	};
-	struct bad_server *server = bad_server_new((const struct bad_step *const[]){ late, echo }, 2);
+	struct bad_server *server = bad_server_new((const struct bad_step *const[]){ late, bad_server_echo }, 2);
 	struct tls_relay *relay = tls_relay_new(&(struct tls_relay_options){
 		.certificate = files.leaf, .key = files.leaf_key, .backend_port = bad_server_port(server) });
 	struct rig rig;
@@ -366,7 +352,7 @@ struct front {
 
 static void front_open(struct front *f, const struct bad_step *script, enum pool_http http)
 {
-	f->server = serve(script);
+	f->server = bad_server_of(script);
 	f->proxy = proxy_new(files.leaf, files.leaf_key, bad_server_port(f->server));
 	if (f->proxy == NULL) {
 		bad_server_free(&f->server);
@@ -396,7 +382,7 @@ static void streams_share_a_connection(void **state)
 	struct rig_call first = { 0 };
 	struct pool_stats stats;
 	(void)state;
-	front_open(&f, echo, POOL_HTTP_2);
+	front_open(&f, bad_server_echo, POOL_HTTP_2);
 	rig_get(&f.rig, &first, "/first");
 	assert_int_equal(rig_finish(&first), POOL_DONE);
 	memset(calls, 0, sizeof(calls));
@@ -425,13 +411,13 @@ static void auto_and_one_pick_their_version(void **state)
 	struct front f;
 	struct rig_call call = { 0 }, second = { 0 };
 	(void)state;
-	front_open(&f, echo, POOL_HTTP_AUTO);
+	front_open(&f, bad_server_echo, POOL_HTTP_AUTO);
 	struct slice body = SLICE("hello");
 	rig_post(&f.rig, &call, "/auto", &body);
 	assert_int_equal(rig_finish(&call), POOL_DONE);
 	assert_string_equal(call.body, "/auto");
 	front_close(&f);
-	front_open(&f, echo, POOL_HTTP_1);
+	front_open(&f, bad_server_echo, POOL_HTTP_1);
 	rig_post(&f.rig, &second, "/one", &body);
 	assert_int_equal(rig_finish(&second), POOL_DONE);
 	front_close(&f);
@@ -444,7 +430,8 @@ static void cancelling_a_stream_ends_it_alone(void **state)
 						     .text = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun" },
 						   { .verb = BAD_STALL },
 						   { .verb = BAD_END } };
-	struct bad_server *server = bad_server_new((const struct bad_step *const[]){ streams, streams, echo }, 3);
+	struct bad_server *server =
+		bad_server_new((const struct bad_step *const[]){ streams, streams, bad_server_echo }, 3);
 	struct front f = { .server = server };
 	struct rig_call cancelled = { 0 }, kept = { 0 }, after = { 0 };
 	struct pool_stats stats;
@@ -464,8 +451,8 @@ static void cancelling_a_stream_ends_it_alone(void **state)
 	rig_get(&f.rig, &kept, "/kept");
 	RIG_UNTIL(&f.rig, kept.received == 5);
 	pool_cancel(&cancelled.transfer);
-	RIG_UNTIL(&f.rig,
-		  record_of(server).left == 1); /* the proxy passes the reset on to the server, and waits longer */
+	RIG_UNTIL(&f.rig, bad_server_record(server).left ==
+				  1); /* the proxy passes the reset on to the server, and waits longer */
 	rig_get(&f.rig, &after, "/after");
 	assert_int_equal(rig_finish(&after), POOL_DONE);
 	assert_true(after.result.reused);
@@ -517,10 +504,10 @@ static void a_dead_proxy_costs_one_attempt(void **state)
 	rig_post(&f.rig, &first, "/first", &body);
 	assert_int_equal(rig_finish(&first), POOL_DONE);
 	rig_post(&f.rig, &second, "/second", &body);
-	RIG_UNTIL(&f.rig, record_of(f.server).requests == 2);
+	RIG_UNTIL(&f.rig, bad_server_record(f.server).requests == 2);
 	proxy_free(&f.proxy);
 	assert_int_equal(rig_finish(&second), POOL_RESET);
-	assert_int_equal(record_of(f.server).requests, 2);
+	assert_int_equal(bad_server_record(f.server).requests, 2);
 	f.proxy = proxy_new(files.leaf, files.leaf_key, bad_server_port(f.server));
 	front_close(&f);
 }
@@ -530,7 +517,7 @@ static void warm_streams_open_their_own_connections(void **state)
 	struct front f;
 	struct pool_stats stats;
 	(void)state;
-	front_open(&f, echo, POOL_HTTP_2);
+	front_open(&f, bad_server_echo, POOL_HTTP_2);
 	pool_free(&f.rig.pool);
 	f.rig.options.warm = 2;
 	f.rig.pool = pool_new(f.rig.loop, &f.rig.options, NULL);
