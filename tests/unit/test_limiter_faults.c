@@ -42,10 +42,9 @@ static unsigned ids;
 
 static void start_attempt(struct load *load);
 
-static int begin(void **state)
+static void begin_with(int64_t lease)
 {
 	char target[200], url[64];
-	(void)state;
 	redis_rig_begin(&rig, NULL);
 	redis_rig_until_up(&rig);
 	snprintf(target, sizeof target, "unix:%s", redis_server_path(rig.server));
@@ -54,10 +53,24 @@ static int begin(void **state)
 	fault_proxy_tell(proxy, "skip 2"); /* the greeting */
 	redis_rig_connect(&rig, url);
 	redis_rig_until_up(&rig);
-	limiter =
-		limiter_new(rig.loop, rig.redis,
-			    &(struct limiter_options){ .timeout = 300 * CLOCK_MILLISECOND, .lease = 3 * CLOCK_SECOND },
-			    NULL);
+	limiter = limiter_new(rig.loop, rig.redis,
+			      &(struct limiter_options){ .timeout = 300 * CLOCK_MILLISECOND, .lease = lease }, NULL);
+}
+
+/* Longer than any settle takes to come through: where an answer was lost and its lease has ended before the settle is
+ * there, the charge stays as reserved (lua/settle.lua), and the books would not balance. Shorter than a tombstone. */
+static int begin(void **state)
+{
+	(void)state;
+	begin_with(50 * CLOCK_SECOND);
+	return 0;
+}
+
+/* For tests that wait for beats. */
+static int begin_short(void **state)
+{
+	(void)state;
+	begin_with(3 * CLOCK_SECOND);
 	return 0;
 }
 
@@ -330,8 +343,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(every_seventh_reply_is_an_error, begin, end),
 		cmocka_unit_test_setup_teardown(connections_are_cut, begin, end),
 		cmocka_unit_test_setup_teardown(redis_is_stopped_for_a_while, begin, end),
-		cmocka_unit_test_setup_teardown(redis_is_killed_under_held_leases, begin, end),
-		cmocka_unit_test_setup_teardown(lost_renewals_charge_nothing_twice, begin, end),
+		cmocka_unit_test_setup_teardown(redis_is_killed_under_held_leases, begin_short, end),
+		cmocka_unit_test_setup_teardown(lost_renewals_charge_nothing_twice, begin_short, end),
 		cmocka_unit_test_setup_teardown(a_settle_is_given_up_after_a_minute, begin, end),
 		cmocka_unit_test_setup_teardown(freed_with_settles_unanswered, begin, end),
 	};
