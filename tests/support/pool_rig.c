@@ -1,12 +1,12 @@
 #include "tests/support/pool_rig.h"
 
-#include <dirent.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "lib/base.h"
+#include "tests/support/descriptors.h"
 
 static void wake(void *arg)
 {
@@ -35,17 +35,6 @@ void rig_for(struct rig *rig, int64_t microseconds)
 		rig_turn(rig);
 }
 
-int rig_descriptors(void)
-{
-	DIR *directory = opendir("/proc/self/fd");
-	int count = 0;
-	CHECK(directory != NULL);
-	while (readdir(directory) != NULL)
-		count++;
-	closedir(directory);
-	return count - 3; /* ".", ".." and the directory itself */
-}
-
 void rig_options(struct rig *rig, const char *origin)
 {
 	*rig = (struct rig){ .options = { .origin = origin,
@@ -62,7 +51,7 @@ void rig_options(struct rig *rig, const char *origin)
 
 void rig_open(struct rig *rig)
 {
-	rig->base_descriptors = rig_descriptors();
+	rig->base_descriptors = descriptors_open();
 	rig->loop = loop_new();
 	rig->pool = pool_new(rig->loop, &rig->options, NULL);
 }
@@ -73,9 +62,9 @@ void rig_close(struct rig *rig)
 	rig_turn(rig);
 	loop_free(&rig->loop);
 	/* The server's threads close their ends of the same connections in their own time. */
-	for (int tries = 0; rig_descriptors() > rig->base_descriptors; tries++) {
+	for (int tries = 0; descriptors_open() > rig->base_descriptors; tries++) {
 		if (tries == 5000) {
-			fprintf(stderr, "%d descriptors before, %d after\n", rig->base_descriptors, rig_descriptors());
+			fprintf(stderr, "%d descriptors before, %d after\n", rig->base_descriptors, descriptors_open());
 			abort();
 		}
 		poll(NULL, 0, 1);

@@ -57,6 +57,5 @@ void rig_watch(void);
 void rig_turn(struct rig *);
 void rig_for(struct rig *, int64_t microseconds); /* turns the loop for so long: for what must not happen */
 enum pool_outcome rig_finish(struct rig_call *);  /* until done; its outcome */
-int rig_descriptors(void);                        /* open ones of this process */
 
 #endif

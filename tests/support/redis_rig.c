@@ -1,6 +1,5 @@
 #include "tests/support/redis_rig.h"
 
-#include <dirent.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,16 +8,7 @@
 
 #include <cmocka.h>
 
-int redis_rig_descriptors(void)
-{
-	int count = 0;
-	DIR *folder = opendir("/proc/self/fd");
-	assert_non_null(folder);
-	while (readdir(folder) != NULL)
-		count++;
-	closedir(folder);
-	return count;
-}
+#include "tests/support/descriptors.h"
 
 static void on_change(void *arg, bool up)
 {
@@ -45,7 +35,7 @@ void redis_rig_connect(struct redis_rig *rig, const char *url)
 void redis_rig_begin(struct redis_rig *rig, const struct redis_server_options *options)
 {
 	memset(rig, 0, sizeof(*rig));
-	rig->descriptors = redis_rig_descriptors();
+	rig->descriptors = descriptors_open();
 	rig->server = redis_server_start(options);
 	rig->loop = loop_new();
 	redis_rig_connect(rig, redis_server_url(rig->server));
@@ -58,9 +48,9 @@ void redis_rig_end(struct redis_rig *rig)
 	loop_free(&rig->loop);
 	redis_server_free(&rig->server);
 	/* A cancelled look-up keeps its socket to the name server until getaddrinfo returns, in a thread nobody can join. */
-	for (int i = 0; i < 3000 && redis_rig_descriptors() != rig->descriptors; i++)
+	for (int i = 0; i < 3000 && descriptors_open() != rig->descriptors; i++)
 		poll(NULL, 0, 10);
-	assert_int_equal(redis_rig_descriptors(), rig->descriptors);
+	assert_int_equal(descriptors_open(), rig->descriptors);
 }
 
 void redis_rig_until(struct redis_rig *rig, const int *counter, int least)

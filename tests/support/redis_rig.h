@@ -36,7 +36,6 @@ void redis_rig_connect(struct redis_rig *,
 void redis_rig_until_up(struct redis_rig *);
 void redis_rig_until_down(struct redis_rig *);
 void redis_rig_until(struct redis_rig *, const int *counter, int least);
-int redis_rig_descriptors(void);
 
 void redis_rig_done(struct redis_call *, void *rig_answer, const struct redis_answer *);
 /* The command's words are cut at blanks. */

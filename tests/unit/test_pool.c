@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "lib/base.h"
+#include "tests/support/descriptors.h"
 #include "tests/support/pool_rig.h"
 
 static const struct bad_step echo_at_gate[] = {
@@ -455,7 +456,7 @@ static void idle_connections_are_closed_in_time(void **state)
 	rig_options(&rig, bad_server_origin(server));
 	rig.options.idle_timeout = 100 * CLOCK_MILLISECOND;
 	rig_open(&rig);
-	int descriptors = rig_descriptors();
+	int descriptors = descriptors_open();
 	for (int i = 0; i < 3; i++)
 		rig_get(&rig, &calls[i], "/x");
 	for (int i = 0; i < 3; i++)
@@ -465,7 +466,7 @@ static void idle_connections_are_closed_in_time(void **state)
 	pool_stats(rig.pool, &stats);
 	assert_int_equal(stats.idle, 0);
 	assert_int_equal(stats.open, 0);
-	RIG_UNTIL(&rig, rig_descriptors() <= descriptors);
+	RIG_UNTIL(&rig, descriptors_open() <= descriptors);
 	rig_stop(&rig, server);
 }
 

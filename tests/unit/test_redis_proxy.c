@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/descriptors.h"
 #include "tests/support/fault_proxy.h"
 #include "tests/support/redis_rig.h"
 
@@ -21,7 +22,7 @@ static int begin(void **state)
 {
 	char listen_at[64], target[128], url[128];
 	(void)state;
-	descriptors = redis_rig_descriptors();
+	descriptors = descriptors_open();
 	redis_rig_begin(&rig, NULL);
 	snprintf(listen_at, sizeof(listen_at), "unix:/tmp/sluice-test-proxy-%d", (int)getpid());
 	snprintf(target, sizeof(target), "unix:%s", redis_server_path(rig.server));
@@ -37,7 +38,7 @@ static int end(void **state)
 	(void)state;
 	fault_proxy_free(&proxy);
 	redis_rig_end(&rig);
-	assert_int_equal(redis_rig_descriptors(), descriptors);
+	assert_int_equal(descriptors_open(), descriptors);
 	return 0;
 }
 
