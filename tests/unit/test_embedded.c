@@ -18,6 +18,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -225,6 +226,7 @@ static void it_may_be_stopped_from_its_callback(void **state)
 /* A gateway of its own process: starts the embedded Redis, tells its pid, waits to be killed. */
 static _Noreturn void be_a_gateway(int tell)
 {
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* should the test end before it ends us */
 	struct loop *loop = loop_new();
 	struct seen s = { 0 };
 	struct embedded *e = start(loop, &s, NULL);
