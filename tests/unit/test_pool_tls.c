@@ -306,7 +306,7 @@ static int unread(int socket)
 static void a_turn_has_few_steps_of_hand_shakes(void **state)
 {
 	static struct rig_call calls[BURST];
-	struct bad_server *server = serve(echo);
+	struct bad_server *server = bad_server_of(bad_server_echo);
 	struct tls_relay *relay = tls_relay_new(&(struct tls_relay_options){ .certificate = files.leaf,
 									     .key = files.leaf_key,
 									     .backend_port = bad_server_port(server),
