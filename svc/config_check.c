@@ -1,5 +1,6 @@
-/* What belongs together. A check runs only when all that it looks at was read well: what is made of a mistake would be another one, which nobody made. A mistake is
- * told in the line where it stands, or that of the nearest key above it that the file has. */
+/* What belongs together. A check runs only when all that it looks at was read well: what is made of a mistake would be another one, which nobody made. A
+ * mistake is told in the line where it stands, or that of the nearest key above it that the file has. */
+#include <limits.h>
 #include <openssl/pem.h>
 #include <openssl/sha.h>
 #include <sched.h>
@@ -101,19 +102,38 @@ static void complain(const struct check *c, const struct place *place, const cha
 static bool is_right(const struct check *c, const struct place *keys)
 {
 	for (size_t i = 0; keys->step[i] != NULL; i++)
-		if (config_is_wrong(c->errors, c->misread, slice_of(keys->step[i])))
+		if (config_is_wrong(c->errors, c->misread, slice_of(keys->step[i]), 0, INT_MAX))
 			return false;
 	return true;
 }
 
-static bool entry_is_right(const struct check *c, const char *section, const char *name)
+static int last_line(const struct config_node *node)
+{
+	int last = node->line > node->key_line ? node->line : node->key_line;
+
+	for (const struct config_node *child = node->first; child != NULL; child = child->next) {
+		int line = last_line(child);
+		last = line > last ? line : last;
+	}
+	return last;
+}
+
+/* The same of the entry of this name, the index-th of its section. Names hold dots, so that the path of "gpt-4.1" begins with that of "gpt-4": what is wrong
+ * with an entry also stands in its lines. */
+static bool entry_is_right(const struct check *c, const char *section, size_t index, const char *name)
 {
 	char memory[CONFIG_STEP + 64];
+	const struct config_node *entry;
 	struct buf path;
 
 	buf_wrap(&path, memory, sizeof(memory), 0);
 	buf_format(&path, "%s.%.*s", section, SLICE_ARGS(slice_first(slice_of(name), CONFIG_STEP)));
-	return !config_is_wrong(c->errors, c->misread, buf_slice(&path));
+	if (!config_is_wrong(c->errors, c->misread, buf_slice(&path), 0, INT_MAX))
+		return true;
+	entry = config_node_find(c->root, slice_of(section))->first;
+	while (index-- > 0)
+		entry = entry->next;
+	return !config_is_wrong(c->errors, c->misread, buf_slice(&path), entry->key_line, last_line(entry));
 }
 
 struct index {
@@ -333,7 +353,7 @@ static void check_upstream(const struct check *c, struct config_upstream *u)
 		check_http(c, u);
 	for (const struct config_upstream *other = c->config->upstreams; other < u; other++)
 		if (u->is_default && other->is_default && other->dialect == u->dialect &&
-		    entry_is_right(c, "upstreams", other->name))
+		    entry_is_right(c, "upstreams", (size_t)(other - c->config->upstreams), other->name))
 			complain(c, AT("upstreams", u->name, "default"),
 				 "\"%s\" is the default of dialect %s already; allowed: one", other->name,
 				 config_dialect_name(u->dialect));
@@ -530,13 +550,13 @@ void config_check(struct config_reader *r, const struct config_node *root)
 	resolve_words(config);
 	check_doors(&c);
 	for (size_t i = 0; i < config->upstreams_count; i++)
-		if (entry_is_right(&c, "upstreams", config->upstreams[i].name))
+		if (entry_is_right(&c, "upstreams", i, config->upstreams[i].name))
 			check_upstream(&c, &config->upstreams[i]);
 	for (size_t i = 0; i < config->models_count && IS_RIGHT(&c, "upstreams"); i++)
-		if (entry_is_right(&c, "models", config->models[i].name))
+		if (entry_is_right(&c, "models", i, config->models[i].name))
 			check_model(&c, &config->models[i]);
 	for (size_t i = 0; i < config->tenants_count; i++)
-		if (entry_is_right(&c, "tenants", config->tenants[i].name)) {
+		if (entry_is_right(&c, "tenants", i, config->tenants[i].name)) {
 			check_tenant(&c, &config->tenants[i]);
 			if (IS_RIGHT(&c, "upstreams", "models"))
 				check_calls(&c, &config->tenants[i]);

@@ -44,11 +44,12 @@ static int count_kept(const struct config_findings *findings)
 	return findings->count < CONFIG_COMPLAINTS ? findings->count : CONFIG_COMPLAINTS;
 }
 
-bool config_is_wrong(const struct config_errors *errors, int first, struct slice path)
+bool config_is_wrong(const struct config_errors *errors, int first, struct slice path, int from, int to)
 {
 	for (int i = 0; i < first && i < count_kept(&errors->mistakes); i++) {
-		struct slice found = slice_of(errors->mistakes.kept[i].path);
-		if (slice_starts(found, path) &&
+		const struct config_finding *finding = &errors->mistakes.kept[i];
+		struct slice found = slice_of(finding->path);
+		if (finding->line >= from && finding->line <= to && slice_starts(found, path) &&
 		    (found.len == path.len || found.data[path.len] == '.' || found.data[path.len] == '['))
 			return true;
 	}

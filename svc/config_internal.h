@@ -46,8 +46,8 @@ struct config_errors {
 void config_complain(struct config_errors *, int line, const char *path, const char *format, ...) PRINTF_LIKE(4, 5);
 /* For what works, but surely not as it was meant. */
 void config_warn(struct config_errors *, int line, const char *path, const char *format, ...) PRINTF_LIKE(4, 5);
-/* Whether one of the first so many mistakes is at this path or below it. */
-bool config_is_wrong(const struct config_errors *, int first, struct slice path) MUST_CHECK;
+/* Whether one of the first so many mistakes is at this path or below it, in the lines `from` to `to`. */
+bool config_is_wrong(const struct config_errors *, int first, struct slice path, int from, int to) MUST_CHECK;
 /* "FILE:LINE: path: …", a line each, in one line whatever was read, in the order of the file's lines. */
 void config_errors_tell(struct config_errors *, struct buf *out);
 void config_errors_free(struct config_errors *);

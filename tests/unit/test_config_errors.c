@@ -179,6 +179,16 @@ static void tells_all_at_once_and_in_order(void **state)
 		  "t:2: upstreams.a.dialect: found \"x\"; allowed: gemini, openai, anthropic, http\n"
 		  "t:4: upstreams.c.endpoints[0].url: no http:// or https:// at the beginning; allowed: http(s)://host[:port][/prefix]\n"
 		  "t:7: models.n.targets: missing; it is needed: which upstream serves it, as [{upstream: NAME}]; this version takes one\n" },
+		/* names hold dots: the mistake of the one is not the other's */
+		{ "upstreams:\n  p: {dialect: http, endpoints: [{url: 'http://h'}]}\nmodels:\n  gpt-4: {targets: [{upstream: p}]}\n  gpt-4.1: {}\n",
+		  "t:4: models.gpt-4.targets[0].upstream: found \"p\", of dialect http, which has no models; allowed: upstreams of other dialects\n"
+		  "t:5: models.gpt-4.1.targets: missing; it is needed: which upstream serves it, as [{upstream: NAME}]; this version takes one\n" },
+		{ "models: {gpt-4.targets: {targets: [{upstream: u}]}, gpt-4: {targets: []}}\n" U, "t:1: models.gpt-4.targets: found 0; allowed: 1\n" },
+		{ "upstreams:\n  u: {dialect: openai, endpoints: [{url: h}]}\n  u: {}\n",
+		  "t:2: upstreams.u.endpoints[0].url: no http:// or https:// at the beginning; allowed: http(s)://host[:port][/prefix]\n"
+		  "t:3: upstreams.u: stands twice, first in line 2; allowed: once\n"
+		  "t:3: upstreams.u.dialect: missing; it is needed: how its API looks\n"
+		  "t:3: upstreams.u.endpoints: missing; it is needed: where it is; this version takes one\n" },
 	};
 	(void)state;
 	JUDGE(cases);
