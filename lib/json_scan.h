@@ -11,7 +11,8 @@
  * No tree is built and no byte of the text is kept but what the plan says; a text is changed by splicing at the
  * offsets, never written again. What two readers could understand differently is refused: a name that stands twice in
  * an object that a path goes through (escapes resolved before comparing), a byte order mark, malformed UTF-8, and, in
- * names and in strings that are kept, half a surrogate pair; elsewhere it is text of three bytes. How a text is cut never changes the outcome, the offsets of errors included.
+ * names and in strings that are kept, half a surrogate pair; elsewhere it is text of three bytes. How a text is cut
+ * never changes the outcome, the offsets of errors included.
  *
  * Disadvantages: below the watched levels duplicates pass (unless the hash is on); in an object that a path goes
  * through a name may have at most JSON_SCAN_NAME bytes and at most JSON_LEVEL_NAMES names may be unknown to the plan.

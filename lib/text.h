@@ -29,8 +29,8 @@ bool text_unhex(struct slice, void *bytes, size_t count) MUST_CHECK; /* exactly 
 /* Percent-decoding (RFC 3986 section 2.1) into out, at most `capacity` bytes; false on a bad escape, a NUL, or no room. */
 bool text_url_decode(struct slice, char *out, size_t capacity, size_t *len) MUST_CHECK;
 
-/* How many letters must be put in, taken out or changed to make one word of the other (Levenshtein, 1966), to find the one that was meant. Words of 32 bytes and
- * more are TEXT_FAR from each other. */
+/* How many bytes must be put in, taken out or changed to make one word of the other (Levenshtein, 1966), to find the one
+ * that was meant. Words of 32 bytes and more are TEXT_FAR from each other. */
 enum { TEXT_FAR = 100 };
 unsigned text_distance(struct slice, struct slice);
 

@@ -21,8 +21,8 @@ int command_top(const struct command *, int argc, char **argv);
 int command_flow(const struct command *, int argc, char **argv);
 int command_version(const struct command *, int argc, char **argv);
 
-/* getopt_long over the options of a command, of which each must be a long one with a letter in `val` (typed alone are -c and -n); --help is answered here. Returns the
- * option's letter, -1 at the end of the options, or an exit code to leave with, in *exit_code, and -2. */
+/* getopt_long over the options of a command, of which each must be a long one with a letter in `val` (typed alone are -c and -n); --help is answered here.
+ * Returns the option's letter, -1 at the end of the options, or an exit code to leave with, in *exit_code, and -2. */
 struct option;
 int command_option(const struct command *, int argc, char **argv, const struct option *, int *exit_code);
 /* `a` or `b`, whichever is nearer to the word; NULL when neither is near. `a` may be NULL. */
