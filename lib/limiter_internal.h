@@ -14,8 +14,6 @@
 #include "lib/loop.h"
 #include "lib/script.h"
 
-#define LIMITER_TEXT_MAX (80 + LIMITER_SCOPES * LIMITER_NAME_MOST) /* an ask's id and names */
-
 enum lease_state {
 	LEASE_ASKED,    /* admit is under way, or its answer waits for the end of the turn */
 	LEASE_HELD,     /* admitted */
@@ -60,8 +58,7 @@ struct limiter {
 	struct list renewals; /* calls under way */
 	struct list peeks;    /* the same */
 	struct loop_timer beat;
-	int64_t last_beat; /* clock_now */
-	int64_t hold;      /* how long a lease is held, moving average over some 16 leases; µs */
+	int64_t hold; /* how long a lease is held, moving average over some 16 leases; µs */
 	unsigned leases, held_count, settling_count;
 	struct limiter_counts counts;
 };

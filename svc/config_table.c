@@ -6,10 +6,9 @@
 
 #include "lib/clock.h"
 
-#define KIB  INT64_C(1024)
-#define MIB  (1024 * KIB)
-#define GIB  (1024 * MIB)
-#define YEAR (365 * CLOCK_DAY)
+#define KIB INT64_C(1024)
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
 
 static const char *const any[] = { "any", NULL };
 static const char *const zero[] = { "0", NULL };
