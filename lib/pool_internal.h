@@ -136,6 +136,7 @@ struct pool {
 
 	struct list waiting, running, cancelled, resuming, ended, spare;
 	unsigned waiting_count, running_count, spare_count;
+	unsigned handles_made;
 	bool multiplexes; /* its last answer came over HTTP/2 */
 
 	struct list by_descriptor[POOL_BUCKETS], by_port[POOL_BUCKETS];

@@ -14,6 +14,8 @@
 #include "lib/clock.h"
 #include "lib/mem.h"
 
+enum { EYEBALLS_FIRST_MS = 200, EYEBALLS_STEP_MS = 8, EYEBALLS_PLACES = 200 };
+
 /* ---- birth, and the line ---- */
 
 int64_t pool_transfer_wait_until(const struct transfer *t)
@@ -209,6 +211,14 @@ static int before_request(void *arg, char *peer, char *own, int peer_port, int o
 
 /* ---- handles ---- */
 
+/* When libcurl tries the other address family beside the first. It goes on then with every connection that is not there yet, also where there is but one
+ * address: a burst that came at the same moment would have all its hand-shakes in one turn. So each handle has a time of its own, within what RFC 8305,
+ * section 5, recommends (100 ms to 2 s). */
+static long other_family_after(struct pool *pool)
+{
+	return EYEBALLS_FIRST_MS + (long)(pool->handles_made++ % EYEBALLS_PLACES) * EYEBALLS_STEP_MS;
+}
+
 static void tell_once(struct pool *pool, struct pool_handle *handle)
 {
 	CURL *easy = handle->easy;
@@ -239,8 +249,10 @@ static void tell_once(struct pool *pool, struct pool_handle *handle)
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, handle);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, handle);
 	pool_socket_handle(pool, easy);
-	if (pool->tls)
+	if (pool->tls) {
+		curl_easy_setopt(easy, CURLOPT_HAPPY_EYEBALLS_TIMEOUT_MS, other_family_after(pool));
 		pool_trust_handle(pool->trust, easy);
+	}
 }
 
 struct pool_handle *pool_handle_new(struct pool *pool)
