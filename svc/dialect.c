@@ -26,6 +26,42 @@ static enum refusal find_route(const struct dialect_head *head, struct mem *mem,
 	return claim.claimed ? claim.refusal : dialect_route_http(head, mem, call, detail);
 }
 
+/* Google's paths have a version; a client may be told to leave it out. */
+static bool put_version(enum dialect dialect, struct slice path, struct buf *out)
+{
+	if (dialect != DIALECT_gemini || slice_starts(path, SLICE("/v1")))
+		return true;
+	return buf_append(out, SLICE("/v1beta"));
+}
+
+/* clang-format off */
+static const struct {
+	enum dialect dialect;
+	struct slice (*meant)(struct slice path);
+	const char *base; /* as that dialect's SDKs want it */
+} neighbours[] = {
+	{ DIALECT_anthropic, dialect_meant_anthropic, "The base URL is this gateway's address alone." },
+	{ DIALECT_gemini,    dialect_meant_gemini,    "The base URL is this gateway's address alone." },
+	{ DIALECT_openai,    dialect_meant_openai,    "The base URL of this gateway ends in /v1." },
+};
+/* clang-format on */
+
+void dialect_suggest(struct dialect_call *call, struct buf *detail)
+{
+	for (size_t i = 0; i < ARRAY_LENGTH(neighbours); i++) {
+		struct slice meant = neighbours[i].meant(call->path);
+		if (meant.len == 0)
+			continue;
+		call->dialect = neighbours[i].dialect;
+		buf_clear(detail);
+		buf_append(detail, SLICE("Did you mean "));
+		put_version(call->dialect, meant, detail);
+		buf_append(detail, meant);
+		buf_format(detail, "? %s", neighbours[i].base);
+		return;
+	}
+}
+
 /* A JSON body is JSON by its own word: nothing, application/json, or a +json type. */
 static bool is_json(struct slice content_type)
 {
@@ -42,6 +78,8 @@ enum refusal dialect_route(const struct dialect_head *head, struct mem *mem, str
 	enum refusal refusal = copy_target(head, mem, call);
 	if (refusal == REFUSAL_none)
 		refusal = find_route(head, mem, call, detail);
+	if (refusal == REFUSAL_unknown_path)
+		dialect_suggest(call, detail);
 	if (refusal != REFUSAL_none)
 		return refusal;
 	if (call->dialect != DIALECT_http && call->takes_body && !is_json(head->content_type)) {
@@ -51,14 +89,6 @@ enum refusal dialect_route(const struct dialect_head *head, struct mem *mem, str
 	if (call->operation != OPERATION_generate)
 		call->max_output = 0;
 	return REFUSAL_none;
-}
-
-/* Google's paths have a version; a client may be told to leave it out. */
-static bool put_version(const struct dialect_call *call, struct buf *out)
-{
-	if (call->dialect != DIALECT_gemini || slice_starts(call->path, SLICE("/v1")))
-		return true;
-	return buf_append(out, SLICE("/v1beta"));
 }
 
 static bool put_path(const struct dialect_call *call, struct slice model, struct buf *out)
@@ -83,7 +113,7 @@ bool dialect_target(const struct dialect_call *call, struct slice prefix, struct
 		return false;
 	if (call->dialect == DIALECT_http)
 		return buf_append(out, call->rest);
-	if (!put_version(call, out) || !put_path(call, model, out))
+	if (!put_version(call->dialect, call->path, out) || !put_path(call, model, out))
 		return false;
 	return call->query.len == 0 || (buf_append_byte(out, '?') && buf_append(out, call->query));
 }

@@ -66,6 +66,10 @@ struct dialect_call {
 enum refusal dialect_route(const struct dialect_head *, struct mem *, struct dialect_call *,
 			   struct buf *detail) MUST_CHECK;
 
+/* For a path that is nowhere: when it ends as one of a dialect does, the call becomes of that dialect, and `detail`, instead of what it held, says which
+ * path was meant and how base URLs end here. dialect_route has done so where it refused; for dialect http this is for who knows the upstreams' names. */
+void dialect_suggest(struct dialect_call *, struct buf *detail);
+
 /* Reads the body beside its arrival. The reader does not keep the bytes. */
 struct dialect_reader *dialect_reader_new(const struct dialect_call *);
 void dialect_reader_free(struct dialect_reader **);

@@ -171,6 +171,8 @@ static enum stage route(struct request *r)
 {
 	enum refusal refusal = route_find(r->config, r->caller.tenant, &r->call, &r->route, &r->detail);
 
+	if (refusal == REFUSAL_unknown_path)
+		dialect_suggest(&r->call, &r->detail);
 	if (refusal == REFUSAL_none)
 		refusal = charge_reserve(r);
 	return refusal == REFUSAL_none ? STAGE_quota : refuse(r, refusal);

@@ -5,6 +5,14 @@
 #include "svc/dialect/dialect_internal.h"
 
 /* clang-format off */
+static const struct {
+	const char *path;
+	enum operation operation;
+} endpoints[] = {
+	{ "/v1/messages",              OPERATION_generate },
+	{ "/v1/messages/count_tokens", OPERATION_count_tokens },
+};
+
 static const struct dialect_path body[] = {
 	{ "",                                             DIALECT_ROLE_WHOLE,   0 },
 	{ "model",                                        DIALECT_ROLE_MODEL,   DIALECT_MODEL_MOST + 1 },
@@ -41,16 +49,17 @@ struct dialect_claim dialect_route_anthropic(const struct dialect_head *head, st
 					     struct dialect_call *call, struct buf *detail)
 {
 	struct dialect_claim found = { true, REFUSAL_unknown_path };
-	bool messages = slice_equal(call->path, SLICE("/v1/messages"));
-	bool count = slice_equal(call->path, SLICE("/v1/messages/count_tokens"));
 	bool below = slice_starts(call->path, SLICE("/v1/messages/"));
 
-	if (messages || count) {
-		call->dialect = DIALECT_anthropic;
-		call->operation = count ? OPERATION_count_tokens : OPERATION_generate;
-		call->takes_body = true;
-		found.refusal = dialect_check_method(head, call->operation, detail);
-	} else if (head->anthropic_version && slice_equal(call->path, SLICE("/v1/models"))) {
+	for (size_t i = 0; i < ARRAY_LENGTH(endpoints); i++)
+		if (slice_equal(call->path, slice_of(endpoints[i].path))) {
+			call->dialect = DIALECT_anthropic;
+			call->operation = endpoints[i].operation;
+			call->takes_body = true;
+			found.refusal = dialect_check_method(head, call->operation, detail);
+			return found;
+		}
+	if (head->anthropic_version && slice_equal(call->path, SLICE("/v1/models"))) {
 		call->dialect = DIALECT_anthropic;
 		call->operation = OPERATION_list_models;
 		found.refusal = dialect_check_method(head, call->operation, detail);
@@ -67,4 +76,15 @@ struct dialect_claim dialect_route_anthropic(const struct dialect_head *head, st
 		found.claimed = false;
 	}
 	return found;
+}
+
+/* What is below /v1 without a /v1 of its own is somebody else's: OpenAI has /v1/threads/ID/messages. */
+struct slice dialect_meant_anthropic(struct slice path)
+{
+	size_t version = slice_starts(path, SLICE("/v1/")) ? 0 : strlen("/v1");
+
+	for (size_t i = 0; i < ARRAY_LENGTH(endpoints); i++)
+		if (slice_ends(path, slice_skip(slice_of(endpoints[i].path), version)))
+			return slice_of(endpoints[i].path);
+	return SLICE_NONE;
 }

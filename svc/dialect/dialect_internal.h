@@ -81,6 +81,10 @@ struct dialect_claim dialect_route_openai(const struct dialect_head *, struct me
 					  struct buf *detail);
 struct dialect_claim dialect_route_anthropic(const struct dialect_head *, struct mem *, struct dialect_call *,
 					     struct buf *detail);
+/* Which path of its own ends as this one does, which is nobody's; empty: none. Gemini's may lack its version. */
+struct slice dialect_meant_gemini(struct slice path);
+struct slice dialect_meant_openai(struct slice path);
+struct slice dialect_meant_anthropic(struct slice path);
 enum refusal dialect_route_http(const struct dialect_head *, struct mem *, struct dialect_call *, struct buf *detail);
 
 /* ---- paths of URLs ---- */

@@ -124,6 +124,17 @@ static size_t find_collection(struct slice rest)
 	return rest.len;
 }
 
+/* Where the colon before the verb stands; named.len: nowhere. */
+static size_t find_verb(struct slice named)
+{
+	size_t colon = named.len;
+
+	for (size_t i = 0; i < named.len; i++)
+		if (named.data[i] == ':')
+			colon = i;
+	return colon;
+}
+
 static enum refusal set_verb(struct dialect_call *call, struct slice verb, struct buf *detail)
 {
 	for (size_t i = 0; i < ARRAY_LENGTH(verbs); i++)
@@ -142,11 +153,8 @@ static enum refusal route_model(const struct dialect_head *head, size_t at, stru
 				struct buf *detail)
 {
 	struct slice named = slice_skip(call->path, at), name, verb;
-	size_t colon = named.len;
+	size_t colon = find_verb(named);
 
-	for (size_t i = 0; i < named.len; i++)
-		if (named.data[i] == ':')
-			colon = i;
 	verb = slice_skip(named, colon + 1);
 	named = slice_first(named, colon);
 	bool tuned = slice_starts(named, SLICE("tunedModels/"));
@@ -199,4 +207,35 @@ struct dialect_claim dialect_route_gemini(const struct dialect_head *head, struc
 		return claim(REFUSAL_unknown_path);
 	}
 	return (struct dialect_claim){ false, REFUSAL_none };
+}
+
+/* `named`: a collection, a model's name, and whatever else. */
+static bool names_call(struct slice named)
+{
+	size_t colon = find_verb(named);
+	struct slice name;
+
+	(void)slice_cut(slice_first(named, colon), '/', &name);
+	if (name.len == 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_LENGTH(verbs); i++)
+		if (slice_equal(slice_skip(named, colon + 1), slice_of(verbs[i].verb)))
+			return true;
+	return false;
+}
+
+struct slice dialect_meant_gemini(struct slice path)
+{
+	size_t at = path.len > DIALECT_RESOURCE ? path.len - DIALECT_RESOURCE : 0;
+
+	for (; at < path.len; at++) {
+		struct slice meant = slice_skip(path, at), rest;
+		if (meant.data[0] != '/')
+			continue;
+		rest = skip_version(meant);
+		size_t collection = find_collection(rest);
+		if (collection < rest.len)
+			return names_call(slice_skip(rest, collection)) ? meant : SLICE_NONE;
+	}
+	return SLICE_NONE;
 }

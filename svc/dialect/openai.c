@@ -118,3 +118,11 @@ struct dialect_claim dialect_route_openai(const struct dialect_head *head, struc
 	}
 	return found;
 }
+
+struct slice dialect_meant_openai(struct slice path)
+{
+	for (size_t i = 0; i < ARRAY_LENGTH(endpoints); i++)
+		if (slice_ends(path, slice_skip(slice_of(endpoints[i].path), strlen("/v1"))))
+			return slice_of(endpoints[i].path);
+	return SLICE_NONE;
+}

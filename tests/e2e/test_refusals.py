@@ -67,6 +67,33 @@ def test_unknown_paths_answer_in_the_nearest_dialect(gateway):
         assert (answer.status, code_of(dialect, answer)) == (404, "unknown_path"), (path, answer)
 
 
+ALONE, WITH_VERSION = "The base URL is this gateway's address alone.", "The base URL of this gateway ends in /v1."
+MISSED = [("/chat/completions", "openai", "/v1/chat/completions", WITH_VERSION), ("/v1/v1/responses", "openai", "/v1/responses", WITH_VERSION),
+          ("/v1/v1/messages", "anthropic", "/v1/messages", ALONE), ("/messages/count_tokens", "anthropic", "/v1/messages/count_tokens", ALONE),
+          ("/v1beta/v1beta/models/m:generateContent", "gemini", "/v1beta/models/m:generateContent", ALONE),
+          ("/gemini/models/m:streamGenerateContent", "gemini", "/v1beta/models/m:streamGenerateContent", ALONE)]
+
+
+@pytest.mark.parametrize("path,dialect,meant,base", MISSED)
+def test_a_wrong_base_url_is_told(gateway, sim, path, dialect, meant, base):
+    """Its SDK shows the answer, because it has its shape, and the answer says which path was meant."""
+    answer = request(gateway.url + path, body={}, headers=headers_for(dialect, KEY))
+    assert (answer.status, code_of(dialect, answer)) == (404, "unknown_path"), answer
+    assert answer.json()["error"]["message"] == f"There is nothing at this path. Did you mean {meant}? {base}"
+    stranger = request(gateway.url + path, body={}, headers=headers_for(dialect, "wrong-key-of-somebody"))
+    assert stranger.status == 401 and "Did you mean" not in stranger.text and meant not in stranger.text
+    assert sim.stats()["received"] == 0
+
+
+def test_an_upstream_whose_paths_end_like_a_dialects_is_reached(start_gateway, sim, redis):
+    gateway = start_gateway(sim.url, redis.url, {"upstreams": {"chat": {"dialect": "http", "endpoints": [{"url": sim.url + "/anything"}]}}})
+    for path in ("/completions", "/v1/messages", "/models/m:generateContent"):
+        reached = request(gateway.url + "/chat" + path, body={}, headers=headers_for("openai", KEY))
+        assert reached.status == 200 and reached.json()["target"] == "/anything" + path, reached
+    missed = request(gateway.url + "/chats/x", body={}, headers=headers_for("openai", KEY))
+    assert missed.status == 404 and missed.json()["code"] == "unknown_path" and 'named "chats"' in missed.json()["detail"]
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_limits_say_when_to_come_again(start_gateway, sim, redis, dialect):
     gateway = start_gateway(sim.url, redis.url, {"tenants": {"acme": {"limits": {"rpm": {"limit": 6, "burst": 1}, "tpd": 100000}}}})

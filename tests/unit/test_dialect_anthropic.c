@@ -14,6 +14,8 @@
 #include "svc/dialect.h"
 #include "tests/support/dialect_rig.h"
 
+#define MEANT(path) " Did you mean " path "? The base URL is this gateway's address alone."
+
 /* clang-format off */
 static const struct {
 	struct dialect_rig_request request;
@@ -28,6 +30,10 @@ static const struct {
 	{ { "GET /v1/models/c", NULL, 'a', "" }, "anthropic get_model c -> /v1/models/c" },
 	{ { "GET /v1/messages", NULL, 'a', "" }, "anthropic method_not_allowed Allowed: POST." },
 	{ { "POST /v1/messages/batches", "{}", 'a', "" }, "anthropic unknown_path" },
+	{ { "POST /v1/v1/messages?beta=true", "{}", 'a', "" }, "anthropic unknown_path" MEANT("/v1/messages") },
+	{ { "POST /v1/v1/messages/count_tokens", "{}", 0, "" }, "anthropic unknown_path" MEANT("/v1/messages/count_tokens") },
+	{ { "POST //v1/messages", "{}", 'a', "" }, "anthropic unknown_path" MEANT("/v1/messages") },
+	{ { "POST /v1/v1/messages/", "{}", 'a', "" }, "openai unknown_path" },
 	{ { "POST /v1/messages", "{\"model\":\"c\",\"stream\":1}", 'a', "" }, "anthropic invalid_request `stream` must be true or false, not a number." },
 	{ { "POST /v1/messages", "{\"model\":\"c\",\"max_tokens\":{}}", 'a', "" }, "anthropic invalid_request `max_tokens` must be a whole number, 0 or more, not an object." },
 	{ { "POST /v1/messages", "{\"max_tokens\":1}", 'a', "" }, "anthropic invalid_request `model` is missing; it must be a string." },

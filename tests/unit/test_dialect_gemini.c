@@ -14,8 +14,10 @@
 #include "svc/dialect.h"
 #include "tests/support/dialect_rig.h"
 
-#define MODEL "/v1beta/models/gemini-2.5-pro"
-#define NEW   " -> /v1beta/models/new"
+#define MODEL       "/v1beta/models/gemini-2.5-pro"
+#define NEW         " -> /v1beta/models/new"
+
+#define MEANT(path) " Did you mean " path "? The base URL is this gateway's address alone."
 
 /* clang-format off */
 static const struct {
@@ -53,6 +55,14 @@ static const struct {
 	{ { "GET " MODEL ":generateContent", NULL, 0, "" }, "gemini method_not_allowed Allowed: POST." },
 	{ { "POST /v1beta/models", "{}", 0, "" }, "gemini method_not_allowed Allowed: GET, HEAD." },
 	{ { "POST /v1beta/files", "{}", 0, "" }, "gemini unknown_path" },
+	{ { "POST /v1beta" MODEL ":generateContent", "{}", 'g', "" }, "gemini unknown_path" MEANT(MODEL ":generateContent") },
+	{ { "POST /v1" MODEL ":streamGenerateContent?alt=sse", "{}", 0, "" }, "gemini unknown_path" MEANT(MODEL ":streamGenerateContent") },
+	{ { "POST //tunedModels/t:countTokens", "{}", 0, "" }, "gemini unknown_path" MEANT("/v1beta/tunedModels/t:countTokens") },
+	{ { "POST /v1/v1/projects/p/locations/l/publishers/google/models/g:generateContent", "{}", 0, "" },
+	  "gemini unknown_path" MEANT("/v1/projects/p/locations/l/publishers/google/models/g:generateContent") },
+	{ { "POST /v1beta" MODEL ":predict", "{}", 0, "" }, "gemini unknown_path" },
+	{ { "POST /v1beta" MODEL, "{}", 0, "" }, "gemini unknown_path" },
+	{ { "POST /v1beta/v1beta/models/:generateContent", "{}", 0, "" }, "gemini unknown_path" },
 	{ { "POST " MODEL ":predict", "{}", 0, "" }, "gemini unknown_path Behind the model stands one of :generateContent, :streamGenerateContent, :countTokens, :embedContent, :batchEmbedContents." },
 	{ { "POST " MODEL ":streamGenerateContent?alt=proto", "{}", 0, "" }, "gemini invalid_request `alt` must be sse or json." },
 	{ { "POST /v1beta/models/:generateContent", "{}", 0, "" }, "gemini invalid_request The model's name is empty." },

@@ -53,6 +53,11 @@ static const struct {
 	{ { "DELETE /v1/models/x", NULL, 0, "" }, "openai method_not_allowed Allowed: GET, HEAD." },
 	{ { "POST /v1/chat/completions/", NULL, 0, "" }, "openai unknown_path" },
 	{ { "POST /v1/images", NULL, 0, "" }, "openai unknown_path" },
+	{ { "POST /v1/v1/chat/completions", NULL, 0, "" }, "openai unknown_path Did you mean /v1/chat/completions? The base URL of this gateway ends in /v1." },
+	{ { "POST /v1beta/openai/completions", NULL, 0, "" }, "openai unknown_path Did you mean /v1/completions? The base URL of this gateway ends in /v1." },
+	{ { "POST //responses", NULL, 0, "" }, "openai unknown_path Did you mean /v1/responses? The base URL of this gateway ends in /v1." },
+	{ { "POST /v1/xembeddings", NULL, 0, "" }, "openai unknown_path" },
+	{ { "POST /v1/threads/t/messages", NULL, 0, "" }, "openai unknown_path" }, /* OpenAI's own, not Anthropic's */
 	{ { "GET /v1/models/a/../b", NULL, 0, "" }, "openai invalid_request A model's name has no empty or dot segments and no control bytes." },
 	{ { "GET /v1/models/a%2f%2E%2e%2fb", NULL, 0, "" }, "openai invalid_request A model's name has no empty or dot segments and no control bytes." },
 	{ { "GET /v1/models/a%0Ab", NULL, 0, "" }, "openai invalid_request A model's name has no empty or dot segments and no control bytes." },
