@@ -1,7 +1,8 @@
 /* The key may stand in four places; SDKs use one each, and some proxies add another. The same key twice is fine, two different ones are not: which of them
  * would be charged is not ours to guess.
  *
- * Finding a tenant takes one SHA-256 and one look-up by it, whose time tells of digests and not of keys; an unknown key and none are told apart by nobody. */
+ * Finding a tenant takes one SHA-256 and one look-up by it, whose time tells of digests and not of keys. A refusal tells its sender what he knows: that a
+ * key came, and where. Disadvantage: `Authorization: KEY` is refused, because what no scheme says to be a key might be anything. */
 #include "svc/caller.h"
 
 #include <arpa/inet.h>
@@ -22,24 +23,31 @@ static const int64_t longest_deadline = CLOCK_DAY;
 /* What has been found so far; `text` is the key, NULL-length until one is there. */
 struct keys {
 	struct slice text;
+	const char *place; /* where it stood first */
 	bool given, differ;
+	bool other_scheme; /* Authorization came with another one than Bearer, or none */
 };
 
-static void note_key(struct keys *keys, struct slice key)
+static void note_key(struct keys *keys, struct slice key, const char *place)
 {
 	if (key.len == 0)
 		return;
+	if (!keys->given)
+		keys->place = place;
 	keys->differ |= keys->given && !slice_equal(keys->text, key);
 	keys->given = true;
 	keys->text = key;
 }
 
 /* "Bearer KEY" (RFC 6750 section 2.1); the scheme has no case. Any other scheme holds no key of ours. */
-static struct slice bearer(struct slice value)
+static void note_authorization(struct keys *keys, struct slice value)
 {
 	struct slice rest, scheme = slice_cut(value, ' ', &rest);
 
-	return slice_equal_nocase(scheme, SLICE("Bearer")) ? slice_trim(rest) : SLICE_NONE;
+	if (slice_equal_nocase(scheme, SLICE("Bearer")))
+		note_key(keys, slice_trim(rest), "Authorization");
+	else
+		keys->other_scheme |= value.len > 0;
 }
 
 static void find_key_fields(const struct http_head *head, struct keys *keys, struct caller *caller)
@@ -47,11 +55,11 @@ static void find_key_fields(const struct http_head *head, struct keys *keys, str
 	for (size_t i = 0; i < head->fields_count; i++) {
 		const struct http_field *field = &head->fields[i];
 		if (slice_equal_nocase(field->name, SLICE("authorization"))) {
-			note_key(keys, bearer(field->value));
+			note_authorization(keys, field->value);
 		} else if (slice_equal_nocase(field->name, SLICE("x-api-key"))) {
-			note_key(keys, field->value);
+			note_key(keys, field->value, "x-api-key");
 		} else if (slice_equal_nocase(field->name, SLICE("x-goog-api-key"))) {
-			note_key(keys, field->value);
+			note_key(keys, field->value, "x-goog-api-key");
 			caller->google_key = true;
 		}
 	}
@@ -76,9 +84,9 @@ static bool note_key_parameter(struct slice value, struct mem *mem, struct keys 
 	if (decoded == NULL)
 		return false;
 	if (text_url_decode(value, decoded, value.len, &length))
-		note_key(keys, slice_make(decoded, length));
+		note_key(keys, slice_make(decoded, length), "?key=");
 	else
-		note_key(keys, value); /* no key of anybody */
+		note_key(keys, value, "?key="); /* no key of anybody */
 	return true;
 }
 
@@ -127,6 +135,17 @@ static void hash_key(struct slice key, unsigned char hash[SHA256_DIGEST_LENGTH])
 	CHECK(EVP_Digest(key.data, key.len, hash, NULL, sha256, NULL) == 1);
 }
 
+static enum refusal refuse_key(const struct keys *keys, struct buf *detail)
+{
+	if (keys->given)
+		buf_format(detail, "The key came in %s and is unknown.", keys->place);
+	else if (keys->other_scheme)
+		buf_append(detail, SLICE("The scheme of Authorization must be Bearer."));
+	else
+		buf_append(detail, SLICE("No key came in Authorization: Bearer, x-api-key, x-goog-api-key or ?key=."));
+	return REFUSAL_invalid_api_key;
+}
+
 static enum refusal find_tenant(const struct config *config, const struct keys *keys, struct caller *caller,
 				struct buf *detail)
 {
@@ -139,10 +158,10 @@ static enum refusal find_tenant(const struct config *config, const struct keys *
 	if (config->tenants_count == 0 || (!keys->given && config->allow_anonymous))
 		return REFUSAL_none;
 	if (!keys->given || keys->text.len > KEY_MOST)
-		return REFUSAL_invalid_api_key;
+		return refuse_key(keys, detail);
 	hash_key(keys->text, hash);
 	caller->tenant = config_find_tenant(config, hash);
-	return caller->tenant != NULL ? REFUSAL_none : REFUSAL_invalid_api_key;
+	return caller->tenant != NULL ? REFUSAL_none : refuse_key(keys, detail);
 }
 
 /* ---- what else the head tells ------------------------------------------------------------------------------------------ */

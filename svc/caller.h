@@ -26,8 +26,8 @@ struct caller {
 	int64_t deadline;     /* what the client's SDK will wait, microseconds from now; 0: it did not say */
 };
 
-/* Fills the caller, all of it but `tenant` also when it refuses. No key, or an unknown one: REFUSAL_invalid_api_key, in the same time and with the
- * same words; two different keys in one request: REFUSAL_invalid_request. Without tenants in the configuration, or with allow_anonymous and no key
+/* Fills the caller, all of it but `tenant` also when it refuses. No key, or an unknown one: REFUSAL_invalid_api_key, and `detail` says
+ * which and where it stood, never a part of it; two different keys in one request: REFUSAL_invalid_request. Without tenants in the configuration, or with allow_anonymous and no key
  * given, everybody is anonymous. */
 enum refusal caller_read(const struct config *, const struct http_head *, struct slice peer, struct mem *,
 			 struct caller *, struct buf *detail) MUST_CHECK;

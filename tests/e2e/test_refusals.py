@@ -67,6 +67,17 @@ def test_unknown_paths_answer_in_the_nearest_dialect(gateway):
         assert (answer.status, code_of(dialect, answer)) == (404, "unknown_path"), (path, answer)
 
 
+def test_a_missing_key_is_told_from_an_unknown_one(gateway):
+    path, body = prompt("openai", "hello")
+    for fields, told in (({}, "No key came in Authorization: Bearer, x-api-key, x-goog-api-key or ?key=."),
+                         ({"Authorization": KEY}, "The scheme of Authorization must be Bearer."),
+                         ({"Authorization": "Bearer zzzz"}, "The key came in Authorization and is unknown."),
+                         ({"x-api-key": "zzzz"}, "The key came in x-api-key and is unknown.")):
+        answer = request(gateway.url + path, body=body, headers=fields)
+        assert (answer.status, code_of("openai", answer)) == (401, "invalid_api_key")
+        assert answer.json()["error"]["message"].endswith(told) and "zzzz" not in answer.text and KEY not in answer.text
+
+
 ALONE, WITH_VERSION = "The base URL is this gateway's address alone.", "The base URL of this gateway ends in /v1."
 MISSED = [("/chat/completions", "openai", "/v1/chat/completions", WITH_VERSION), ("/v1/v1/responses", "openai", "/v1/responses", WITH_VERSION),
           ("/v1/v1/messages", "anthropic", "/v1/messages", ALONE), ("/messages/count_tokens", "anthropic", "/v1/messages/count_tokens", ALONE),

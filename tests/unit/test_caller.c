@@ -112,6 +112,44 @@ static void test_keys_in_four_places(void **state)
 	close_rig(&r);
 }
 
+/* Missing, unknown and where it stood are told apart; nothing of the key is repeated. */
+static void test_what_is_wrong_with_a_key(void **state)
+{
+	static const char none[] = "No key came in Authorization: Bearer, x-api-key, x-goog-api-key or ?key=.";
+	static const struct {
+		const char *target, *lines[2], *detail;
+	} cases[] = {
+		{ "/", { NULL }, none },
+		{ "/?key=", { "Authorization: " }, none },
+		{ "/?KEY=zzzz", { "Authorization: Bearer" }, none },
+		{ "/", { "Authorization: Bearer zzzz" }, "The key came in Authorization and is unknown." },
+		{ "/", { "x-api-key: zzzz" }, "The key came in x-api-key and is unknown." },
+		{ "/", { "X-Goog-Api-Key: zzzz" }, "The key came in x-goog-api-key and is unknown." },
+		{ "/?key=zzzz", { NULL }, "The key came in ?key= and is unknown." },
+		{ "/?key=%zz", { NULL }, "The key came in ?key= and is unknown." },
+		{ "/?key=zzzz", { "x-api-key: zzzz" }, "The key came in x-api-key and is unknown." },
+		{ "/", { "Authorization: zzzz" }, "The scheme of Authorization must be Bearer." },
+		{ "/", { "Authorization: key-of-acme" }, "The scheme of Authorization must be Bearer." },
+		{ "/", { "Authorization: Basic zzzz" }, "The scheme of Authorization must be Bearer." },
+		{ "/",
+		  { "Authorization: Basic zzzz", "x-api-key: zzzz" },
+		  "The key came in x-api-key and is unknown." },
+	};
+	struct rig r;
+
+	(void)state;
+	open_rig(&r, tenants);
+	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+		size_t count = (cases[i].lines[0] != NULL) + (size_t)(cases[i].lines[1] != NULL);
+		buf_clear(&r.detail);
+		assert_int_equal(read_head(&r, cases[i].target, cases[i].lines, count, "192.0.2.1"),
+				 REFUSAL_invalid_api_key);
+		if (!slice_equal(buf_slice(&r.detail), slice_of(cases[i].detail)))
+			fail_msg("case %zu: %.*s", i, SLICE_ARGS(buf_slice(&r.detail)));
+	}
+	close_rig(&r);
+}
+
 static void test_who_is_anonymous(void **state)
 {
 	const char *wrong[] = { "x-api-key: anything-at-all" };
@@ -308,15 +346,11 @@ static void test_a_long_chain_ends(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_keys_in_four_places),
-		cmocka_unit_test(test_who_is_anonymous),
-		cmocka_unit_test(test_the_key_leaves_the_query),
-		cmocka_unit_test(test_ids_and_deadlines),
-		cmocka_unit_test(test_several_forwarding_fields),
-		cmocka_unit_test(test_addresses_behind_proxies),
-		cmocka_unit_test(test_no_client_forges_its_address),
-		cmocka_unit_test(test_spellings_of_addresses),
-		cmocka_unit_test(test_a_long_chain_ends),
+		cmocka_unit_test(test_keys_in_four_places),      cmocka_unit_test(test_what_is_wrong_with_a_key),
+		cmocka_unit_test(test_who_is_anonymous),         cmocka_unit_test(test_the_key_leaves_the_query),
+		cmocka_unit_test(test_ids_and_deadlines),        cmocka_unit_test(test_several_forwarding_fields),
+		cmocka_unit_test(test_addresses_behind_proxies), cmocka_unit_test(test_no_client_forges_its_address),
+		cmocka_unit_test(test_spellings_of_addresses),   cmocka_unit_test(test_a_long_chain_ends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
