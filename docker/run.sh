@@ -3,30 +3,38 @@
 # A provider whose key is set (GEMINI_API_KEY, OPENAI_API_KEY, ANTHROPIC_API_KEY) is live; with none set, the simulator stands in for all.
 # The keys stay in the environment: the configuration that is written here only names them.
 # SLUICE_LISTEN and SLUICE_ADMIN change the addresses.
-# Both programs have sessions of their own: a terminal's Ctrl-C goes to this script alone, which ends them in order.
+# Both programs have sessions of their own: a terminal's Ctrl-C goes to this script alone, which ends them in order, and ends with 0 where that went well.
+#
+#   sluice serve ──► fifo ──► read here until it says that it is ready, then cat ──► the terminal
+#
+# Its own word is believed, not /readyz: where another instance has these addresses, that one answers there.
 set -eu
 build=$1
 listen=${SLUICE_LISTEN:-127.0.0.1:8080}
 admin=${SLUICE_ADMIN:-127.0.0.1:8081}
 folder=$(mktemp -d "${TMPDIR:-/tmp}/sluice-run-XXXXXX")
-simulator='' gateway='' live=''
+simulator='' gateway='' log='' live='' interrupted='' status=0
 
-# end SIGNAL PID: a signal that comes to us meanwhile interrupts one wait, not the end.
+# end SIGNAL PID: its exit code is in `status`. A signal that comes to us meanwhile interrupts one wait, not the end.
 end() {
 	[ -n "$2" ] || return 0
 	kill -s "$1" "$2" 2>/dev/null || true
-	while kill -0 "$2" 2>/dev/null; do wait "$2" 2>/dev/null || true; done
+	while kill -0 "$2" 2>/dev/null; do wait "$2" 2>/dev/null && status=0 || status=$?; done
 }
 
 # The simulator leaves last, so that streams can end. A second Ctrl-C is the gateway's second signal: it cuts them.
 clean_up() {
 	trap 'kill -s INT "$gateway" 2>/dev/null || true' INT TERM HUP
 	end INT "$gateway"
+	ended=$status
 	end TERM "$simulator"
+	exec 4<&- # what it said last is with `log` alone, which ends behind it
+	end 0 "$log"
 	rm -rf "$folder"
+	[ -z "$interrupted" ] || [ "$ended" = 0 ] || exit 130
 }
 trap clean_up EXIT
-trap 'exit 130' INT
+trap 'interrupted=yes; exit 0' INT
 trap 'exit 143' TERM HUP
 
 # upstream NAME URL HEADER VALUE
@@ -61,12 +69,21 @@ if [ -z "$live" ]; then
 	upstream anthropic "$url" x-api-key simulated
 fi
 
-setsid setpriv --pdeathsig TERM "$build/sluice" serve -c "$folder/sluice.yaml" &
+mkfifo "$folder/log"
+setsid setpriv --pdeathsig TERM "$build/sluice" serve -c "$folder/sluice.yaml" >"$folder/log" 2>&1 &
 gateway=$!
-until curl -fs -o "$folder/ready" "http://$admin/readyz"; do
-	kill -0 "$gateway" 2>/dev/null || { wait "$gateway" || exit $?; exit 1; }
-	sleep 0.1
+exec 4<"$folder/log"
+ready=''
+while [ -z "$ready" ] && IFS= read -r line <&4; do
+	case $line in
+	*'"event":"ready"'*) ready=yes ;;
+	'sluice: cannot listen on '*) line="$line (SLUICE_LISTEN and SLUICE_ADMIN change the addresses)" ;;
+	esac
+	case $line in 'sluice: '*) printf '%s\n' "$line" >&2 ;; *) printf '%s\n' "$line" ;; esac
 done
+[ -n "$ready" ] || { wait "$gateway" || exit $?; exit 1; }
+cat <&4 &
+log=$!
 
 if [ -n "$live" ]; then echo "Sluice serves on http://$listen, live:$live; admin on http://$admin"
 else echo "Sluice serves on http://$listen with simulated providers (set GEMINI_API_KEY, OPENAI_API_KEY or ANTHROPIC_API_KEY for live ones); admin on http://$admin"
