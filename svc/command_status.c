@@ -38,6 +38,22 @@ static bool set(CURL *easy, const char *socket_path, const char *url, struct cur
 	       curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
 }
 
+/* Where the answer is not 200. The data plane asks for a key too, and only the admin plane says "admin". */
+static const char *what_to_do(const struct asked *asked, CURL *easy, long status)
+{
+	struct curl_header *realm;
+	bool is_admin = curl_easy_header(easy, "WWW-Authenticate", 0, CURLH_HEADER, -1, &realm) == CURLHE_OK &&
+			strstr(realm->value, "\"sluice admin\"") != NULL;
+
+	if (status == 403)
+		return "an admin plane without admin_token is asked by an IP address, localhost or its name in `admin`";
+	if (status != 401 || !is_admin)
+		return "is this the admin address? --admin or $SLUICE_ADMIN says where to ask";
+	return asked->token != NULL
+		       ? "the token that it was given (--token, else $SLUICE_ADMIN_TOKEN) is not its admin_token"
+		       : "give its admin_token with --token or $SLUICE_ADMIN_TOKEN";
+}
+
 /* GET path; false when it has been complained about. */
 static bool fetch(const struct asked *asked, const char *path, struct buf *into)
 {
@@ -62,13 +78,14 @@ static bool fetch(const struct asked *asked, const char *path, struct buf *into)
 		result = curl_easy_perform(easy);
 	if (result == CURLE_OK)
 		curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+	if (result != CURLE_OK)
+		fprintf(stderr, "sluice: %s does not answer: %s; --admin or $SLUICE_ADMIN says where to ask\n",
+			asked->admin, curl_easy_strerror(result));
+	else if (status != 200)
+		fprintf(stderr, "sluice: %s answers %s with %ld: %s\n", asked->admin, path, status,
+			what_to_do(asked, easy, status));
 	curl_slist_free_all(fields);
 	curl_easy_cleanup(easy);
-	if (result != CURLE_OK)
-		fprintf(stderr, "sluice: %s does not answer: %s\n", asked->admin, curl_easy_strerror(result));
-	else if (status != 200)
-		fprintf(stderr, "sluice: %s answers %s with %ld%s\n", asked->admin, path, status,
-			status == 401 ? ": give --token, or SLUICE_ADMIN_TOKEN" : "");
 	return result == CURLE_OK && status == 200;
 }
 
@@ -172,7 +189,7 @@ static void print_quotas(json_t *status)
 
 	if (count == 0)
 		return;
-	printf("\n%-10s %-20s %-12s %13s %7s %13s\n", "scope", "name", "limit", "of", "used", "left");
+	printf("\n%-10s %-20s %-12s %13s %7s %13s\n", "scope", "name", "quota", "limit", "used", "left now");
 	for (size_t i = 0; i < count; i++) {
 		const struct quota *q = &kept[i];
 		printf("%-10s %-20s %-12s %13lld ", q->scope, shown(q->name, name), shown(q->limit, limit),
@@ -239,11 +256,11 @@ static const struct option options[] = {
 /* False: leave with *code. */
 static bool read_options(const struct command *c, int argc, char **argv, struct asked *asked, int *code)
 {
-	const char *admin = getenv("SLUICE_ADMIN");
+	const char *admin = getenv("SLUICE_ADMIN"), *token = getenv("SLUICE_ADMIN_TOKEN");
 	int option;
 
 	*asked = (struct asked){ .admin = admin != NULL && admin[0] != '\0' ? admin : "http://127.0.0.1:8081",
-				 .token = getenv("SLUICE_ADMIN_TOKEN") };
+				 .token = token != NULL && token[0] != '\0' ? token : NULL };
 	while ((option = command_option(c, argc, argv, options, code)) >= 0) {
 		if (option == 'a')
 			asked->admin = optarg;

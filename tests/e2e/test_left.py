@@ -157,7 +157,7 @@ def test_status_and_top_list_the_fullest(start_gateway, sim, redis):
         told = subprocess.run([binary("sluice"), *command, "--admin", gateway.admin_url], capture_output=True, text=True, timeout=30)
         lines = [line.split() for line in told.stdout.splitlines()]
         assert told.returncode == 0, told
-        rows = lines[lines.index(["scope", "name", "limit", "of", "used", "left"]) + 1:]
+        rows = lines[lines.index(["scope", "name", "quota", "limit", "used", "left", "now"]) + 1:]
         assert len(rows) == 20 and {(row[0], row[2], row[3]) for row in rows} == {("tenant", "rph", "30")}
         assert [row[1] for row in rows[:3]] == ["tenant-02", "tenant-01", "tenant-00"]
         assert [row[5] for row in rows] == ["25", "27", "29"] + ["30"] * 17

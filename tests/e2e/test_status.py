@@ -2,12 +2,14 @@
 
 import http.server
 import json
+import os
 import subprocess
 import threading
 
 import pytest
 
-from support.process import binary
+from support.gateway import KEY
+from support.process import binary, free_port
 
 STEERING = "\u001b[31mred\u0007\u009b2J\u007f"
 
@@ -70,3 +72,27 @@ def test_what_is_no_status_is_not_understood(status_of, what, options):
 def test_an_object_of_another_sort_has_nothing_to_show(status_of):
     told = status_of(b'{"requests":{"in_flight":"x"},"upstreams":[1],"redis":null,"instance":{},"quotas":{"tenants":{"a":[1],"b":{"rpm":7}},"models":3}}')
     assert told.returncode == 0 and told.stdout.startswith(b"sluice , instance , up 0 s, not ready")
+
+
+ANOTHER = "token-of-another-sort"
+
+
+def complaint(url, *options, token=""):
+    told = subprocess.run([binary("sluice"), "status", "--admin", url, *options], capture_output=True, text=True, timeout=30, env={**os.environ, "SLUICE_ADMIN_TOKEN": token})
+    assert told.returncode == 1 and not told.stdout and told.stderr.count("\n") == 1, told
+    return told.stderr
+
+
+def test_it_says_what_is_wrong_with_the_token(start_gateway, sim, redis):
+    gateway = start_gateway(sim.url, redis.url, {"admin_token": "token-of-sixteen-bytes"})
+    assert complaint(gateway.admin_url) == f"sluice: {gateway.admin_url} answers /status with 401: give its admin_token with --token or $SLUICE_ADMIN_TOKEN\n"
+    for told in complaint(gateway.admin_url, "--token", ANOTHER), complaint(gateway.admin_url, token=ANOTHER):
+        assert "with 401: the token that it was given (--token, else $SLUICE_ADMIN_TOKEN) is not its admin_token" in told and ANOTHER not in told
+
+
+def test_it_asks_whether_this_is_the_admin_address(start_gateway, sim, redis):
+    gateway = start_gateway(sim.url, redis.url)
+    for status, options in ((401, ()), (401, ("--token", ANOTHER)), (404, ("--token", KEY))):
+        assert f" with {status}: is this the admin address? --admin or $SLUICE_ADMIN says " in complaint(gateway.url, *options)
+    gone = complaint(f"http://127.0.0.1:{free_port()}")
+    assert " does not answer: " in gone and "--admin or $SLUICE_ADMIN says where to ask" in gone
