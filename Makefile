@@ -148,7 +148,8 @@ test: ## run every test: unit, scripts, flow, fuzz corpora, checks, the whole pr
 	@$(again) tests
 	@tests/run --build $(B)
 
-check: ## check layers, lengths, names, formatting, documents (fast, no network)
+check: ## check layers, lengths, names, formatting, documents (fast; no network once its packages are there)
+	@tests/check/packages.sh check
 	@$(PYTHON) -m pytest -q -p no:cacheprovider tests/check
 
 # The suites under sanitizers take the same tests; only the build differs.

@@ -24,6 +24,14 @@ def test_documents_name_targets_that_exist():
             assert target in targets, f"{path.name}: make {target}"
 
 
+def test_every_target_that_runs_something_installs_what_it_needs():
+    """`packages.sh` comes first, with a set named as the target where there is one."""
+    recipes = dict(re.findall(r"^([a-z]+):[^\n]* ## [^\n]*\n\t([^\n]*)", (sources.ROOT / "Makefile").read_text(), re.M))
+    for target in "run test check asan tsan fuzz coverage tidy bench demo".split():
+        assert recipes[target].startswith("@tests/check/packages.sh "), target
+        assert target in recipes[target].split() or target not in TASKS, target
+
+
 def test_every_task_has_packages():
     script = str(sources.ROOT / "tests/check/packages.sh")
     for task in TASKS:
