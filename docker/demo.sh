@@ -5,10 +5,12 @@
 #   load ──100/s──► HAProxy ──► three instances ──► the simulated provider, which counts
 #                                     └── one Redis: the quota of 10/s
 #
-# The same configurations as docker/compose.yml. DEMO_SECONDS (30) is how long. Every command is printed as it is run, and ends with the script.
+# The same configurations as docker/compose.yml. DEMO_SECONDS (30) is how long, DEMO_ANSWERS (tokens=5) how the provider answers
+# (`status=503 chance=20%`: calls fail, and their codes are shown). Every command is printed as it is run, and ends with the script.
 set -eu
 build=$1
 seconds=${DEMO_SECONDS:-30}
+answers=${DEMO_ANSWERS:-tokens=5}
 here=$(dirname "$0")
 folder=$(mktemp -d "${TMPDIR:-/tmp}/sluice-demo-XXXXXX")
 pids=''
@@ -58,11 +60,20 @@ wait_for() {
 now() { date +%s%3N; }
 # How many requests the provider has received.
 received() { curl -fs "http://$provider/__sim/stats" | sed 's/.*"received":\([0-9]*\).*/\1/'; }
-# What HAProxy answered its clients, without the readiness that was asked: requests, 2xx, 4xx, 5xx.
+# What HAProxy answered its clients, without the readiness that was asked: requests, 2xx, refused by the quota, failed otherwise.
 answered() {
-	curl -fs "http://$statistics/;csv" | awk -F, -v ready="$ready" '
+	curl -fs "http://$statistics/;csv" | awk -F, -v ready="$ready" -v failed="$1" -v other="$2" '
 		NR == 1 { sub(/^# /, ""); for (i = 1; i <= NF; i++) column[$i] = i }
-		$1 == "door" && $2 == "FRONTEND" { print $column["req_tot"] - ready, $column["hrsp_2xx"] - ready, $column["hrsp_4xx"], $column["hrsp_5xx"] }'
+		$1 == "door" && $2 == "FRONTEND" { print $column["req_tot"] - ready, $column["hrsp_2xx"] - ready, $column["hrsp_4xx"] - other, failed }'
+}
+# failures FROM: HAProxy's lines of the calls that failed for another reason than a quota, behind the first FROM.
+failures() { sed -n 's/^failed //p' "$folder/haproxy.out" | tail -n "+$(($1 + 1))"; }
+# Their codes as "503 from sluice1 2x, 502 by HAProxy (SH, sluice3) 1x": it says why where it answered itself.
+codes() {
+	sort | uniq -c | awk '{
+		printf "%s%s %s %dx", comma, $2, $3 == "--" ? "from " $4 : "by HAProxy (" $3 ", " $4 ")", $1
+		comma = ", "
+	}'
 }
 
 command -v haproxy >/dev/null || PATH=$PATH:/usr/sbin
@@ -76,7 +87,7 @@ provider=127.0.0.1:$1 door=127.0.0.1:$2 statistics=127.0.0.1:$3
 
 echo "One Redis, the simulated provider, three instances, HAProxy in front:"
 start redis redis-server --port 0 --unixsocket "$folder/redis.sock" --save '' --appendonly no --maxmemory-policy noeviction
-start simulator "$build/sluice-sim" --listen "$provider" --set tokens=5
+start simulator "$build/sluice-sim" --listen "$provider" --set "$answers"
 set_variable SLUICE_REDIS "unix://$folder/redis.sock"
 set_variable SLUICE_UPSTREAM "http://$provider"
 set_variable SLUICE_UPSTREAM_KEY simulated
@@ -92,8 +103,9 @@ start haproxy env "HAPROXY_BIND=$door" "HAPROXY_STATISTICS=$statistics" "SLUICE_
 wait_for "http://$door/readyz"
 ready=0
 read -r _ ready _ <<-END
-	$(answered)
+	$(answered 0 0)
 END
+early=$(failures 0 | wc -l)
 
 echo
 echo "The tenant may make 600 requests a minute, 60 at once. Offered through all three: 100 a second."
@@ -103,7 +115,7 @@ start load "$build/sluice-load" -r 100 -c 50 -d "$seconds" -H 'Content-Type: app
 load=$last
 echo
 echo " second   offered   admitted   denied   failed   the provider received   the quota allows     used"
-i=0 over=''
+i=0 over='' failed=0
 while [ $i -lt "$seconds" ]; do
 	i=$((i + 1))
 	left=$((began + i * 1000 - $(now)))
@@ -111,8 +123,11 @@ while [ $i -lt "$seconds" ]; do
 	got=$(received)
 	most=$((60 + ($(now) - began) / 100)) # after the count, so that it is a bound
 	[ "$got" -le "$most" ] || over="$over $i"
+	failures "$early" >"$folder/failed"
+	before=$failed failed=$(wc -l <"$folder/failed")
 	# shellcheck disable=SC2046
-	printf '%7d %9d %10d %8d %8d %23d %18d %6d %%\n' $i $(answered) "$got" $most $((100 * got / most))
+	printf '%7d %9d %10d %8d %8d %23d %18d %6d %%\n' $i $(answered "$failed" "$(grep -c '^4' "$folder/failed")") "$got" $most $((100 * got / most))
+	[ "$failed" = "$before" ] || echo "  failed: $(tail -n "+$((before + 1))" "$folder/failed" | codes)"
 	if [ $i = $((seconds / 2)) ]; then
 		echo "  kill -9 $victim    (one instance of three: the quota is in Redis, the others go on)"
 		kill -9 "$victim"
@@ -122,6 +137,14 @@ wait "$load" || fail "the load generator failed: $(cat "$folder/load.out")"
 got=$(received)
 most=$((60 + 10 * seconds))
 echo
+# As the clients saw it: HAProxy closes a connection that has had an answer, and says nothing, where the instance of its next call dies.
+/usr/bin/python3 -c '
+import json, sys
+told = json.load(open(sys.argv[1]))
+failed = {status: times for status, times in told["by_status"].items() if status not in ("200", "429")}
+failed.update((f"without an answer ({error})", times) for error, times in told["errors"].items())
+print(f"failed for another reason than the quota: {sum(failed.values())} calls" + "".join(f", {what} {times}x" for what, times in failed.items()))
+' "$folder/load.out"
 # A request that was admitted as its instance died never reached the provider, and the next is due only a tenth of a second later.
 if [ -z "$over" ] && [ "$got" -le "$((60 + ($(now) - began) / 100))" ] && [ "$got" -ge $((most * 99 / 100 - 2)) ]; then
 	echo "held: $got requests reached the provider; burst + rate x time is $most; one quota over three instances, one of them killed"

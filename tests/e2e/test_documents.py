@@ -168,14 +168,30 @@ def test_the_service_starts_what_is_installed(tmp_path):
         assert not told, told
 
 
-def test_the_demonstration_holds(tmp_path):
-    demo = Process([ROOT / "docker/demo.sh", BUILD], tmp_path, "demo", env={**os.environ, "DEMO_SECONDS": "6"})
+def demonstrate(folder, **settings):
+    demo = Process([ROOT / "docker/demo.sh", BUILD], folder, "demo", env={**os.environ, "DEMO_SECONDS": "6", **settings})
     try:
         assert demo.wait(120) == 0 and "\nheld: " in demo.stdout(), (demo.stdout(), demo.stderr())
     finally:
         demo.stop()
+    return demo.stdout()
+
+
+def test_the_demonstration_holds(tmp_path):
+    told = demonstrate(tmp_path)
+    assert re.search(r"^failed for another reason than the quota: \d+ calls", told, re.M), told
     for program in ("redis-server", "sluice-sim", "sluice serve", "haproxy -db", "sluice-load"):
-        assert re.search(rf"^  .*{program}", demo.stdout(), re.M), program
+        assert re.search(rf"^  .*{program}", told, re.M), program
+
+
+def test_the_demonstration_tells_the_codes_of_what_failed(tmp_path):
+    """A quota's refusals are none of them; each second's are those of the whole."""
+    told = demonstrate(tmp_path, DEMO_ANSWERS="tokens=5 status=503 chance=30%")
+    total, codes = re.search(r"^failed for another reason than the quota: (\d+) calls, (503 .*)$", told, re.M).groups()
+    assert int(total) == sum(map(int, re.findall(r" (\d+)x", codes))) > 10 and "429" not in codes, told
+    lines = re.findall(r"^  failed: (.*)$", told, re.M)
+    assert all(re.search(rf"\b503 from {name} \d+x", "".join(lines)) for name in ("sluice1", "sluice2")), told
+    assert 10 < sum(int(times) for line in lines for times in re.findall(r" (\d+)x", line)) <= int(total), told  # the last may end behind the last line
 
 
 def make_run(folder, ports):
