@@ -9,7 +9,7 @@
 #include "lib/text.h"
 #include "svc/config_internal.h"
 
-enum { KEY_LEAST = 8, KEY_MOST = 512, SHOWN = 60 };
+enum { KEY_LEAST = 8, KEY_MOST = 512, SHOWN = 60, NAME_SHOWN = 60 };
 
 /* As much of it as is shown, whole characters. */
 static struct slice shown(struct slice text)
@@ -129,6 +129,42 @@ static bool append_reference(struct config_value *v, struct slice reference)
 	return true;
 }
 
+static bool is_word(unsigned char byte)
+{
+	unsigned char letter = byte | 32;
+
+	return (letter >= 'a' && letter <= 'z') || byte == '_' || (byte >= '0' && byte <= '9');
+}
+
+/* "$NAME", as a shell has it, at this place of a secret: the value would be one that anybody can guess. What a ${…} stands for is not judged. */
+static bool lacks_braces(const struct config_value *v, struct slice rest)
+{
+	return (v->row->flags & CONFIG_SECRET) != 0 && rest.len > 1 && rest.data[0] == '$' &&
+	       is_word((unsigned char)rest.data[1]) && !(rest.data[1] >= '0' && rest.data[1] <= '9');
+}
+
+#define PLAIN_DOLLAR "; a plain $ can come out of a ${NAME} or ${file:PATH}"
+
+/* The name is told only where it is written as variables are and stands alone: it could be a part of the secret. */
+static void complain_of_braces(struct config_value *v, struct slice rest)
+{
+	struct slice whole = v->node->text, name = slice_skip(rest, 1);
+	size_t before = whole.len - rest.len, length = 0;
+	bool told = before == 0 || (!is_word((unsigned char)whole.data[before - 1]) && whole.data[before - 1] != '$');
+
+	for (; length < name.len && is_word((unsigned char)name.data[length]); length++)
+		told = told && !(name.data[length] >= 'a' && name.data[length] <= 'z');
+	name = slice_first(name, length);
+	if (told && length <= NAME_SHOWN)
+		config_complain(&v->reader->errors, v->node->line, v->reader->path,
+				"found \"$%.*s\", which stands for nothing; allowed: ${%.*s}" PLAIN_DOLLAR,
+				SLICE_ARGS(name), SLICE_ARGS(name));
+	else
+		config_complain(&v->reader->errors, v->node->line, v->reader->path,
+				"a $ in front of a name stands for nothing; allowed: ${NAME}" PLAIN_DOLLAR);
+}
+#undef PLAIN_DOLLAR
+
 /* "$${" is a plain "${". False: it has been complained about. */
 static bool resolve(struct config_value *v)
 {
@@ -141,6 +177,10 @@ static bool resolve(struct config_value *v)
 			buf_append(&v->reader->text, SLICE("${"));
 			rest = slice_skip(rest, 3);
 			continue;
+		}
+		if (lacks_braces(v, rest)) {
+			complain_of_braces(v, rest);
+			return false;
 		}
 		if (!slice_starts(rest, SLICE("${"))) {
 			buf_append_byte(&v->reader->text, rest.data[0]);

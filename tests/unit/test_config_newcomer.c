@@ -1,0 +1,88 @@
+/* What a newcomer writes, out of habit from other programs: none of it is taken for something else, and the words say what to write instead. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "tests/support/config_rig.h"
+
+#define U CONFIG_RIG_UPSTREAMS
+
+struct mistake {
+	const char *text, *told;
+};
+
+static void judge(const struct mistake *cases, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		config_rig_judge(cases[i].text, cases[i].told);
+}
+#define JUDGE(cases) judge(cases, ARRAY_LENGTH(cases))
+
+/* clang-format off */
+#define KEYS(keys)        U "tenants: {a: {keys: [" keys "]}}\n"
+#define CREDENTIAL(value) "upstreams: {u: {dialect: openai, endpoints: [{url: 'https://h'}], credential: {header: Authorization, value: " value "}}}\n"
+#define PLAIN             "; a plain $ can come out of a ${NAME} or ${file:PATH}\n"
+#define HIDDEN            "a $ in front of a name stands for nothing; allowed: ${NAME}" PLAIN
+
+/* A key that everybody could guess, or a provider's key that is the name of one. */
+static void refuses_a_variable_without_braces(void **state)
+{
+	static const struct mistake cases[] = {
+		{ KEYS("$ACME_KEY"), "t:2: tenants.a.keys[0]: found \"$ACME_KEY\", which stands for nothing; allowed: ${ACME_KEY}" PLAIN },
+		{ KEYS("12345678, 'sha256:$_KEY2'"), "t:2: tenants.a.keys[1]: found \"$_KEY2\", which stands for nothing; allowed: ${_KEY2}" PLAIN },
+		{ CREDENTIAL("'Bearer $OPENAI_API_KEY'"),
+		  "t:1: upstreams.u.credential.value: found \"$OPENAI_API_KEY\", which stands for nothing; allowed: ${OPENAI_API_KEY}" PLAIN },
+		{ U "admin_token: \"$SLUICE_ADMIN_TOKEN\"\n",
+		  "t:2: admin_token: found \"$SLUICE_ADMIN_TOKEN\", which stands for nothing; allowed: ${SLUICE_ADMIN_TOKEN}" PLAIN },
+		{ U "redis: {url: 'redis://:$REDIS_PASSWORD@h'}\n",
+		  "t:2: redis.url: found \"$REDIS_PASSWORD\", which stands for nothing; allowed: ${REDIS_PASSWORD}" PLAIN },
+		{ KEYS("'${SLUICE_TEST_DOLLAR}$MORE'"), "t:2: tenants.a.keys[0]: found \"$MORE\", which stands for nothing; allowed: ${MORE}" PLAIN },
+		{ KEYS("'$$ACME_KEY'"), "t:2: tenants.a.keys[0]: " HIDDEN },
+	};
+	(void)state;
+	setenv("SLUICE_TEST_DOLLAR", "-$CANARY-$CANARY", 1);
+	JUDGE(cases);
+}
+
+/* What may be a part of a secret is not told, though it is one that cannot be used. */
+static void tells_no_part_of_a_secret_with_a_dollar(void **state)
+{
+	static const struct mistake cases[] = {
+		{ KEYS("CANARY$CANARY"), "t:2: tenants.a.keys[0]: " HIDDEN },
+		{ KEYS("'-$Canary-'"), "t:2: tenants.a.keys[0]: " HIDDEN },
+		{ KEYS("'-$canary-'"), "t:2: tenants.a.keys[0]: " HIDDEN },
+		{ KEYS("'-$CANARYCANARYCANARYCANARYCANARYCANARYCANARYCANARYCANARYCANARYCANARY'"), "t:2: tenants.a.keys[0]: " HIDDEN },
+		{ U "redis: {url: 'redis://:can$arY@h'}\n", "t:2: redis.url: " HIDDEN },
+	};
+	(void)state;
+	JUDGE(cases);
+}
+
+static void takes_a_dollar_that_no_name_follows(void **state)
+{
+	static const struct mistake cases[] = {
+		{ KEYS("1234567$"), NULL }, { KEYS("$1234567"), NULL }, { KEYS("'12$ $$34'"), "t:2: tenants.a.keys[0]: the value is not valid; "
+		  "allowed: 8 to 512 bytes without blanks, or sha256: and 64 hexadecimal digits\n" },
+		{ KEYS("'$${ACME_KEY}'"), NULL }, { KEYS("'${SLUICE_TEST_DOLLAR}'"), NULL }, { CREDENTIAL("'Bearer ${SLUICE_TEST_DOLLAR}'"), NULL },
+		{ "upstreams: {u: {dialect: openai, endpoints: [{url: 'https://h', region: $HOME}]}}\n", NULL },
+	};
+	(void)state;
+	setenv("SLUICE_TEST_DOLLAR", "-$CANARY-$CANARY", 1);
+	JUDGE(cases);
+}
+/* clang-format on */
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(refuses_a_variable_without_braces),
+		cmocka_unit_test(tells_no_part_of_a_secret_with_a_dollar),
+		cmocka_unit_test(takes_a_dollar_that_no_name_follows),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
