@@ -329,6 +329,19 @@ static void check_http(const struct check *c, const struct config_upstream *u)
 			 "dialect http has no models; allowed: to leave it out");
 }
 
+/* The version at the end of an endpoint's prefix, which stands in the path of each call of these dialects already. */
+static void check_prefix(const struct check *c, const struct config_upstream *u)
+{
+	static const char *const versions[] = { "/v1", "/v1beta", "/v1alpha", "/v1beta1" };
+
+	for (size_t i = 0; i < ARRAY_LENGTH(versions); i++)
+		if (slice_ends(slice_of(u->endpoints[0].prefix), slice_of(versions[i])))
+			complain(c, AT("upstreams", u->name, "endpoints", "[0]", "url"),
+				 "the path of each call begins with its own version; allowed: the same without %s at "
+				 "its end",
+				 versions[i]);
+}
+
 static bool is_web(struct slice url)
 {
 	return slice_starts(url, SLICE("http://")) || slice_starts(url, SLICE("https://"));
@@ -351,6 +364,8 @@ static void check_upstream(const struct check *c, struct config_upstream *u)
 	check_forward_headers(c, u);
 	if (u->dialect == DIALECT_http)
 		check_http(c, u);
+	else if (u->endpoints[0].prefix != NULL)
+		check_prefix(c, u);
 	for (const struct config_upstream *other = c->config->upstreams; other < u; other++)
 		if (u->is_default && other->is_default && other->dialect == u->dialect &&
 		    entry_is_right(c, "upstreams", (size_t)(other - c->config->upstreams), other->name))

@@ -28,7 +28,7 @@ static const char *const nothing[] = { NULL };
 
 static const struct config_row endpoint_rows[] = {
 	{ "url", CONFIG_TEXT, AT(config_endpoint, url), 0, CONFIG_REQUIRED | CONFIG_UNTOLD, NULL, 1, 1000, NULL, NULL,
-	  "http(s)://host[:port][/prefix]: where the provider is" },
+	  "http(s)://host[:port][/prefix]: where the provider is; without /v1 at its end, which is the client's (dialect http: as it is)" },
 	{ "region", CONFIG_TEXT, AT(config_endpoint, region), 0, 0, NULL, 1, 64, NULL, NULL, "its region, for people" },
 	{ "priority", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, zero, NULL, "" },
 	{ "weight", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, one, NULL, "" },

@@ -299,7 +299,7 @@ static void judges_where_upstreams_are(void **state)
 		{ "workers: 1\nupstreams:\n  u: {}\n", "t:3: upstreams.u.dialect: missing; it is needed: how its API looks\n"
 		  "t:3: upstreams.u.endpoints: missing; it is needed: where it is; this version takes one\n" },
 		{ "upstreams: {u: {dialect: openai, endpoints: [{}]}}\n",
-		  "t:1: upstreams.u.endpoints[0].url: missing; it is needed: http(s)://host[:port][/prefix]: where the provider is\n" },
+		  "t:1: upstreams.u.endpoints[0].url: missing; it is needed: http(s)://host[:port][/prefix]: where the provider is; without /v1 at its end, which is the client's (dialect http: as it is)\n" },
 		{ "upstreams: {u: {dialect: openai, endpoints: ['http://h']}}\n", "t:1: upstreams.u.endpoints[0]: found a value; allowed: a mapping\n" },
 		{ "upstreams: {'a b': {dialect: http, endpoints: [{url: 'http://h'}]}}\n", "t:1: upstreams.a b: not a name; allowed: 64 bytes of letters, digits, '.', '_' and '-'\n" },
 		{ "upstreams: {'': {dialect: http, endpoints: [{url: 'http://h'}]}}\n", "t:1: upstreams.: not a name; allowed: 64 bytes of letters, digits, '.', '_' and '-'\n" },

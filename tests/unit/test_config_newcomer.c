@@ -75,6 +75,24 @@ static void takes_a_dollar_that_no_name_follows(void **state)
 	setenv("SLUICE_TEST_DOLLAR", "-$CANARY-$CANARY", 1);
 	JUDGE(cases);
 }
+
+#define URL(dialect, url) "upstreams:\n  u:\n    dialect: " dialect "\n    endpoints: [{url: '" url "'}]\n"
+#define NO_VERSION(version) "t:4: upstreams.u.endpoints[0].url: the path of each call begins with its own version; allowed: the same without /" version " at its end\n"
+
+static void refuses_an_address_with_the_version_of_the_calls(void **state)
+{
+	static const struct mistake cases[] = {
+		{ URL("openai", "https://api.openai.com/v1"), NO_VERSION("v1") }, { URL("openai", "https://h/api/v1/"), NO_VERSION("v1") },
+		{ URL("anthropic", "https://h/v1//"), NO_VERSION("v1") }, { URL("gemini", "https://h/v1beta"), NO_VERSION("v1beta") },
+		{ URL("gemini", "https://h:1/v1beta/"), NO_VERSION("v1beta") }, { URL("gemini", "https://h/v1alpha"), NO_VERSION("v1alpha") },
+		{ URL("gemini", "https://h/v1beta1"), NO_VERSION("v1beta1") }, { URL("openai", "${SLUICE_TEST_URL}"), NO_VERSION("v1") },
+		{ URL("http", "https://h/v1"), NULL }, { URL("http", "https://h/v1beta/"), NULL }, { URL("openai", "https://v1/"), NULL },
+		{ URL("openai", "https://h/v1/account"), NULL }, { URL("openai", "https://h/av1"), NULL }, { URL("openai", "https://h/v12"), NULL },
+	};
+	(void)state;
+	setenv("SLUICE_TEST_URL", "https://CANARY/v1", 1);
+	JUDGE(cases);
+}
 /* clang-format on */
 
 int main(void)
@@ -83,6 +101,7 @@ int main(void)
 		cmocka_unit_test(refuses_a_variable_without_braces),
 		cmocka_unit_test(tells_no_part_of_a_secret_with_a_dollar),
 		cmocka_unit_test(takes_a_dollar_that_no_name_follows),
+		cmocka_unit_test(refuses_an_address_with_the_version_of_the_calls),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
