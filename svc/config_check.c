@@ -15,6 +15,8 @@
 
 enum { CERTIFICATES_MOST = 16 * 1024 * 1024 };
 
+#define ADDRESSES "host:port, [v6]:port, *:port, unix:/path; a port from 1 to 65535, or 0: any free one"
+
 /* Where the checking stands. */
 struct check {
 	struct config_errors *errors;
@@ -353,7 +355,7 @@ static void check_upstream(const struct check *c, struct config_upstream *u)
 		check_credential(c, u);
 	else
 		complain(c, AT("upstreams", u->name, "endpoints", "[0]", "url"),
-			 "%s; allowed: http(s)://host[:port][/prefix]",
+			 "%s; allowed: http(s)://host[:port][/prefix], a port from 1 to 65535",
 			 is_web(slice_of(u->endpoints[0].url)) ? "not an address without query or user"
 							       : "no http:// or https:// at the beginning");
 	check_pool(c, u);
@@ -483,7 +485,7 @@ static void check_listen(const struct check *c, size_t i)
 
 	written = as_written(c, place, address);
 	if (!config_address_is_valid(slice_of(address)))
-		complain(c, place, "found \"%s\"; allowed: host:port, [v6]:port, *:port, unix:/path", written);
+		complain(c, place, "found \"%s\"; allowed: " ADDRESSES, written);
 	else if (!config_address_is_loopback(slice_of(address)) && config->tenants_count == 0 &&
 		 !config->allow_anonymous)
 		complain(c, place,
@@ -504,7 +506,7 @@ static void check_admin(const struct check *c)
 	if (config->admin == NULL)
 		return;
 	if (!config_address_is_valid(slice_of(config->admin)))
-		complain(c, place, "found \"%s\"; allowed: host:port, [v6]:port, *:port, unix:/path, off", written);
+		complain(c, place, "found \"%s\"; allowed: off, " ADDRESSES, written);
 	else if (!config_address_is_loopback(slice_of(config->admin)) && config->admin_token == NULL)
 		complain(c, place, "found \"%s\": others could read it; allowed: loopback, or an admin_token", written);
 	for (size_t i = 0; i < config->listen_count; i++)

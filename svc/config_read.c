@@ -56,6 +56,15 @@ static bool check_count(struct config_value *v, size_t count)
 	return false;
 }
 
+/* How a mapping of the section begins: with its first key that is needed, or else its first. */
+static const char *first_key(const struct config_section *section)
+{
+	for (size_t i = 0; i < section->count; i++)
+		if ((section->rows[i].flags & CONFIG_REQUIRED) != 0)
+			return section->rows[i].name;
+	return section->rows[0].name;
+}
+
 /* Texts and keys: an array of `size` each. */
 static void read_scalars(struct config_value *v, void *into, size_t *count, size_t size)
 {
@@ -96,10 +105,11 @@ static void read_list(struct config_value *v, void *into, size_t *count)
 {
 	const struct config_section *section = v->row->section;
 	size_t index = 0;
-	char *array;
+	char *array, allowed[80];
 
 	if (v->node->kind != CONFIG_SEQUENCE) {
-		config_wrong(v, "a list");
+		snprintf(allowed, sizeof(allowed), "a list as [{%s: …}]", first_key(section));
+		config_wrong(v, allowed);
 		return;
 	}
 	if (!check_count(v, count_children(v->node)))
@@ -171,6 +181,10 @@ static void read_later(struct config_value *v)
 static const struct config_row limit_row = {
 	.name = "limit", .type = CONFIG_COUNT, .least = 1, .most = INT64_C(1000000000000)
 };
+/* The same, where {limit, burst} would do too. */
+static const struct config_row rate_row = {
+	.name = "limit", .type = CONFIG_COUNT, .flags = CONFIG_RATE, .least = 1, .most = INT64_C(1000000000000)
+};
 static const struct config_row strict_row = { .name = "strict", .type = CONFIG_BOOL };
 
 static int find_limit(struct slice name)
@@ -227,7 +241,7 @@ static void read_limit(struct config_value *v, enum limit_kind kind, bool strict
 			config_complain(errors, v->node->line, v->reader->path,
 					"no `limit`; allowed: a count, or {limit, burst} or {limit, strict}");
 	} else {
-		v->row = &limit_row;
+		v->row = at_once ? &limit_row : &rate_row;
 		config_read_scalar(v, &limit->count);
 	}
 	if (at_once && (burst || strict))
@@ -359,8 +373,8 @@ void config_read_section(struct config_reader *r, const struct config_section *s
 			 void *into)
 {
 	if (node->kind != CONFIG_MAPPING) {
-		config_complain(&r->errors, node->line, r->path, "found %s; allowed: a mapping",
-				config_node_kind(node));
+		config_complain(&r->errors, node->line, r->path, "found %s; allowed: a mapping as {%s: …}",
+				config_node_kind(node), first_key(section));
 		return;
 	}
 	check_known(r, section, node);

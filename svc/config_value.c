@@ -43,6 +43,8 @@ static const char *form_of(const struct config_row *row)
 		return "a number and one unit, us ms s m h d";
 	if (row->type == CONFIG_SIZE)
 		return "a size as 512, 64KiB, 20MiB";
+	if ((row->flags & CONFIG_RATE) != 0)
+		return "a count as 150, 400k, 4M, or {limit, burst}, for the period in the key's name";
 	return row->type == CONFIG_INT || row->most < 1000 ? "a whole number" : "a count as 150, 400k, 4M";
 }
 

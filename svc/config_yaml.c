@@ -12,6 +12,7 @@ struct parse {
 	yaml_parser_t parser;
 	struct mem *mem;
 	struct config_errors *errors;
+	struct slice text;
 	const struct config_node *key; /* of the node that comes next, in a mapping */
 	int nodes;
 	bool failed;
@@ -32,6 +33,27 @@ static size_t where_it_began(const yaml_parser_t *parser)
 	return key ? parser->context_mark.line : parser->problem_mark.line;
 }
 
+/* The parser's marks count characters, without the mark of the byte order at the beginning. */
+static bool is_tab_at(struct slice text, size_t characters)
+{
+	for (size_t i = slice_starts(text, SLICE("\xEF\xBB\xBF")) ? 3 : 0; i < text.len; i++)
+		if (((unsigned char)text.data[i] & 0xC0) != 0x80 && characters-- == 0)
+			return text.data[i] == '\t';
+	return false;
+}
+
+/* The parser's words for it are many, and one of them does not name it. */
+static bool is_about_a_tab(const struct parse *p)
+{
+	const yaml_parser_t *parser = &p->parser;
+
+	if (parser->error != YAML_SCANNER_ERROR || parser->problem == NULL)
+		return false;
+	return strstr(parser->problem, "tab character") != NULL ||
+	       (strcmp(parser->problem, "found character that cannot start any token") == 0 &&
+		is_tab_at(p->text, parser->problem_mark.index));
+}
+
 /* False at the first event that is not to be had; the parser's own words say why. */
 static bool next_event(struct parse *p, yaml_event_t *event)
 {
@@ -41,6 +63,11 @@ static bool next_event(struct parse *p, yaml_event_t *event)
 		return false;
 	if (yaml_parser_parse(&p->parser, event))
 		return true;
+	if (is_about_a_tab(p)) {
+		complain(p, p->parser.problem_mark.line,
+			 "not YAML: found a tab where the indentation is; allowed: blanks");
+		return false;
+	}
 	snprintf(what, sizeof(what), "not YAML: %s%s%s",
 		 p->parser.problem != NULL ? p->parser.problem : "it cannot be read",
 		 p->parser.context != NULL ? ", " : "", p->parser.context != NULL ? p->parser.context : "");
@@ -229,7 +256,7 @@ static struct config_node *read_document(struct parse *p)
 
 struct config_node *config_yaml_parse(struct slice text, struct mem *mem, struct config_errors *errors)
 {
-	struct parse p = { .mem = mem, .errors = errors };
+	struct parse p = { .mem = mem, .errors = errors, .text = text };
 	struct config_node *root;
 
 	CHECK(yaml_parser_initialize(&p.parser));

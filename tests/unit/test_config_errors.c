@@ -34,7 +34,7 @@ static void refuses_what_is_no_plain_yaml(void **state)
 		{ "\n\nword\n", "t:3: no mapping; allowed: `key: value` lines\n" },
 		{ "a: b\nc: [d\n", "t:3: not YAML: did not find expected ',' or ']', while parsing a flow sequence\n" },
 		{ "a: b\nword\nc: d\n", "t:2: not YAML: could not find expected ':', while scanning a simple key\n" },
-		{ "a: b\n\tc: d\n", "t:2: not YAML: found a tab character that violates indentation, while scanning a plain scalar\n" },
+		{ "a: b\n\tc: d\n", "t:2: not YAML: found a tab where the indentation is; allowed: blanks\n" },
 		{ "a: &anchor b\n", "t:1: an anchor, alias or tag; allowed: plain YAML or JSON\n" },
 		{ "a: *anchor\n", "t:1: an anchor, alias or tag; allowed: plain YAML or JSON\n" },
 		{ "a: !!str b\n", "t:1: an anchor, alias or tag; allowed: plain YAML or JSON\n" },
@@ -78,7 +78,7 @@ static void survives_what_could_not_be_read(void **state)
 	static const struct mistake cases[] = {
 		{ "upstreams:\n  a: {dialect: openai}\n" SECOND, "t:2: upstreams.a.endpoints: missing; it is needed: where it is; this version takes one\n" },
 		{ "upstreams:\n  a: {dialect: openai, endpoints: []}\n" SECOND, "t:2: upstreams.a.endpoints: found 0; allowed: 1\n" },
-		{ "upstreams:\n  a: 5\n" SECOND, "t:2: upstreams.a: found a value; allowed: a mapping\n" },
+		{ "upstreams:\n  a: 5\n" SECOND, "t:2: upstreams.a: found a value; allowed: a mapping as {dialect: …}\n" },
 	};
 	(void)state;
 	JUDGE(cases);
@@ -143,9 +143,9 @@ static void judges_limits(void **state)
 	static const struct mistake cases[] = {
 		{ LIMITS_OF("rpm: 0"), "t:5: tenants.a.limits.rpm: found \"0\"; allowed: 1 to 1000G\n" },
 		{ LIMITS_OF("rpm: 1000000000001"), "t:5: tenants.a.limits.rpm: found \"1000000000001\"; allowed: 1 to 1000G\n" },
-		{ LIMITS_OF("rpm: many"), "t:5: tenants.a.limits.rpm: found \"many\"; allowed: a count as 150, 400k, 4M; 1 to 1000G\n" },
+		{ LIMITS_OF("rpm: many"), "t:5: tenants.a.limits.rpm: found \"many\"; allowed: a count as 150, 400k, 4M, or {limit, burst}, for the period in the key's name; 1 to 1000G\n" },
 		{ LIMITS_OF("rpm: [1]"), "t:5: tenants.a.limits.rpm: found a list; allowed: one value\n" },
-		{ LIMITS_OF("rpm: null"), "t:5: tenants.a.limits.rpm: found nothing; allowed: a count as 150, 400k, 4M; 1 to 1000G\n" },
+		{ LIMITS_OF("rpm: null"), "t:5: tenants.a.limits.rpm: found nothing; allowed: a count as 150, 400k, 4M, or {limit, burst}, for the period in the key's name; 1 to 1000G\n" },
 		{ LIMITS_OF("rpm: {burst: 1}"), "t:5: tenants.a.limits.rpm: no `limit`; allowed: a count, or {limit, burst} or {limit, strict}\n" },
 		{ LIMITS_OF("rpm: {}"), "t:5: tenants.a.limits.rpm: no `limit`; allowed: a count, or {limit, burst} or {limit, strict}\n" },
 		{ LIMITS_OF("rpm: {limit: x}"), "t:5: tenants.a.limits.rpm.limit: found \"x\"; allowed: a count as 150, 400k, 4M; 1 to 1000G\n" },
@@ -177,7 +177,7 @@ static void tells_all_at_once_and_in_order(void **state)
 		{ "upstreams:\n  a: {dialect: x, default: true, endpoints: [{url: 'http://h'}]}\n  b: {dialect: gemini, default: true, endpoints: [{url: 'http://h'}]}\n"
 		  "  c: {dialect: http, endpoints: [{url: h}]}\nmodels:\n  m: {targets: [{upstream: a}]}\n  n: {}\ntenants:\n  t: {keys: [12345678], models: [k]}\n",
 		  "t:2: upstreams.a.dialect: found \"x\"; allowed: gemini, openai, anthropic, http\n"
-		  "t:4: upstreams.c.endpoints[0].url: no http:// or https:// at the beginning; allowed: http(s)://host[:port][/prefix]\n"
+		  "t:4: upstreams.c.endpoints[0].url: no http:// or https:// at the beginning; allowed: http(s)://host[:port][/prefix], a port from 1 to 65535\n"
 		  "t:7: models.n.targets: missing; it is needed: which upstream serves it, as [{upstream: NAME}]; this version takes one\n" },
 		/* names hold dots: the mistake of the one is not the other's */
 		{ "upstreams:\n  p: {dialect: http, endpoints: [{url: 'http://h'}]}\nmodels:\n  gpt-4: {targets: [{upstream: p}]}\n  gpt-4.1: {}\n",
@@ -185,7 +185,7 @@ static void tells_all_at_once_and_in_order(void **state)
 		  "t:5: models.gpt-4.1.targets: missing; it is needed: which upstream serves it, as [{upstream: NAME}]; this version takes one\n" },
 		{ "models: {gpt-4.targets: {targets: [{upstream: u}]}, gpt-4: {targets: []}}\n" U, "t:1: models.gpt-4.targets: found 0; allowed: 1\n" },
 		{ "upstreams:\n  u: {dialect: openai, endpoints: [{url: h}]}\n  u: {}\n",
-		  "t:2: upstreams.u.endpoints[0].url: no http:// or https:// at the beginning; allowed: http(s)://host[:port][/prefix]\n"
+		  "t:2: upstreams.u.endpoints[0].url: no http:// or https:// at the beginning; allowed: http(s)://host[:port][/prefix], a port from 1 to 65535\n"
 		  "t:3: upstreams.u: stands twice, first in line 2; allowed: once\n"
 		  "t:3: upstreams.u.dialect: missing; it is needed: how its API looks\n"
 		  "t:3: upstreams.u.endpoints: missing; it is needed: where it is; this version takes one\n" },
@@ -211,7 +211,7 @@ static void judges_nothing_of_an_entry_that_was_misread(void **state)
 static void tells_how_a_number_is_written(void **state)
 {
 	static const struct mistake cases[] = {
-		{ LIMITS_OF("tpm: 5 M"), "t:5: tenants.a.limits.tpm: found \"5 M\"; allowed: a count as 150, 400k, 4M; 1 to 1000G\n" },
+		{ LIMITS_OF("tpm: 5 M"), "t:5: tenants.a.limits.tpm: found \"5 M\"; allowed: a count as 150, 400k, 4M, or {limit, burst}, for the period in the key's name; 1 to 1000G\n" },
 		{ LIMITS_OF("rpd: 010"), "t:5: tenants.a.limits.rpd: found \"010\"; allowed: no zero in front; 1 to 1000G\n" },
 		{ LIMITS_OF("rpd: 0.5k"), NULL },
 		{ U "drain: {wait: 5 s}\n", "t:2: drain.wait: found \"5 s\"; allowed: a number and one unit, us ms s m h d; 0 to 1h\n" },
@@ -256,20 +256,20 @@ static void guards_the_doors(void **state)
 		{ "listen: '[::1]:80'\n" U, NULL }, { "listen: localhost:80\n" U, NULL }, { "listen: 127.8.9.10:0\n" U, NULL },
 		{ "listen: 'unix:relative'\n" U, NULL }, { "listen: '*:80'\n" U KEYED, NULL }, { "listen: '*:80'\nallow_anonymous: true\n" U, NULL },
 		{ "listen: [127.0.0.1:0, 127.0.0.1:0]\nadmin: 127.0.0.1:0\n" U, NULL },
-		{ "listen: 127.0.0.1\n" U, "t:1: listen: found \"127.0.0.1\"; allowed: host:port, [v6]:port, *:port, unix:/path\n" },
-		{ "listen: 127.0.0.1:65536\n" U, "t:1: listen: found \"127.0.0.1:65536\"; allowed: host:port, [v6]:port, *:port, unix:/path\n" },
-		{ "listen: ':80'\n" U, "t:1: listen: found \":80\"; allowed: host:port, [v6]:port, *:port, unix:/path\n" },
-		{ "listen: '::1:80'\n" U, "t:1: listen: found \"::1:80\"; allowed: host:port, [v6]:port, *:port, unix:/path\n" },
-		{ "listen: '[::1:80'\n" U, "t:1: listen: found \"[::1:80\"; allowed: host:port, [v6]:port, *:port, unix:/path\n" },
-		{ "listen: '[::1]80'\n" U, "t:1: listen: found \"[::1]80\"; allowed: host:port, [v6]:port, *:port, unix:/path\n" },
-		{ "listen: '[127.0.0.1]:80'\n" U, "t:1: listen: found \"[127.0.0.1]:80\"; allowed: host:port, [v6]:port, *:port, unix:/path\n" },
-		{ "listen: 'unix:'\n" U, "t:1: listen: found \"unix:\"; allowed: host:port, [v6]:port, *:port, unix:/path\n" },
-		{ "listen: 'a b:80'\n" U, "t:1: listen: found \"a b:80\"; allowed: host:port, [v6]:port, *:port, unix:/path\n" },
+		{ "listen: 127.0.0.1\n" U, "t:1: listen: found \"127.0.0.1\"; allowed: host:port, [v6]:port, *:port, unix:/path; a port from 1 to 65535, or 0: any free one\n" },
+		{ "listen: 127.0.0.1:65536\n" U, "t:1: listen: found \"127.0.0.1:65536\"; allowed: host:port, [v6]:port, *:port, unix:/path; a port from 1 to 65535, or 0: any free one\n" },
+		{ "listen: ':80'\n" U, "t:1: listen: found \":80\"; allowed: host:port, [v6]:port, *:port, unix:/path; a port from 1 to 65535, or 0: any free one\n" },
+		{ "listen: '::1:80'\n" U, "t:1: listen: found \"::1:80\"; allowed: host:port, [v6]:port, *:port, unix:/path; a port from 1 to 65535, or 0: any free one\n" },
+		{ "listen: '[::1:80'\n" U, "t:1: listen: found \"[::1:80\"; allowed: host:port, [v6]:port, *:port, unix:/path; a port from 1 to 65535, or 0: any free one\n" },
+		{ "listen: '[::1]80'\n" U, "t:1: listen: found \"[::1]80\"; allowed: host:port, [v6]:port, *:port, unix:/path; a port from 1 to 65535, or 0: any free one\n" },
+		{ "listen: '[127.0.0.1]:80'\n" U, "t:1: listen: found \"[127.0.0.1]:80\"; allowed: host:port, [v6]:port, *:port, unix:/path; a port from 1 to 65535, or 0: any free one\n" },
+		{ "listen: 'unix:'\n" U, "t:1: listen: found \"unix:\"; allowed: host:port, [v6]:port, *:port, unix:/path; a port from 1 to 65535, or 0: any free one\n" },
+		{ "listen: 'a b:80'\n" U, "t:1: listen: found \"a b:80\"; allowed: host:port, [v6]:port, *:port, unix:/path; a port from 1 to 65535, or 0: any free one\n" },
 		{ "listen: []\n" U, "t:1: listen: found 0; allowed: 1 to 16\n" },
 		{ "listen: [127.0.0.1:1, 127.0.0.1:1]\n" U, "t:1: listen[1]: found \"127.0.0.1:1\" twice; allowed: once\n" },
 		{ "admin: 10.0.0.1:81\n" U, "t:1: admin: found \"10.0.0.1:81\": others could read it; allowed: loopback, or an admin_token\n" },
 		{ "admin: 10.0.0.1:81\nadmin_token: sixteen-bytes-of\n" U, NULL }, { "admin: unix:/run/admin\n" U, NULL },
-		{ "admin: nowhere\n" U, "t:1: admin: found \"nowhere\"; allowed: host:port, [v6]:port, *:port, unix:/path, off\n" },
+		{ "admin: nowhere\n" U, "t:1: admin: found \"nowhere\"; allowed: off, host:port, [v6]:port, *:port, unix:/path; a port from 1 to 65535, or 0: any free one\n" },
 		{ U "admin: 127.0.0.1:8080\n", "t:2: admin: found \"127.0.0.1:8080\", which is in `listen`; allowed: another\n" },
 		{ "admin_token: short\n" U, "t:1: admin_token: the value is not valid; allowed: text of 16 to 512 bytes, in one line\n" },
 		{ "trusted_proxies: [10.0.0.0/8, 10.0.0.0/33, '::/129', '::1/128', 1.2.3, host, 10.0.0.0/, '/8', unix]\n" U,
@@ -290,8 +290,8 @@ static void guards_the_doors(void **state)
 static void judges_where_upstreams_are(void **state)
 {
 #define UP_URL(url) "upstreams:\n  u:\n    dialect: openai\n    endpoints:\n      - url: '" url "'\n"
-#define NO_URL "t:5: upstreams.u.endpoints[0].url: not an address without query or user; allowed: http(s)://host[:port][/prefix]\n"
-#define NO_WEB "t:5: upstreams.u.endpoints[0].url: no http:// or https:// at the beginning; allowed: http(s)://host[:port][/prefix]\n"
+#define NO_URL "t:5: upstreams.u.endpoints[0].url: not an address without query or user; allowed: http(s)://host[:port][/prefix], a port from 1 to 65535\n"
+#define NO_WEB "t:5: upstreams.u.endpoints[0].url: no http:// or https:// at the beginning; allowed: http(s)://host[:port][/prefix], a port from 1 to 65535\n"
 #define HTTP(name, more) "upstreams:\n  " name ": {dialect: http, endpoints: [{url: 'http://h'}]" more "}\n"
 	static const struct mistake cases[] = {
 		{ "workers: 1\n", "t:1: upstreams: missing; it is needed: the providers\n" },
@@ -300,7 +300,7 @@ static void judges_where_upstreams_are(void **state)
 		  "t:3: upstreams.u.endpoints: missing; it is needed: where it is; this version takes one\n" },
 		{ "upstreams: {u: {dialect: openai, endpoints: [{}]}}\n",
 		  "t:1: upstreams.u.endpoints[0].url: missing; it is needed: http(s)://host[:port][/prefix]: where the provider is; without /v1 at its end, which is the client's (dialect http: as it is)\n" },
-		{ "upstreams: {u: {dialect: openai, endpoints: ['http://h']}}\n", "t:1: upstreams.u.endpoints[0]: found a value; allowed: a mapping\n" },
+		{ "upstreams: {u: {dialect: openai, endpoints: ['http://h']}}\n", "t:1: upstreams.u.endpoints[0]: found a value; allowed: a mapping as {url: …}\n" },
 		{ "upstreams: {'a b': {dialect: http, endpoints: [{url: 'http://h'}]}}\n", "t:1: upstreams.a b: not a name; allowed: 64 bytes of letters, digits, '.', '_' and '-'\n" },
 		{ "upstreams: {'': {dialect: http, endpoints: [{url: 'http://h'}]}}\n", "t:1: upstreams.: not a name; allowed: 64 bytes of letters, digits, '.', '_' and '-'\n" },
 		{ UP_URL("ftp://h"), NO_WEB }, { UP_URL("h"), NO_WEB }, { UP_URL("https://"), NO_URL }, { UP_URL("https:///x"), NO_URL },
@@ -421,7 +421,9 @@ static void knows_how_long_a_socket_path_is(void **state)
 	config_rig_judge(text, NULL);
 	snprintf(text, sizeof(text), "listen: unix:/%0107d\n%s", 0, U);
 	snprintf(told, sizeof(told),
-		 "t:1: listen: found \"unix:/%0107d\"; allowed: host:port, [v6]:port, *:port, unix:/path\n", 0);
+		 "t:1: listen: found \"unix:/%0107d\"; allowed: host:port, [v6]:port, *:port, unix:/path; a port from "
+		 "1 to 65535, or 0: any free one\n",
+		 0);
 	config_rig_judge(text, told);
 }
 
@@ -480,10 +482,11 @@ static void judges_references(void **state)
 static void never_tells_what_a_reference_stands_for(void **state)
 {
 	static const struct mistake cases[] = {
-		{ U "admin: ${S}\n",
-		  "t:2: admin: found \"${S}\"; allowed: host:port, [v6]:port, *:port, unix:/path, off\n" },
+		{ U "admin: ${S}\n", "t:2: admin: found \"${S}\"; allowed: off, host:port, [v6]:port, *:port, "
+				     "unix:/path; a port from 1 to 65535, or 0: any free one\n" },
 		{ U "listen: [127.0.0.1:1, '${S}']\n",
-		  "t:2: listen[1]: found \"${S}\"; allowed: host:port, [v6]:port, *:port, unix:/path\n" },
+		  "t:2: listen[1]: found \"${S}\"; allowed: host:port, [v6]:port, *:port, unix:/path; a port from 1 to "
+		  "65535, or 0: any free one\n" },
 		{ U "trusted_proxies: '${S}'\n",
 		  "t:2: trusted_proxies: found \"${S}\"; allowed: an address, a network as 10.0.0.0/8, or unix\n" },
 		{ U "models: {m: {targets: [{upstream: '${S}'}]}}\n",

@@ -93,6 +93,65 @@ static void refuses_an_address_with_the_version_of_the_calls(void **state)
 	setenv("SLUICE_TEST_URL", "https://CANARY/v1", 1);
 	JUDGE(cases);
 }
+
+#define TAB(line) "t:" #line ": not YAML: found a tab where the indentation is; allowed: blanks\n"
+
+static void calls_a_tab_a_tab(void **state)
+{
+	static const struct mistake cases[] = {
+		{ "redis:\n\turl: embedded\n", TAB(2) }, { "a: b\n\tc: d\n", TAB(2) }, { "# \xe2\x82\xac\xe2\x82\xac\r\nredis:\r\n  \turl: embedded\r\n", TAB(3) },
+		{ "\xEF\xBB\xBFredis:\n\turl: embedded\n", TAB(2) }, { "a:\n  -\tb: c\n", TAB(2) }, { "a: |\n\tb\n", TAB(2) },
+		{ "a: @b\n\tc\n", "t:1: not YAML: found character that cannot start any token, while scanning for the next token\n" },
+		{ "\t\xff\n", "t:1: not YAML: invalid leading UTF-8 octet\n" },
+	};
+	(void)state;
+	JUDGE(cases);
+}
+
+/* The mapping's first key that is needed, or its first one. */
+static void shows_which_mapping_is_meant(void **state)
+{
+	static const struct mistake cases[] = {
+		{ "upstreams: {u: {dialect: openai, endpoints: ['https://CANARY']}}\n", "t:1: upstreams.u.endpoints[0]: found a value; allowed: a mapping as {url: …}\n" },
+		{ "upstreams: {u: {dialect: openai, endpoints: 5}}\n", "t:1: upstreams.u.endpoints: found \"5\"; allowed: a list as [{url: …}]\n" },
+		{ U "models: {m: {targets: [u]}}\n", "t:2: models.m.targets[0]: found a value; allowed: a mapping as {upstream: …}\n" },
+		{ U "models: {m: {targets: {upstream: u}}}\n", "t:2: models.m.targets: found a mapping; allowed: a list as [{upstream: …}]\n" },
+		{ U "models: {m: u}\n", "t:2: models.m: found a value; allowed: a mapping as {targets: …}\n" },
+		{ U "redis: embedded\n", "t:2: redis: found a value; allowed: a mapping as {url: …}\n" },
+		{ U "tenants: {a: }\n", "t:2: tenants.a: found nothing; allowed: a mapping as {keys: …}\n" },
+	};
+	(void)state;
+	JUDGE(cases);
+}
+
+#define FORMS "; allowed: host:port, [v6]:port, *:port, unix:/path; a port from 1 to 65535, or 0: any free one\n"
+
+static void says_how_large_a_port_may_be(void **state)
+{
+	static const struct mistake cases[] = {
+		{ "listen: 127.0.0.1:80800\n" U, "t:1: listen: found \"127.0.0.1:80800\"" FORMS },
+		{ "admin: '[::1]:80800'\n" U, "t:1: admin: found \"[::1]:80800\"; allowed: off, host:port, [v6]:port, *:port, unix:/path; a port from 1 to 65535, or 0: any free one\n" },
+		{ URL("openai", "https://h:80800"), "t:4: upstreams.u.endpoints[0].url: not an address without query or user; "
+		  "allowed: http(s)://host[:port][/prefix], a port from 1 to 65535\n" },
+	};
+	(void)state;
+	JUDGE(cases);
+}
+
+#define RATES(limits) U "tenants: {a: {keys: [12345678], limits: {" limits "}}}\n"
+
+static void says_how_a_rate_is_written(void **state)
+{
+	static const struct mistake cases[] = {
+		{ RATES("rpm: 6/min"),
+		  "t:2: tenants.a.limits.rpm: found \"6/min\"; allowed: a count as 150, 400k, 4M, or {limit, burst}, for the period in the key's name; 1 to 1000G\n" },
+		{ RATES("rpm: {limit: 6/min}"), "t:2: tenants.a.limits.rpm.limit: found \"6/min\"; allowed: a count as 150, 400k, 4M; 1 to 1000G\n" },
+		{ RATES("concurrency: many"), "t:2: tenants.a.limits.concurrency: found \"many\"; allowed: a count as 150, 400k, 4M; 1 to 1000G\n" },
+		{ RATES("rpm: 0"), "t:2: tenants.a.limits.rpm: found \"0\"; allowed: 1 to 1000G\n" },
+	};
+	(void)state;
+	JUDGE(cases);
+}
 /* clang-format on */
 
 int main(void)
@@ -102,6 +161,10 @@ int main(void)
 		cmocka_unit_test(tells_no_part_of_a_secret_with_a_dollar),
 		cmocka_unit_test(takes_a_dollar_that_no_name_follows),
 		cmocka_unit_test(refuses_an_address_with_the_version_of_the_calls),
+		cmocka_unit_test(calls_a_tab_a_tab),
+		cmocka_unit_test(shows_which_mapping_is_meant),
+		cmocka_unit_test(says_how_large_a_port_may_be),
+		cmocka_unit_test(says_how_a_rate_is_written),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
