@@ -44,8 +44,9 @@ int command_check(const struct command *c, int argc, char **argv)
 	if (config == NULL) {
 		code = COMMAND_MISUSED;
 	} else {
-		printf("%s: fine: %zu upstreams, %zu models, %zu tenants\n", argv[optind], config->upstreams_count,
-		       config->models_count, config->tenants_count);
+		buf_clear(&error);
+		config_write_summary(config, &error);
+		printf("%s: fine: %.*s\n", argv[optind], SLICE_ARGS(buf_slice(&error)));
 		config_release(&config);
 	}
 	buf_free(&error);

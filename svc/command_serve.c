@@ -159,8 +159,8 @@ static void reload(struct instance *in)
 	if (next != NULL && config_may_reload(server_config(in->server), next, &error)) {
 		server_reload(in->server, next);
 		log_set_level(in->log, (enum log_level)next->log_level);
-		log_say(in->log, LOG_INFO, "reload", "%s: %zu upstreams, %zu models, %zu tenants", in->path,
-			next->upstreams_count, next->models_count, next->tenants_count);
+		config_write_summary(next, &error);
+		log_say(in->log, LOG_INFO, "reload", "%s: %.*s", in->path, SLICE_ARGS(buf_slice(&error)));
 	} else {
 		say_lines(in, LOG_ERROR, "reload_refused", buf_slice(&error));
 		log_say(in->log, LOG_ERROR, "reload_refused", "%s: the configuration before it stays", in->path);

@@ -144,6 +144,7 @@ bool config_is_admin_host(const struct config *, struct slice host) MUST_CHECK;
 void config_write_docs(struct buf *);     /* Markdown table: key, type, default, bounds, reload, help */
 void config_write_defaults(struct buf *); /* YAML with every key at its default */
 void config_write_example(struct buf *);  /* a commented YAML that config_parse accepts */
-void config_write_json(const struct config *, struct buf *); /* the running one, secrets as "***", for /config */
+void config_write_json(const struct config *, struct buf *);    /* the running one, secrets as "***", for /config */
+void config_write_summary(const struct config *, struct buf *); /* "2 upstreams, 1 model, 0 tenants" */
 
 #endif

@@ -93,7 +93,7 @@ void config_errors_tell(struct config_errors *errors, struct buf *out)
 
 	tell(errors->mistakes.count > 0 ? &errors->mistakes : &errors->warnings, errors->file, out);
 	if (more > 0)
-		buf_format(out, "%s: %d more mistakes\n", errors->file, more);
+		buf_format(out, "%s: %d more mistake%s\n", errors->file, more, more > 1 ? "s" : "");
 }
 
 static void forget(struct config_findings *findings)

@@ -330,3 +330,15 @@ bool config_may_reload(const struct config *now, const struct config *next, stru
 {
 	return may_change(&config_root, "", now, next, error);
 }
+
+static void put_counted(struct buf *out, size_t count, const char *what)
+{
+	buf_format(out, "%s%zu %s%s", out->len > 0 ? ", " : "", count, what, count == 1 ? "" : "s");
+}
+
+void config_write_summary(const struct config *config, struct buf *out)
+{
+	put_counted(out, config->upstreams_count, "upstream");
+	put_counted(out, config->models_count, "model");
+	put_counted(out, config->tenants_count, "tenant");
+}

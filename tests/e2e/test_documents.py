@@ -77,7 +77,7 @@ def test_readmes_blocks_work_one_after_the_other(folder):
         refused = without_times(part[part.index("HTTP/1.1 429"):])
         for line in without_times(readme_block("HTTP/1.1 429")).splitlines():
             assert line in refused, (line, refused)
-    assert "sluice.yaml: fine: 2 upstreams, 1 models, " in own and "\"models/gemini-2.5-pro\"" in own and re.search(r"^upstream +pool", own, re.M), own
+    assert "sluice.yaml: fine: 2 upstreams, 1 model, " in own and "\"models/gemini-2.5-pro\"" in own and re.search(r"^upstream +pool", own, re.M), own
     assert '"event"' not in own
 
 

@@ -81,7 +81,7 @@ def test_the_example_and_the_defaults_are_right(folder):
     example = folder / "example.yaml"
     example.write_text(sluice("config", "--example").stdout)
     told = sluice("check", example, env=secrets)
-    assert told.returncode == 0 and "2 upstreams, 1 models, 2 tenants" in told.stdout
+    assert told.returncode == 0 and "2 upstreams, 1 model, 2 tenants" in told.stdout
     told = sluice("check", example, env={name: "" for name in secrets})
     assert told.returncode == 2 and "OPENAI_API_KEY" in told.stderr
     defaults = folder / "defaults.yaml"

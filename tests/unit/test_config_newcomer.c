@@ -154,6 +154,47 @@ static void says_how_a_rate_is_written(void **state)
 }
 /* clang-format on */
 
+static void counts_in_words_that_fit(void **state)
+{
+	static const char *const cases[][2] = {
+		{ U, "1 upstream, 0 models, 0 tenants" },
+		{ U "models: {m: {targets: [{upstream: u}]}}\ntenants: {a: {keys: [12345678]}}\n",
+		  "1 upstream, 1 model, 1 tenant" },
+		{ "upstreams:\n  a: {dialect: openai, endpoints: [{url: 'http://h'}]}\n  b: {dialect: openai, "
+		  "endpoints: "
+		  "[{url: 'http://h'}]}\nmodels: {m: {targets: [{upstream: a}]}, n: {targets: [{upstream: b}]}}\n"
+		  "tenants: {a: {keys: [12345678]}, b: {keys: [87654321]}}\n",
+		  "2 upstreams, 2 models, 2 tenants" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+		const struct config *c = config_rig_take(cases[i][0]);
+		struct buf told;
+		buf_init(&told, 1000);
+		config_write_summary(c, &told);
+		buf_append_byte(&told, '\0');
+		assert_string_equal(told.data, cases[i][1]);
+		buf_free(&told);
+		config_release(&c);
+	}
+}
+
+static void counts_one_more_mistake(void **state)
+{
+	struct buf text, error;
+
+	(void)state;
+	buf_init(&text, 4000);
+	for (int i = 0; i < 20; i++)
+		buf_format(&text, "nonsense-%d: 1\n", i);
+	buf_append_byte(&text, '\0');
+	assert_null(config_rig_parse(text.data, &error)); /* these, and no upstreams */
+	assert_string_equal(strstr(error.data, "t: 1 more"), "t: 1 more mistake\n");
+	buf_free(&error);
+	buf_free(&text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -165,6 +206,8 @@ int main(void)
 		cmocka_unit_test(shows_which_mapping_is_meant),
 		cmocka_unit_test(says_how_large_a_port_may_be),
 		cmocka_unit_test(says_how_a_rate_is_written),
+		cmocka_unit_test(counts_in_words_that_fit),
+		cmocka_unit_test(counts_one_more_mistake),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
