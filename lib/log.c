@@ -12,6 +12,7 @@
 #include "lib/clock.h"
 #include "lib/mem.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -24,8 +25,9 @@
 
 #define TAIL         40 /* ,"dropped":18446744073709551615}\n */
 #define MESSAGE_MOST 1024
+#define MOST_TRIES   100
 
-enum way { WAY_WRITE, WAY_SEND, WAY_POLL };
+enum way { WAY_WRITE, WAY_TERMINAL, WAY_SEND, WAY_POLL };
 
 /* Owned by main; outlives all threads that log. */
 struct log {
@@ -36,6 +38,7 @@ struct log {
 	_Atomic uint64_t dropped; /* ever */
 	_Atomic uint64_t untold;  /* not yet mentioned in a line */
 	atomic_bool torn;         /* the last write ended inside a line */
+	atomic_bool stands;       /* a terminal that took nothing of the last write */
 };
 
 static const char *const LEVELS[] = { "debug", "info", "warning", "error" };
@@ -53,7 +56,7 @@ static void choose_way(struct log *log, int descriptor)
 	char path[32];
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", descriptor);
 	int own = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	log->way = own >= 0 ? WAY_WRITE : WAY_POLL;
+	log->way = own < 0 ? WAY_POLL : isatty(own) ? WAY_TERMINAL : WAY_WRITE;
 	log->own_descriptor = own >= 0;
 	if (own >= 0)
 		log->descriptor = own;
@@ -201,14 +204,35 @@ void log_bool(struct log_line *line, const char *name, bool value)
 	close_field(line, &b);
 }
 
-static ssize_t write_without_waiting(const struct log *log, struct iovec *parts, size_t count)
+static bool has_room(const struct log *log, int milliseconds)
+{
+	struct pollfd room = { .fd = log->descriptor, .events = POLLOUT };
+	return poll(&room, 1, milliseconds) == 1;
+}
+
+/* A terminal says EAGAIN, and poll that it has no room, also while another process is writing to it, which is over in some microseconds. One that stands still
+ * is waited for a millisecond once, and not again before it has taken something. */
+static ssize_t write_to_terminal(struct log *log, struct iovec *parts, int count)
+{
+	ssize_t got = writev(log->descriptor, parts, count);
+	bool stands = atomic_load_explicit(&log->stands, memory_order_relaxed);
+	for (int i = 0; got < 0 && errno == EAGAIN && !stands && i < MOST_TRIES; i++) {
+		stands = !has_room(log, 1);
+		got = writev(log->descriptor, parts, count);
+	}
+	atomic_store_explicit(&log->stands, got < 0, memory_order_relaxed);
+	return got;
+}
+
+static ssize_t write_without_waiting(struct log *log, struct iovec *parts, size_t count)
 {
 	if (log->way == WAY_SEND) {
 		struct msghdr message = { .msg_iov = parts, .msg_iovlen = count };
 		return sendmsg(log->descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 	}
-	struct pollfd room = { .fd = log->descriptor, .events = POLLOUT };
-	if (log->way == WAY_POLL && poll(&room, 1, 0) != 1)
+	if (log->way == WAY_TERMINAL)
+		return write_to_terminal(log, parts, (int)count);
+	if (log->way == WAY_POLL && !has_room(log, 0))
 		return -1;
 	return writev(log->descriptor, parts, (int)count);
 }

@@ -12,10 +12,13 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <termios.h>
 #include <unistd.h>
 
 static json_t *read_line(int descriptor)
@@ -285,6 +288,62 @@ static void a_batch_keeps_order_and_flushes_itself(void **state)
 	close_pipe(ends, &log);
 }
 
+/* A terminal with somebody else who writes to it, a byte at a time: MARKS of them for each line of ours. */
+enum { ROUNDS = 3000, MARKS = 64, MARK = 1 };
+
+struct neighbour {
+	int descriptor;
+	atomic_int rounds; /* that it may have written for */
+};
+
+static void *write_marks(void *arg)
+{
+	struct neighbour *n = arg;
+	char mark = MARK;
+	for (int i = 0; i < ROUNDS; i++) {
+		while (atomic_load(&n->rounds) <= i)
+			sched_yield();
+		for (int k = 0; k < MARKS; k++)
+			assert_int_equal(write(n->descriptor, &mark, 1), 1);
+	}
+	return NULL;
+}
+
+/* Whatever has been written is read before the next line, so there is always room. */
+static void a_neighbour_at_the_terminal_costs_no_line(void **state)
+{
+	int master = posix_openpt(O_RDWR | O_NOCTTY), marks = 0, lines = 0;
+	struct neighbour neighbour = { .descriptor = -1 };
+	struct termios raw;
+	char text[4096];
+	pthread_t thread;
+	(void)state;
+	assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+	neighbour.descriptor = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+	assert_int_equal(tcgetattr(neighbour.descriptor, &raw), 0);
+	cfmakeraw(&raw);
+	assert_int_equal(tcsetattr(neighbour.descriptor, TCSANOW, &raw), 0);
+	struct log *log = log_new(neighbour.descriptor, LOG_INFO);
+	assert_int_equal(pthread_create(&thread, NULL, write_marks, &neighbour), 0);
+	for (int i = 1; i <= ROUNDS; i++) {
+		atomic_store(&neighbour.rounds, i);
+		log_say(log, LOG_INFO, "line", "%d", i);
+		while (marks < i * MARKS || lines + (int)log_dropped(log) < i) {
+			ssize_t got = read(master, text, sizeof(text));
+			assert_true(got > 0);
+			for (ssize_t k = 0; k < got; k++) {
+				marks += text[k] == MARK;
+				lines += text[k] == '\n';
+			}
+		}
+	}
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(log_dropped(log), 0);
+	log_free(&log);
+	close(neighbour.descriptor);
+	close(master);
+}
+
 static void a_lost_batch_counts_its_lines(void **state)
 {
 	static struct log_batch batch;
@@ -309,6 +368,7 @@ int main(void)
 		cmocka_unit_test(a_full_socket_does_not_stop_it),
 		cmocka_unit_test(a_bad_descriptor_is_counted),
 		cmocka_unit_test(threads_never_tear_lines),
+		cmocka_unit_test(a_neighbour_at_the_terminal_costs_no_line),
 		cmocka_unit_test(a_batch_keeps_order_and_flushes_itself),
 		cmocka_unit_test(a_lost_batch_counts_its_lines),
 	};
