@@ -247,8 +247,9 @@ def test_the_embedded_redis_dies_with_its_gateway(start_gateway, sim, end):
     wait_until(is_gone, "the child Redis is gone")
 
 
+@pytest.mark.skipif("san" in os.environ.get("SLUICE_BUILD", ""), reason="a sanitizer has more memory than the program")
 def test_idle_memory(gateway):
+    """Its own. The libraries' pages come to five times as much, differ with the distribution, and are the kernel's to share: `make bench` has the sum."""
     with open(f"/proc/{gateway.pid}/status") as status:
-        resident = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-    if "san" not in os.environ.get("SLUICE_BUILD", ""):
-        assert resident <= 16 * 1024
+        own = next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+    assert own <= 4 * 1024
