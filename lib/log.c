@@ -23,9 +23,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define TAIL         40 /* ,"dropped":18446744073709551615}\n */
-#define MESSAGE_MOST 1024
-#define MOST_TRIES   100
+#define TAIL           40 /* ,"dropped":18446744073709551615}\n */
+#define MESSAGE_MOST   1024
+#define MOST_TRIES     100
+#define PATIENCE_SHARE 50
+#define PATIENCE_MOST  (200 * CLOCK_MILLISECOND)
 
 enum way { WAY_WRITE, WAY_TERMINAL, WAY_SEND, WAY_POLL };
 
@@ -38,7 +40,7 @@ struct log {
 	_Atomic uint64_t dropped; /* ever */
 	_Atomic uint64_t untold;  /* not yet mentioned in a line */
 	atomic_bool torn;         /* the last write ended inside a line */
-	atomic_bool stands;       /* a terminal that took nothing of the last write */
+	_Atomic int64_t paid;     /* for what was waited for a terminal */
 };
 
 static const char *const LEVELS[] = { "debug", "info", "warning", "error" };
@@ -210,17 +212,23 @@ static bool has_room(const struct log *log, int milliseconds)
 	return poll(&room, 1, milliseconds) == 1;
 }
 
-/* A terminal says EAGAIN, and poll that it has no room, also while another process is writing to it, which is over in some microseconds. One that stands still
- * is waited for a millisecond once, and not again before it has taken something. */
+/* A terminal says EAGAIN, and poll that it has no room, also while another process is writing to it, which is over in some microseconds: it is worth waiting
+ * for. A slow terminal is not, so a fiftieth of the time is waited at most, and 200 ms ahead of that, kept as GCRA keeps a rate: `paid` is until when. */
 static ssize_t write_to_terminal(struct log *log, struct iovec *parts, int count)
 {
 	ssize_t got = writev(log->descriptor, parts, count);
-	bool stands = atomic_load_explicit(&log->stands, memory_order_relaxed);
-	for (int i = 0; got < 0 && errno == EAGAIN && !stands && i < MOST_TRIES; i++) {
-		stands = !has_room(log, 1);
+	if (got >= 0 || errno != EAGAIN)
+		return got;
+	int64_t began = clock_now(), now = began, paid = atomic_load_explicit(&log->paid, memory_order_relaxed);
+	if (paid > began + PATIENCE_SHARE * PATIENCE_MOST)
+		return got;
+	for (int i = 0; got < 0 && errno == EAGAIN && now < began + CLOCK_MILLISECOND && i < MOST_TRIES; i++) {
+		(void)has_room(log, 1);
 		got = writev(log->descriptor, parts, count);
+		now = clock_now();
 	}
-	atomic_store_explicit(&log->stands, got < 0, memory_order_relaxed);
+	paid = (paid > began ? paid : began) + PATIENCE_SHARE * (now - began);
+	atomic_store_explicit(&log->paid, paid, memory_order_relaxed);
 	return got;
 }
 
