@@ -4,16 +4,18 @@
 # The keys stay in the environment: the configuration that is written here only names them.
 # SLUICE_LISTEN and SLUICE_ADMIN change the addresses.
 # Both programs have sessions of their own: a terminal's Ctrl-C goes to this script alone, which ends them in order, and ends with 0 where that went well.
-#
-#   sluice serve ──► fifo ──► read here until it says that it is ready, then cat ──► the terminal
-#
-# Its own word is believed, not /readyz: where another instance has these addresses, that one answers there.
 set -eu
 build=$1
 listen=${SLUICE_LISTEN:-127.0.0.1:8080}
 admin=${SLUICE_ADMIN:-127.0.0.1:8081}
+hint='SLUICE_LISTEN and SLUICE_ADMIN change the addresses'
+# Another instance there would be taken for ours when it says that it is ready.
+if curl -s -m 5 -o /dev/null "http://$admin/readyz"; then
+	echo "sluice: somebody serves on http://$admin already ($hint)" >&2
+	exit 1
+fi
 folder=$(mktemp -d "${TMPDIR:-/tmp}/sluice-run-XXXXXX")
-simulator='' gateway='' log='' live='' interrupted='' status=0
+simulator='' gateway='' ready='' live='' interrupted='' status=0
 
 # end SIGNAL PID: its exit code is in `status`. A signal that comes to us meanwhile interrupts one wait, not the end.
 end() {
@@ -25,11 +27,9 @@ end() {
 # The simulator leaves last, so that streams can end. A second Ctrl-C is the gateway's second signal: it cuts them.
 clean_up() {
 	trap 'kill -s INT "$gateway" 2>/dev/null || true' INT TERM HUP
-	end INT "$gateway"
+	if [ -n "$ready" ]; then end INT "$gateway"; else end TERM "$gateway"; fi # a shell's background begins with INT ignored
 	ended=$status
 	end TERM "$simulator"
-	exec 4<&- # what it said last is with `log` alone, which ends behind it
-	end 0 "$log"
 	rm -rf "$folder"
 	[ -z "$interrupted" ] || [ "$ended" = 0 ] || exit 130
 }
@@ -69,21 +69,17 @@ if [ -z "$live" ]; then
 	upstream anthropic "$url" x-api-key simulated
 fi
 
-mkfifo "$folder/log"
-setsid setpriv --pdeathsig TERM "$build/sluice" serve -c "$folder/sluice.yaml" >"$folder/log" 2>&1 &
+setsid setpriv --pdeathsig TERM "$build/sluice" serve -c "$folder/sluice.yaml" &
 gateway=$!
-exec 4<"$folder/log"
-ready=''
-while [ -z "$ready" ] && IFS= read -r line <&4; do
-	case $line in
-	*'"event":"ready"'*) ready=yes ;;
-	'sluice: cannot listen on '*) line="$line (SLUICE_LISTEN and SLUICE_ADMIN change the addresses)" ;;
-	esac
-	case $line in 'sluice: '*) printf '%s\n' "$line" >&2 ;; *) printf '%s\n' "$line" ;; esac
+until curl -fs -o "$folder/ready" "http://$admin/readyz"; do
+	if ! kill -0 "$gateway" 2>/dev/null; then
+		echo "sluice: it did not start ($hint)" >&2
+		wait "$gateway" || exit $?
+		exit 1
+	fi
+	sleep 0.1
 done
-[ -n "$ready" ] || { wait "$gateway" || exit $?; exit 1; }
-cat <&4 &
-log=$!
+ready=yes
 
 if [ -n "$live" ]; then echo "Sluice serves on http://$listen, live:$live; admin on http://$admin"
 else echo "Sluice serves on http://$listen with simulated providers (set GEMINI_API_KEY, OPENAI_API_KEY or ANTHROPIC_API_KEY for live ones); admin on http://$admin"

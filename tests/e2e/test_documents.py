@@ -235,22 +235,25 @@ class Ready(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("both", [True, False])
-def test_make_run_takes_no_other_gateway_for_its_own(folder, both):
+@pytest.mark.parametrize("taken", ["both", "admin", "listen"])
+def test_make_run_takes_no_other_gateway_for_its_own(folder, taken):
     """Its ports are taken, and /readyz answers there: it must not say that it serves."""
-    servers = [http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ready) for _ in range(2 if both else 1)]
+    servers = [http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ready) for _ in range(2 if taken == "both" else 1)]
     try:
         for server in servers:
             threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        ports = servers[0].server_port if both else free_port(), servers[-1].server_port
+        ports = (free_port() if taken == "admin" else servers[0].server_port), (free_port() if taken == "listen" else servers[-1].server_port)
         gateway = make_run(folder, ports)
         try:
             assert gateway.wait() == 1
         finally:
             gateway.stop()
         assert "curl" not in gateway.stdout(), gateway.stdout()
-        assert gateway.stderr() == (f"sluice: cannot listen on 127.0.0.1:{ports[0 if both else 1]}: Address already in use "
-                                    "(SLUICE_LISTEN and SLUICE_ADMIN change the addresses)\n")
+        first, hint = gateway.stderr().splitlines()[0], "(SLUICE_LISTEN and SLUICE_ADMIN change the addresses)"
+        if taken == "listen":
+            assert first == f"sluice: cannot listen on 127.0.0.1:{ports[0]}: Address already in use" and hint in gateway.stderr()
+        else:
+            assert first == f"sluice: somebody serves on http://127.0.0.1:{ports[1]} already {hint}"
         assert not list(folder.glob("sluice-run-*"))
     finally:
         for server in servers:
