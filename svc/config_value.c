@@ -152,10 +152,11 @@ static void complain_of_braces(struct config_value *v, struct slice rest)
 {
 	struct slice whole = v->node->text, name = slice_skip(rest, 1);
 	size_t before = whole.len - rest.len, length = 0;
-	bool told = before == 0 || (!is_word((unsigned char)whole.data[before - 1]) && whole.data[before - 1] != '$');
+	bool told = before == 0 || whole.data[before - 1] == ' ';
 
 	for (; length < name.len && is_word((unsigned char)name.data[length]); length++)
 		told = told && !(name.data[length] >= 'a' && name.data[length] <= 'z');
+	told = told && (length == name.len || name.data[length] == ' ');
 	name = slice_first(name, length);
 	if (told && length <= NAME_SHOWN)
 		config_complain(&v->reader->errors, v->node->line, v->reader->path,

@@ -34,14 +34,13 @@ static void refuses_a_variable_without_braces(void **state)
 {
 	static const struct mistake cases[] = {
 		{ KEYS("$ACME_KEY"), "t:2: tenants.a.keys[0]: found \"$ACME_KEY\", which stands for nothing; allowed: ${ACME_KEY}" PLAIN },
-		{ KEYS("12345678, 'sha256:$_KEY2'"), "t:2: tenants.a.keys[1]: found \"$_KEY2\", which stands for nothing; allowed: ${_KEY2}" PLAIN },
+		{ KEYS("12345678, 'sha256:$_KEY2'"), "t:2: tenants.a.keys[1]: " HIDDEN },
 		{ CREDENTIAL("'Bearer $OPENAI_API_KEY'"),
 		  "t:1: upstreams.u.credential.value: found \"$OPENAI_API_KEY\", which stands for nothing; allowed: ${OPENAI_API_KEY}" PLAIN },
 		{ U "admin_token: \"$SLUICE_ADMIN_TOKEN\"\n",
 		  "t:2: admin_token: found \"$SLUICE_ADMIN_TOKEN\", which stands for nothing; allowed: ${SLUICE_ADMIN_TOKEN}" PLAIN },
-		{ U "redis: {url: 'redis://:$REDIS_PASSWORD@h'}\n",
-		  "t:2: redis.url: found \"$REDIS_PASSWORD\", which stands for nothing; allowed: ${REDIS_PASSWORD}" PLAIN },
-		{ KEYS("'${SLUICE_TEST_DOLLAR}$MORE'"), "t:2: tenants.a.keys[0]: found \"$MORE\", which stands for nothing; allowed: ${MORE}" PLAIN },
+		{ U "redis: {url: 'redis://:$REDIS_PASSWORD@h'}\n", "t:2: redis.url: " HIDDEN },
+		{ KEYS("'${SLUICE_TEST_DOLLAR}$MORE'"), "t:2: tenants.a.keys[0]: " HIDDEN },
 		{ KEYS("'$$ACME_KEY'"), "t:2: tenants.a.keys[0]: " HIDDEN },
 	};
 	(void)state;
@@ -54,6 +53,9 @@ static void tells_no_part_of_a_secret_with_a_dollar(void **state)
 {
 	static const struct mistake cases[] = {
 		{ KEYS("CANARY$CANARY"), "t:2: tenants.a.keys[0]: " HIDDEN },
+		{ KEYS("'k.7f-$CANARY'"), "t:2: tenants.a.keys[0]: " HIDDEN },
+		{ CREDENTIAL("'Bearer xk9-$CANARY'"), "t:1: upstreams.u.credential.value: " HIDDEN },
+		{ CREDENTIAL("'Bearer $CANARY-9'"), "t:1: upstreams.u.credential.value: " HIDDEN },
 		{ KEYS("'-$Canary-'"), "t:2: tenants.a.keys[0]: " HIDDEN },
 		{ KEYS("'-$canary-'"), "t:2: tenants.a.keys[0]: " HIDDEN },
 		{ KEYS("'-$CANARYCANARYCANARYCANARYCANARYCANARYCANARYCANARYCANARYCANARYCANARY'"), "t:2: tenants.a.keys[0]: " HIDDEN },
