@@ -370,10 +370,12 @@ static void check_upstream(const struct check *c, struct config_upstream *u)
 		check_prefix(c, u);
 	for (const struct config_upstream *other = c->config->upstreams; other < u; other++)
 		if (u->is_default && other->is_default && other->dialect == u->dialect &&
-		    entry_is_right(c, "upstreams", (size_t)(other - c->config->upstreams), other->name))
+		    entry_is_right(c, "upstreams", (size_t)(other - c->config->upstreams), other->name)) {
 			complain(c, AT("upstreams", u->name, "default"),
 				 "\"%s\" is the default of dialect %s already; allowed: one", other->name,
 				 config_dialect_name(u->dialect));
+			break;
+		}
 }
 
 /* ---- models and tenants ---------------------------------------------------------------------------------------------------- */
