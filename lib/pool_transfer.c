@@ -213,7 +213,8 @@ static int before_request(void *arg, char *peer, char *own, int peer_port, int o
 
 /* When libcurl tries the other address family beside the first. It goes on then with every connection that is not there yet, also where there is but one
  * address: a burst that came at the same moment would have all its hand-shakes in one turn. So each handle has a time of its own, within what RFC 8305,
- * section 5, recommends (100 ms to 2 s). */
+ * section 5, recommends (100 ms to 2 s). Disadvantage: where the first family leads nowhere, a burst's later connections come over the other up to 1.6 s
+ * later than the first do. */
 static long other_family_after(struct pool *pool)
 {
 	return EYEBALLS_FIRST_MS + (long)(pool->handles_made++ % EYEBALLS_PLACES) * EYEBALLS_STEP_MS;
