@@ -1,0 +1,200 @@
+/* The call itself: its quota, its attempt, its answer on the way to the client. */
+#include "svc/flow_internal.h"
+
+#include "lib/clock.h"
+#include "svc/attempt.h"
+#include "svc/charge.h"
+#include "svc/reply.h"
+
+/* ---- quota ----------------------------------------------------------------------------------------------------------- */
+
+static void admitted(struct lease *lease, void *arg, const struct limiter_answer *answer)
+{
+	struct request *r = request_of(arg);
+
+	r->quota = *answer;
+	flow_resume(r, lease);
+}
+
+enum stage stage_quota(struct request *r)
+{
+	const struct slice names[LIMITER_SCOPES] = { request_tenant(r), r->route.model,
+						     slice_of(r->route.upstream->name) };
+	struct limiter_ask ask = { .tokens = r->reserved.input + r->reserved.output };
+	char memory[REQUEST_ID + 12];
+	struct buf id;
+
+	buf_wrap(&id, memory, sizeof(memory), 0);
+	buf_append(&id, slice_of(r->id));
+	buf_append_byte(&id, '.');
+	buf_append_int(&id, r->attempts + 1);
+	ask.id = buf_slice(&id);
+	for (int scope = 0; scope < LIMITER_SCOPES; scope++) {
+		ask.scope[scope].name = names[scope];
+		ask.scope[scope].limits = request_limits(r, (enum limiter_scope)scope);
+		ask.scope[scope].requests = 1;
+	}
+	/* It may be ours from now on, whatever becomes of the answer. */
+	r->lease = limiter_admit(r->worker->limiter, &ask, admitted, r);
+	return flow_await(r, r->lease);
+}
+
+static enum stage denied(struct request *r)
+{
+	const struct limiter_answer *a = &r->quota;
+	const struct limits *limits = request_limits(r, a->scope);
+	const struct limit *limit = limits != NULL ? &limits->of[a->kind] : NULL;
+	bool spaced = limit != NULL && limit->strict && limit_unit_of(a->kind) == LIMIT_REQUESTS;
+	struct slice labels[] = { slice_of(limiter_scope_name(a->scope)), slice_of(limit_name(a->kind)) };
+
+	metrics_add(r->worker->metrics, METRIC_quota_denied_total, labels, 1);
+	buf_format(&r->detail, "The limit %s of the %s is %lld%s.", limit_name(a->kind), limiter_scope_name(a->scope),
+		   (long long)(limit != NULL ? limit->count : 0),
+		   spaced ? "; it is strict, so requests are spaced evenly" : "");
+	if (a->verdict == LIMITER_NEVER)
+		return flow_refuse(r, REFUSAL_exceeds_limit);
+	return flow_refuse(r, a->kind == LIMIT_concurrency ? REFUSAL_too_many_at_once : REFUSAL_rate_limited);
+}
+
+enum stage stage_quota_done(struct request *r)
+{
+	struct slice error = SLICE("unavailable");
+
+	r->took.quota = clock_now() - r->entered;
+	switch (r->quota.verdict) {
+	case LIMITER_ADMITTED:
+		return STAGE_upstream;
+	case LIMITER_DENIED:
+	case LIMITER_NEVER:
+		return denied(r);
+	case LIMITER_UNAVAILABLE:
+		break;
+	}
+	metrics_add(r->worker->metrics, METRIC_redis_errors_total, &error, 1);
+	return r->config->redis.on_failure == CONFIG_OPEN ? STAGE_upstream : flow_refuse(r, REFUSAL_quota_unavailable);
+}
+
+/* ---- upstream -------------------------------------------------------------------------------------------------------- */
+
+static void upstream_head(struct transfer *t, void *arg, const struct pool_head *head)
+{
+	struct request *r = request_of(arg);
+
+	CHECK(t == r->transfer);
+	r->status = head->status;
+	if (!fields_to_client(head, r->mem, REPLY_FIELDS, &r->answer))
+		r->refusal = REFUSAL_upstream_invalid;
+	flow_resume(r, t);
+}
+
+void flow_to_client(void *request, struct slice bytes)
+{
+	struct request *r = request;
+
+	r->blocked = !reply_write(r, bytes);
+}
+
+static bool upstream_body(struct transfer *t, void *arg, struct slice bytes)
+{
+	struct request *r = request_of(arg);
+
+	CHECK(t == r->transfer && r->stage == STAGE_stream);
+	meter_write(r->meter, bytes, flow_to_client, r);
+	return !r->blocked;
+}
+
+static void upstream_end(struct transfer *t, void *arg, const struct pool_result *result)
+{
+	struct request *r = request_of(arg);
+
+	CHECK(t == r->transfer);
+	r->unsent = !pool_may_be_sent(t);
+	r->transfer = NULL;
+	r->result = *result;
+	r->has_result = true;
+	flow_resume(r, t);
+}
+
+static const struct pool_receiver receiver = { upstream_head, upstream_body, upstream_end };
+
+enum stage stage_upstream(struct request *r)
+{
+	const struct worker_upstream *pools = request_upstream(r);
+	bool streams = r->call.framing != DIALECT_PLAIN;
+	struct pool_request request;
+
+	if (!attempt_write(r, &request))
+		return flow_refuse(r, REFUSAL_internal);
+	r->attempts++;
+	r->transfer = pool_start(streams ? pools->streams : pools->calls, &request, &receiver, r);
+	return flow_await(r, r->transfer);
+}
+
+enum stage stage_upstream_done(struct request *r)
+{
+	int64_t now = clock_now();
+
+	r->took.upstream = now - r->entered;
+	if (r->has_result) /* it ended before an answer began */
+		return flow_refuse(r, attempt_refusal(r->result.outcome));
+	r->took.first_byte = now - r->born;
+	return r->refusal == REFUSAL_none ? STAGE_stream : STAGE_settle;
+}
+
+/* ---- stream ---------------------------------------------------------------------------------------------------------- */
+
+enum stage stage_stream(struct request *r)
+{
+	loop_timer_free(&r->deadline);
+	r->meter = meter_new(&r->call, r->status, r->answer.content_type, r->asks_usage);
+	reply_head(r);
+	return flow_await(r, r->transfer);
+}
+
+/* A transfer that ended well may still have brought half an answer, and one that broke the whole of a stream: svc/dialect.h says what counts as whole. */
+enum stage stage_stream_done(struct request *r)
+{
+	bool whole = r->result.outcome == POOL_DONE;
+
+	meter_finish(r->meter, whole, flow_to_client, r);
+	meter_result(r->meter, &r->metered);
+	if (r->metered.ended || (whole && (r->metered.error_in_band || r->metered.unread != NULL)))
+		return STAGE_settle;
+	if (!whole)
+		return flow_refuse(r, attempt_refusal(r->result.outcome));
+	return flow_refuse(r, r->call.framing == DIALECT_PLAIN ? REFUSAL_upstream_invalid : REFUSAL_upstream_broken);
+}
+
+/* ---- settle ---------------------------------------------------------------------------------------------------------- */
+
+static void end_answer(struct request *r)
+{
+	if (r->exchange == NULL)
+		return;
+	if (r->answered)
+		reply_end(r);
+	else
+		reply_refusal(r);
+}
+
+/* In reverse of the taking. */
+enum stage stage_settle(struct request *r)
+{
+	struct limiter_used used = { 0 };
+
+	if (r->meter != NULL)
+		meter_result(r->meter, &r->metered);
+	if (r->transfer != NULL)
+		r->unsent = !pool_may_be_sent(r->transfer);
+	pool_cancel(&r->transfer);
+	end_answer(r);
+	if (r->status == 0)
+		r->status = refusal_status(r->refusal);
+	used.never_sent = request_never_sent(r);
+	if (r->lease != NULL)
+		used.tokens = r->used = charge_used(r);
+	limiter_settle(&r->lease, &used);
+	if (r->meter != NULL)
+		charge_learn(r);
+	return STAGE_end;
+}
