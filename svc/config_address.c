@@ -1,8 +1,9 @@
-/* Where things are: the addresses that the gateway listens on, the proxies it believes, the URLs of upstreams. No name is looked up
- * here: what a name stands for may change, so only what is certain counts as this machine (127.0.0.0/8, ::1, localhost). */
+/* Where things are: the addresses that the gateway listens on, the proxies it believes, the URLs of upstreams and of Redis. No name is
+ * looked up here: what a name stands for may change, so only what is certain counts as this machine (127.0.0.0/8, ::1, localhost). */
 #include <arpa/inet.h>
 #include <sys/un.h>
 
+#include "lib/redis.h"
 #include "lib/text.h"
 #include "svc/config_internal.h"
 
@@ -150,4 +151,26 @@ bool config_address_split(struct config_endpoint *e)
 	e->origin = mem_text(slice_make(e->url, scheme + authority.len));
 	e->prefix = mem_text(prefix);
 	return true;
+}
+
+bool config_address_is_redis(struct slice url, bool may_embed, struct buf *wrong)
+{
+	static const char *const later[] = { "rediss://", "sentinel://", "cluster://" };
+	struct redis_options options;
+	const char *reason = "";
+
+	if (may_embed && slice_equal(url, SLICE("embedded")))
+		return true;
+	for (size_t i = 0; i < ARRAY_LENGTH(later); i++)
+		if (slice_starts(url, slice_of(later[i]))) {
+			buf_format(wrong, "%s comes in a later version; allowed: %sredis:// and unix://", later[i],
+				   may_embed ? "embedded, " : "");
+			return false;
+		}
+	if (redis_options_parse(url, &options, &reason)) {
+		redis_options_free(&options);
+		return true;
+	}
+	buf_format(wrong, "the value is not valid; allowed: %sa URL: %s", may_embed ? "embedded, or " : "", reason);
+	return false;
 }

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "lib/redis.h"
 #include "lib/text.h"
 #include "svc/config_internal.h"
 
@@ -41,42 +40,42 @@ static const struct config_node *find_element(const struct config_node *list, co
 	return child;
 }
 
-/* NULL when the file does not have it; *line is then that of the last step that it has. The path leaves out the index of a list's only
- * element where it stands alone, without a list. */
-static const struct config_node *find(const struct check *c, const struct place *place, int *line, struct buf *path)
+/* What the file has at a place. */
+struct spot {
+	const struct config_node *node; /* NULL: nothing */
+	int line;                       /* of the node, or of the last step that the file has */
+	char path[512];                 /* for people */
+};
+
+/* The path leaves out the index of a list's only element where it stands alone, without a list. */
+static struct spot find(const struct check *c, const struct place *place)
 {
 	const struct config_node *node = c->root;
+	struct spot spot = { .line = 1 };
+	struct buf path;
 
-	*line = 1;
+	buf_wrap(&path, spot.path, sizeof(spot.path) - 1, 0);
 	for (size_t i = 0; place->step[i] != NULL; i++) {
 		const char *step = place->step[i];
 		if (node != NULL && node->kind == CONFIG_SCALAR)
 			continue;
-		buf_format(path, "%s%s", i > 0 && step[0] != '[' ? "." : "", step);
+		buf_format(&path, "%s%s", i > 0 && step[0] != '[' ? "." : "", step);
 		if (node != NULL && node->kind == CONFIG_MAPPING)
 			node = config_node_find(node, slice_of(step));
 		else if (node != NULL)
 			node = find_element(node, step);
 		if (node != NULL)
-			*line = node->key_line != 0 ? node->key_line : node->line;
+			spot.line = node->key_line != 0 ? node->key_line : node->line;
 	}
-	return node;
-}
-
-static const struct config_node *find_quietly(const struct check *c, const struct place *place)
-{
-	char memory[512];
-	struct buf path;
-	int line;
-
-	buf_wrap(&path, memory, sizeof(memory), 0);
-	return find(c, place, &line, &path);
+	spot.path[path.len] = '\0';
+	spot.node = node;
+	return spot;
 }
 
 /* A value as an error may quote it: what a ${…} stands for may be a secret, so then as the file has it. */
 static const char *as_written(const struct check *c, const struct place *place, const char *value)
 {
-	const struct config_node *node = find_quietly(c, place);
+	const struct config_node *node = find(c, place).node;
 
 	return node != NULL && node->kind == CONFIG_SCALAR && strstr(node->text.data, "${") != NULL ? node->text.data
 												    : value;
@@ -85,18 +84,14 @@ static const char *as_written(const struct check *c, const struct place *place, 
 static void complain(const struct check *c, const struct place *place, const char *format, ...) PRINTF_LIKE(3, 4);
 static void complain(const struct check *c, const struct place *place, const char *format, ...)
 {
-	char memory[512], what[600];
-	struct buf path;
+	struct spot spot = find(c, place);
+	char what[600];
 	va_list values;
-	int line;
 
 	va_start(values, format);
 	vsnprintf(what, sizeof(what), format, values);
 	va_end(values);
-	buf_wrap(&path, memory, sizeof(memory) - 1, 0);
-	(void)find(c, place, &line, &path);
-	memory[path.len] = '\0';
-	config_complain(c->errors, line, memory, "%s", what);
+	config_complain(c->errors, spot.line, spot.path, "%s", what);
 }
 
 /* Whether what stands at these keys of the file's top, and below them, was read well. */
@@ -219,7 +214,7 @@ static void check_pool(const struct check *c, struct config_upstream *u)
 	if (u->pool.min > u->pool.max)
 		complain(c, AT("upstreams", u->name, "pool", "min"), "found %lld, above max, %lld; allowed: 0 to max",
 			 (long long)u->pool.min, (long long)u->pool.max);
-	else if (find_quietly(c, place) == NULL)
+	else if (find(c, place).node == NULL)
 		u->pool.start = u->pool.start < u->pool.min   ? u->pool.min
 				: u->pool.start > u->pool.max ? u->pool.max
 							      : u->pool.start;
@@ -457,25 +452,14 @@ static void check_calls(const struct check *c, const struct config_tenant *t)
 
 /* ---- the whole -------------------------------------------------------------------------------------------------------------- */
 
-static void check_redis(const struct check *c)
+static void check_redis(const struct check *c, const struct place *place, const char *url, bool may_embed)
 {
-	static const char *const later[] = { "rediss://", "sentinel://", "cluster://" };
-	struct slice url = slice_of(c->config->redis.url);
-	struct redis_options options;
-	const char *reason = "";
+	char what[400];
+	struct buf wrong;
 
-	if (slice_equal(url, SLICE("embedded")))
-		return;
-	for (size_t i = 0; i < ARRAY_LENGTH(later); i++)
-		if (slice_starts(url, slice_of(later[i]))) {
-			complain(c, AT("redis", "url"),
-				 "%s comes in a later version; allowed: embedded, redis:// and unix://", later[i]);
-			return;
-		}
-	if (redis_options_parse(url, &options, &reason))
-		redis_options_free(&options);
-	else
-		complain(c, AT("redis", "url"), "the value is not valid; allowed: embedded, or a URL: %s", reason);
+	buf_wrap(&wrong, what, sizeof(what), 0);
+	if (!config_address_is_redis(slice_of(url), may_embed, &wrong))
+		complain(c, place, "%.*s", SLICE_ARGS(buf_slice(&wrong)));
 }
 
 static void check_listen(const struct check *c, size_t i)
@@ -554,7 +538,7 @@ static void check_doors(const struct check *c)
 	if (IS_RIGHT(c, "listen", "admin", "admin_token"))
 		check_admin(c);
 	if (IS_RIGHT(c, "redis"))
-		check_redis(c);
+		check_redis(c, AT("redis", "url"), c->config->redis.url, true);
 	if (IS_RIGHT(c, "trusted_proxies"))
 		for (size_t i = 0; i < c->config->trusted_proxies_count; i++)
 			check_proxy(c, i);

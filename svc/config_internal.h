@@ -163,6 +163,8 @@ bool config_address_is_network(struct slice) MUST_CHECK;         /* an address, 
 bool config_address_is_in_clear(struct slice origin) MUST_CHECK; /* http:// to another machine */
 /* "http(s)://host[:port][/prefix]" into origin and prefix, which the endpoint then owns. */
 bool config_address_split(struct config_endpoint *) MUST_CHECK;
+/* The URL of a Redis that this version can talk to, or "embedded" where that may be; else `wrong` says what is allowed, and nothing of the URL. */
+bool config_address_is_redis(struct slice url, bool may_embed, struct buf *wrong) MUST_CHECK;
 
 static inline void *config_at(void *base, size_t offset)
 {
