@@ -86,6 +86,17 @@ enum config_log_level {
 	CONFIG_LOG_ERROR
 }; /* as enum log_level */
 
+/* Which answers are kept, or shared in flight. */
+enum config_when {
+	CONFIG_WHEN_DETERMINISTIC, /* at temperature 0, embeddings, counted tokens; none of dialect http */
+	CONFIG_WHEN_ALWAYS,
+	CONFIG_WHEN_ASKED, /* to requests with Cache-Control: max-age=N */
+	CONFIG_WHEN_NEVER
+};
+
+/* Who shares an answer, kept or in flight; in CONFIG_SCOPE_USER each key of a tenant is a user of its own. */
+enum config_scope { CONFIG_SCOPE_TENANT, CONFIG_SCOPE_SHARED, CONFIG_SCOPE_USER };
+
 struct config {
 	char **listen;
 	size_t listen_count; /* ≥ 1 */
@@ -117,6 +128,20 @@ struct config {
 	size_t models_count;
 	struct config_tenant *tenants;
 	size_t tenants_count;
+	struct {
+		int64_t ttl, stale_while_revalidate, stale_if_error; /* microseconds; the others begin after ttl */
+		enum config_when when;
+		enum config_scope scope;
+		int64_t max_body; /* bytes of one stored answer */
+		int64_t local;    /* bytes of hot answers in the process, divided among its workers; 0: none */
+		char *redis;      /* secret; redis:// or unix://; NULL: redis.url itself */
+		bool count_hits;  /* a hit, and who reads along, counts on the tenant's request limits */
+	} cache;
+	struct {
+		enum config_when when;
+		int64_t window; /* microseconds */
+		bool streams;
+	} coalesce;
 };
 
 /* NULL when the file is refused: `error` then has one line a mistake, each "FILE:LINE: key.path: what was found; what is allowed", all of them,

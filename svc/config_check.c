@@ -450,6 +450,28 @@ static void check_calls(const struct check *c, const struct config_tenant *t)
 			 "concurrency");
 }
 
+/* ---- cache and coalesce ---------------------------------------------------------------------------------------------------- */
+
+/* Dialect http knows no temperature. */
+static bool has_models(const struct config *config)
+{
+	for (size_t i = 0; i < config->upstreams_count; i++)
+		if (config->upstreams[i].dialect != DIALECT_http)
+			return true;
+	return false;
+}
+
+static void check_when(const struct check *c, const char *section, enum config_when when)
+{
+	struct spot spot = find(c, AT(section, "when"));
+
+	if (when == CONFIG_WHEN_ALWAYS && has_models(c->config))
+		config_warn(
+			c->errors, spot.line, spot.path,
+			"warning: who asks the same is given the same answer, though a temperature above 0 asks for "
+			"another each time; better: deterministic or asked");
+}
+
 /* ---- the whole -------------------------------------------------------------------------------------------------------------- */
 
 static void check_redis(const struct check *c, const struct place *place, const char *url, bool may_embed)
@@ -539,6 +561,8 @@ static void check_doors(const struct check *c)
 		check_admin(c);
 	if (IS_RIGHT(c, "redis"))
 		check_redis(c, AT("redis", "url"), c->config->redis.url, true);
+	if (IS_RIGHT(c, "cache") && c->config->cache.redis != NULL)
+		check_redis(c, AT("cache", "redis"), c->config->cache.redis, false);
 	if (IS_RIGHT(c, "trusted_proxies"))
 		for (size_t i = 0; i < c->config->trusted_proxies_count; i++)
 			check_proxy(c, i);
@@ -552,6 +576,8 @@ void config_check(struct config_reader *r, const struct config_node *root)
 	config_index_names(config);
 	resolve_words(config);
 	check_doors(&c);
+	check_when(&c, "cache", config->cache.when);
+	check_when(&c, "coalesce", config->coalesce.when);
 	for (size_t i = 0; i < config->upstreams_count; i++)
 		if (entry_is_right(&c, "upstreams", i, config->upstreams[i].name))
 			check_upstream(&c, &config->upstreams[i]);

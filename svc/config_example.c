@@ -39,6 +39,8 @@ static const char example[] =
 "    models: [gemini-2.5-pro]\n"
 "    limits: {rpm: 10}\n"
 "\n"
+"cache: {when: deterministic, ttl: 1h, scope: tenant}   # temperature 0, embeddings, counted tokens; or always | asked | never\n"
+"coalesce: {when: deterministic, window: 100ms, streams: true}   # the same requests at once are one call\n"
 "drain: {wait: 5s, deadline: 30s}\n";
 /* clang-format on */
 

@@ -19,6 +19,8 @@ static const char *const on_failures[] = { "closed", "open", NULL, "share", NULL
 static const char *const usages[] = { "ask", "as_is", NULL };
 static const char *const versions[] = { "auto", "1.1", "2", NULL };
 static const char *const levels[] = { "debug", "info", "warning", "error", NULL };
+static const char *const whens[] = { "deterministic", "always", "asked", "never", NULL };
+static const char *const scopes[] = { "tenant", "shared", "user", NULL };
 static const char *const priorities[] = { "priority", NULL };
 static const char *const nothing[] = { NULL };
 
@@ -146,6 +148,36 @@ static const struct config_row drain_rows[] = {
 };
 static const struct config_section drain = { sizeof(struct config), TABLE(drain_rows), NULL, 0 };
 
+static const struct config_row cache_rows[] = {
+	{ "ttl", CONFIG_DURATION, AT(config, cache.ttl), 0, 0, "1h", CLOCK_SECOND, 30 * CLOCK_DAY, NULL, NULL, "how long a kept answer is fresh" },
+	{ "stale_while_revalidate", CONFIG_DURATION, AT(config, cache.stale_while_revalidate), 0, 0, "10m", 0, 30 * CLOCK_DAY, NULL, NULL,
+	  "after ttl: how long it is still given while one call fetches the next" },
+	{ "stale_if_error", CONFIG_DURATION, AT(config, cache.stale_if_error), 0, 0, "24h", 0, 30 * CLOCK_DAY, NULL, NULL,
+	  "after ttl: how long it is still given where the provider fails" },
+	{ "when", CONFIG_WORD, AT(config, cache.when), 0, 0, "deterministic", 0, 0, whens, NULL,
+	  "which answers are kept. deterministic: those at temperature 0, embeddings, counted tokens; always: all; asked: those to requests with "
+	  "Cache-Control: max-age=N; never: none. Nothing of dialect http is deterministic: there only always or asked keep any" },
+	{ "scope", CONFIG_WORD, AT(config, cache.scope), 0, 0, "tenant", 0, 0, scopes, NULL,
+	  "who shares an answer, kept or in flight. tenant: callers of one tenant; shared: all callers; user: callers with the same key" },
+	{ "max_body", CONFIG_SIZE, AT(config, cache.max_body), 0, 0, "1MiB", KIB, 8 * MIB, NULL, NULL, "of one answer; a larger one is not kept" },
+	{ "local", CONFIG_SIZE, AT(config, cache.local), 0, CONFIG_RESTART, "32MiB", 0, 16 * GIB, NULL, NULL,
+	  "of hot answers that an instance holds itself, divided among its workers; 0: none" },
+	{ "redis", CONFIG_TEXT, AT(config, cache.redis), 0, CONFIG_SECRET | CONFIG_RESTART, NULL, 1, 1000, NULL, NULL,
+	  "redis://[user:password@]host[:port][/db] or unix:///path: another Redis for answers, kept or in flight; none: redis.url" },
+	{ "count_hits", CONFIG_BOOL, AT(config, cache.count_hits), 0, 0, "false", 0, 0, NULL, NULL,
+	  "requests that cost no call of their own count on the tenant's request limits too" },
+};
+static const struct config_section cache = { sizeof(struct config), TABLE(cache_rows), NULL, 0 };
+
+static const struct config_row coalesce_rows[] = {
+	{ "when", CONFIG_WORD, AT(config, coalesce.when), 0, 0, "deterministic", 0, 0, whens, NULL,
+	  "which requests share one call with the same ones in flight; the words mean what they do for cache.when" },
+	{ "window", CONFIG_DURATION, AT(config, coalesce.window), 0, 0, "100ms", 0, 10 * CLOCK_SECOND, NULL, NULL,
+	  "how long after its end a call is still shared; 0: only in flight" },
+	{ "streams", CONFIG_BOOL, AT(config, coalesce.streams), 0, 0, "true", 0, 0, NULL, NULL, "streams are shared too, from their first byte" },
+};
+static const struct config_section coalesce = { sizeof(struct config), TABLE(coalesce_rows), NULL, 0 };
+
 static const struct config_row root_rows[] = {
 	{ "listen", CONFIG_TEXTS, AT(config, listen), AT(config, listen_count), CONFIG_RESTART, "127.0.0.1:8080", 1, 16, NULL, NULL,
 	  "host:port, [v6]:port or unix:/path; more than loopback needs tenants, or allow_anonymous: true" },
@@ -165,8 +197,8 @@ static const struct config_row root_rows[] = {
 	{ "upstreams", CONFIG_NAMED, AT(config, upstreams), AT(config, upstreams_count), CONFIG_REQUIRED, NULL, 1, 1000, NULL, &upstream, "the providers" },
 	{ "models", CONFIG_NAMED, AT(config, models), AT(config, models_count), 0, NULL, 0, 10000, NULL, &model, "models with a route or limits of their own" },
 	{ "tenants", CONFIG_NAMED, AT(config, tenants), AT(config, tenants_count), 0, NULL, 0, 100000, NULL, &tenant, "who may call" },
-	{ "cache", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
-	{ "coalesce", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
+	{ "cache", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &cache, "" },
+	{ "coalesce", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &coalesce, "" },
 	{ "queue", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
 };
 const struct config_section config_root = { sizeof(struct config), TABLE(root_rows), NULL, 0 };

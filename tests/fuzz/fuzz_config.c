@@ -64,6 +64,8 @@ static void judge_config(const struct config *c)
 {
 	demand(c->listen_count >= 1 && c->workers >= 1 && c->workers <= 256 && c->upstreams_count >= 1);
 	demand(c->redis.timeout > 0 && c->max_body > 0 && c->client.connections > 0);
+	demand(c->cache.ttl > 0 && c->cache.max_body > 0 && c->cache.local >= 0 && c->coalesce.window >= 0);
+	demand(c->cache.redis == NULL || strcmp(c->cache.redis, "embedded") != 0);
 	for (size_t i = 0; i < c->upstreams_count; i++)
 		judge_upstream(c, &c->upstreams[i]);
 	for (size_t i = 0; i < c->models_count; i++) {

@@ -1,4 +1,5 @@
-/* What a configuration comes to: values, defaults, limits, ${…}, who holds it, who is found in it. */
+/* What a configuration comes to: values, defaults, limits, ${…}, who holds it, who is found in it. Cache and coalesce have their own,
+ * test_config_cache.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

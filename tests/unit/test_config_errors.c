@@ -65,7 +65,7 @@ static void refuses_a_key_that_stands_twice(void **state)
 		{ U "tenants:\n  a: {keys: [12345678]}\n  a: {keys: [87654321]}\nnonsense: 1\n",
 		  "t:4: tenants.a: stands twice, first in line 3; allowed: once\n"
 		  "t:5: nonsense: unknown key; allowed: listen, admin, admin_token, workers, allow_anonymous, trusted_proxies, max_body, memory_limit, "
-		  "log_level, redis, client, drain, upstreams, models, tenants\n" },
+		  "log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce\n" },
 	};
 	(void)state;
 	JUDGE(cases);
@@ -95,7 +95,7 @@ static void names_unknown_keys_and_their_neighbours(void **state)
 		{ U "drain: {'<<': 1}\n", "t:2: drain.<<: unknown key; allowed: wait, deadline\n" },
 		{ U "\"line\\nfeed\": 1\ndrain: {\"x\\ny\": 1}\n",
 		  "t:2: line?feed: unknown key; allowed: listen, admin, admin_token, workers, allow_anonymous, trusted_proxies, max_body, memory_limit, "
-		  "log_level, redis, client, drain, upstreams, models, tenants\n"
+		  "log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce\n"
 		  "t:3: drain.x?y: unknown key; allowed: wait, deadline\n" },
 		{ "tenants: {a: {keys: [12345678], limits: {rpn: 5}}}\n" U, "t:1: tenants.a.limits.rpn: unknown key; allowed: rps, rpm, rph, rpd, tpm, tph, tpd, concurrency\n" },
 	};
@@ -106,8 +106,6 @@ static void names_unknown_keys_and_their_neighbours(void **state)
 static void says_what_comes_in_a_later_version(void **state)
 {
 	static const struct mistake cases[] = {
-		{ U "cache: {ttl: 1h}\n", "t:2: cache: comes in a later version; allowed: to leave it out\n" },
-		{ U "coalesce: {when: never}\n", "t:2: coalesce: comes in a later version; allowed: to leave it out\n" },
 		{ U "queue: {depth: 1}\n", "t:2: queue: comes in a later version; allowed: to leave it out\n" },
 		{ U "redis: {on_failure: share}\n", "t:2: redis.on_failure: found \"share\"; allowed: closed, open (share comes in a later version)\n" },
 		{ U "redis:\n  url: sentinel://a:1,b:2/name\n", "t:3: redis.url: sentinel:// comes in a later version; allowed: embedded, redis:// and unix://\n" },
@@ -238,7 +236,7 @@ static void warns_of_a_burst_that_is_too_small(void **state)
 	config_rig_judge(LIMITS_OF("rpm: {limit: 600, burst: 1}"), NULL);
 	config_rig_judge(LIMITS_OF("rps: {limit: 1k, burst: 1}") "nonsense-word: 1\n",
 			 "t:7: nonsense-word: unknown key; allowed: listen, admin, admin_token, workers, allow_anonymous, "
-			 "trusted_proxies, max_body, memory_limit, log_level, redis, client, drain, upstreams, models, tenants\n");
+			 "trusted_proxies, max_body, memory_limit, log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce\n");
 }
 
 static void guards_the_doors(void **state)
@@ -520,7 +518,7 @@ static void tells_twenty_mistakes_and_counts_the_rest(void **state)
 			snprintf(told + strlen(told), sizeof(told) - strlen(told),
 				 "t:%d: k%d-entirely-different: unknown key; allowed: listen, admin, admin_token, "
 				 "workers, allow_anonymous, trusted_proxies, max_body, memory_limit, log_level, redis, "
-				 "client, drain, upstreams, models, tenants\n",
+				 "client, drain, upstreams, models, tenants, cache, coalesce\n",
 				 i + 2, i);
 	}
 	snprintf(told + strlen(told), sizeof(told) - strlen(told), "t: 5 more mistakes\n");

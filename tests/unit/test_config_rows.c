@@ -218,6 +218,20 @@ static void keeps_the_bounds_of_numbers(void **state)
 
 /* ---- words and truth ------------------------------------------------------------------------------------------------------- */
 
+/* A word may be one that is warned of. */
+static const struct config *take_word(struct document *d, const struct config_row *row, const char *word)
+{
+	struct buf error;
+	const struct config *config;
+
+	open_document(d, row, word);
+	config = config_rig_parse(d->text.data, &error);
+	if (config == NULL)
+		fail_msg("%s\ntold: %s", d->text.data, error.data);
+	buf_free(&error);
+	return config;
+}
+
 static void judge_word(const struct config_row *row)
 {
 	const char *const *word = row->words;
@@ -226,7 +240,7 @@ static void judge_word(const struct config_row *row)
 		return;
 	for (int i = 0; *word != NULL; i++, word++) {
 		struct document d;
-		const struct config *config = take(&d, row, *word);
+		const struct config *config = take_word(&d, row, *word);
 		assert_int_equal(*(const int *)find_value(&config_root, config, row), i);
 		config_release(&config);
 		close_document(&d);

@@ -138,7 +138,8 @@ static const char *filling(const char *key)
 		{ "upstream:", "NAME" },
 		{ "model:", "m" },
 		{ "keys:", "[12345678]" },
-		{ "    models:", "NAME" }, /* a tenant's */
+		{ "    models:", "NAME" },           /* a tenant's */
+		{ "  redis:", "unix:///run/redis" }, /* the cache's */
 	};
 	const char *bare = key + strspn(key, " ");
 
@@ -212,6 +213,7 @@ static void shows_itself_without_secrets(void **state)
 		config_rig_take("listen: [127.0.0.1:1, 'unix:/a\"b']\nadmin: '*:1'\nadmin_token: "
 				"CANARY-CANARY-CANARY\nmax_body: 1536KiB\n"
 				"redis: {url: 'redis://user:CANARY@h', timeout: 1500ms}\n"
+				"cache: {redis: 'redis://user:CANARY@i', scope: user, local: 0, stale_if_error: 36h}\n"
 				"upstreams: {u: {dialect: openai, default: true, endpoints: [{url: 'https://h/p/'}],\n"
 				"  credential: {header: x-key, value: CANARY}, limits: {rpm: 5, tpm: {limit: 4M, "
 				"burst: 9k}, concurrency: 3}}}\n"
@@ -241,7 +243,13 @@ static void shows_itself_without_secrets(void **state)
 	assert_string_equal(json_string_value(at(json, "upstreams u pool http")), "auto");
 	assert_string_equal(json_string_value(at(json, "models m targets 0 upstream")), "u");
 	assert_string_equal(json_string_value(at(json, "tenants t keys")), "2, not shown");
-	assert_null(json_object_get(json, "cache"));
+	assert_string_equal(json_string_value(at(json, "cache redis")), "***");
+	assert_string_equal(json_string_value(at(json, "cache scope")), "user");
+	assert_string_equal(json_string_value(at(json, "cache local")), "0");
+	assert_string_equal(json_string_value(at(json, "cache stale_if_error")), "36h");
+	assert_true(json_is_false(at(json, "cache count_hits")));
+	assert_string_equal(json_string_value(at(json, "coalesce when")), "deterministic");
+	assert_null(json_object_get(json, "queue"));
 	json_decref(json);
 	buf_free(&out);
 	config_release(&c);
@@ -257,6 +265,7 @@ static void shows_what_has_no_password(void **state)
 	assert_string_equal(json_string_value(at(json, "redis url")), "embedded");
 	assert_true(json_is_null(at(json, "admin")));
 	assert_true(json_is_null(at(json, "admin_token")));
+	assert_true(json_is_null(at(json, "cache redis")));
 	json_decref(json);
 	buf_free(&out);
 	config_release(&c);
@@ -302,6 +311,11 @@ static void says_what_needs_a_restart(void **state)
 	judge_reload("redis: {url: 'redis://h/1'}\n", "redis: {url: 'redis://h/1', timeout: 0.05s}\n", NULL);
 	judge_reload("client: {head: 1s}\n", "client: {head: 2s}\n",
 		     "client.head: from \"1s\" to \"2s\": needs a restart\n");
+	judge_reload("", "cache: {local: 0, redis: 'redis://:CANARY@h'}\n",
+		     "cache.local: from \"32MiB\" to \"0\": needs a restart\n"
+		     "cache.redis: from null to \"***\": needs a restart\n");
+	judge_reload("cache: {redis: 'redis://:CANARY@h'}\n", "cache: {redis: 'redis://:CANARX@h'}\n",
+		     "cache.redis: from \"***\" to \"***\": needs a restart\n");
 }
 
 static void reloads_the_rest(void **state)
@@ -310,6 +324,9 @@ static void reloads_the_rest(void **state)
 	judge_reload("",
 		     "log_level: debug\nmax_body: 1MiB\nmemory_limit: 2GiB\nallow_anonymous: true\n"
 		     "trusted_proxies: 10.0.0.1\ndrain: {wait: 1s}\nredis: {on_failure: open}\n"
+		     "cache: {ttl: 5m, stale_while_revalidate: 0, stale_if_error: 0, when: never, scope: shared,\n"
+		     "  max_body: 8MiB, count_hits: true, local: 32768KiB}\n"
+		     "coalesce: {when: asked, window: 0, streams: false}\n"
 		     "tenants: {a: {keys: [12345678]}}\nmodels: {m: {targets: [{upstream: u}]}}\n",
 		     NULL);
 }
