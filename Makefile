@@ -11,7 +11,7 @@ VERSION = 0.1.0
 PYTHON = /usr/bin/python3
 JOBS := $(shell nproc)
 
-PACKAGES = libevent_core libcurl hiredis jansson yaml-0.1 libssl libcrypto zlib
+PACKAGES = libevent_core libcurl hiredis jansson yaml-0.1 libssl libcrypto zlib libzstd
 PACKAGE_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PACKAGE_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 

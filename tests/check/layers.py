@@ -10,7 +10,7 @@ ROWS = [
     ("ground", "lib/bytes lib/clock lib/mem lib/siphash lib/utf8"),
     ("ground", "lib/buf lib/map"),
     ("ground", "lib/text lib/file"),
-    ("ground", "lib/log lib/json lib/sse lib/estimate"),
+    ("ground", "lib/log lib/json lib/sse lib/estimate lib/answer"),
     ("loop", "lib/loop"),
     ("clients", "lib/redis lib/pool lib/embedded"),
     ("scripts", "lib/script"),

@@ -9,7 +9,7 @@ set -eu
 # task | Debian 12 | Debian 13 (empty: the same)
 table() {
 	cat <<-END
-	build|gcc libc6-dev make pkgconf python3 libevent-dev libcurl4-openssl-dev libhiredis-dev libjansson-dev libjemalloc-dev libyaml-dev libssl-dev zlib1g-dev node-llhttp|gcc libc6-dev make pkgconf python3 libevent-dev libcurl4-openssl-dev libhiredis-dev libjansson-dev libjemalloc-dev libyaml-dev libssl-dev zlib1g-dev libllhttp-dev
+	build|gcc libc6-dev make pkgconf python3 libevent-dev libcurl4-openssl-dev libhiredis-dev libjansson-dev libjemalloc-dev libyaml-dev libssl-dev zlib1g-dev libzstd-dev node-llhttp|gcc libc6-dev make pkgconf python3 libevent-dev libcurl4-openssl-dev libhiredis-dev libjansson-dev libjemalloc-dev libyaml-dev libssl-dev zlib1g-dev libzstd-dev libllhttp-dev
 	run|redis-server ca-certificates curl|
 	test|redis-server ca-certificates curl libcmocka-dev python3-pytest openssl nginx nghttp2-proxy haproxy slowhttptest docker-compose groff-base|
 	demo|redis-server haproxy curl|
