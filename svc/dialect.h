@@ -4,7 +4,7 @@
  *   client ◄── bytes, unchanged ◄── meter_write ◄── upstream's answer; beside it the meter reads usage and the end
  *
  * Nothing here waits, and nothing is re-serialised: what must change in a body is a splice. In svc/dialect/: one file per provider with its tables of
- * paths and members; path.c, body.c and models.c, which read and write by them; the meter, and how streams end: meter.c (judge_event). */
+ * paths and members; path.c, body.c and models.c, which read and write by them; the meter: meter.c, and how streams end: meter_said.c (meter_said_event). */
 #ifndef SLUICE_DIALECT_H
 #define SLUICE_DIALECT_H
 

@@ -1,7 +1,7 @@
 /* What the dialects' files share: which members of bodies and answers matter, as tables of paths, and helpers for paths
  * of URLs.
  *
- *   gemini.c openai.c anthropic.c ──► struct dialect_table (path, role) ──► body.c (requests), meter.c (answers)
+ *   gemini.c openai.c anthropic.c ──► struct dialect_table (path, role) ──► body.c (requests), meter_said.c (answers)
  *
  * A provider's file says where something stands; what is done with it is said once, by its role. */
 #ifndef SLUICE_DIALECT_INTERNAL_H
