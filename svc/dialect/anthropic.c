@@ -32,6 +32,8 @@ static const struct dialect_path answer[] = {
 	{ "usage.cache_creation_input_tokens",          DIALECT_ROLE_CACHE_WRITE, 0 },
 	{ "usage.cache_read_input_tokens",              DIALECT_ROLE_CACHE_READ,  0 },
 	{ "usage.output_tokens",                        DIALECT_ROLE_OUTPUT,      0 },
+	{ "stop_reason",                                DIALECT_ROLE_POLICY,      DIALECT_KEPT_TYPE },
+	{ "delta.stop_reason",                          DIALECT_ROLE_POLICY,      DIALECT_KEPT_TYPE },
 	{ "delta.text",                                 DIALECT_ROLE_TEXT,        0 },
 	{ "delta.thinking",                             DIALECT_ROLE_TEXT,        0 },
 	{ "delta.partial_json",                         DIALECT_ROLE_TEXT,        0 },

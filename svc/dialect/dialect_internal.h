@@ -30,6 +30,8 @@ enum dialect_role {
 	/* Answers. */
 	DIALECT_ROLE_TEXT,      /* a string that was said */
 	DIALECT_ROLE_VALUE,     /* JSON that was said */
+	DIALECT_ROLE_REFUSAL,   /* a string that was said: that nothing is said */
+	DIALECT_ROLE_POLICY,    /* each may be the word for it that the content policy stopped the answer */
 	DIALECT_ROLE_ERROR,     /* an object that is not empty, or a text: the upstream failed */
 	DIALECT_ROLE_TYPE,      /* what an event is */
 	DIALECT_ROLE_CHOICES,   /* OpenAI's */

@@ -54,7 +54,7 @@ static const struct dialect_path body[] = {
 	{ at "usageMetadata.thoughtsTokenCount",               DIALECT_ROLE_THOUGHTS,   0 }, \
 	{ at "candidates[]",                                   DIALECT_ROLE_CANDIDATE,  0 }, \
 	{ at "candidates[].index",                             DIALECT_ROLE_INDEX,      0 }, \
-	{ at "candidates[].finishReason",                      DIALECT_ROLE_FINISH,     0 }, \
+	{ at "candidates[].finishReason",                      DIALECT_ROLE_FINISH,     DIALECT_KEPT_TYPE }, \
 	{ at "promptFeedback.blockReason",                     DIALECT_ROLE_BLOCKED,    0 }, \
 	{ at "candidates[].content.parts[].text",              DIALECT_ROLE_TEXT,       0 }, \
 	{ at "candidates[].content.parts[].functionCall",      DIALECT_ROLE_VALUE,      0 }, \

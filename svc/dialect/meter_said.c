@@ -8,6 +8,20 @@ struct facts {
 	const struct json_member *type, *choices, *usage;
 };
 
+/* Why Gemini's candidates end that its content policy has no part in. Any other reason counts as filtered: what the
+ * policy names (SAFETY, BLOCKLIST, IMAGE_RECITATION …), what withholds an answer for what it is (LANGUAGE), what names
+ * nothing (OTHER), and what we have never heard of, because an answer whose end is not understood must not be kept. */
+static const char *const gemini_harmless[] = {
+	"STOP",
+	"MAX_TOKENS",
+	"MALFORMED_FUNCTION_CALL",
+	"UNEXPECTED_TOOL_CALL",
+	"TOO_MANY_TOOL_CALLS",
+	"MISSING_THOUGHT_SIGNATURE",
+	"MALFORMED_RESPONSE",
+	"NO_IMAGE",
+};
+
 /* Some providers put `"error": null` or `{}` into all they send. */
 static bool is_error(const struct json_member *member)
 {
@@ -21,6 +35,10 @@ static void take_member(struct meter_said *said, enum dialect_role role, const s
 	switch (role) {
 	case DIALECT_ROLE_TEXT:
 		said->output_bytes += (int64_t)member->string_bytes;
+		break;
+	case DIALECT_ROLE_REFUSAL:
+		said->output_bytes += (int64_t)member->string_bytes;
+		said->filtered |= member->string_bytes > 0;
 		break;
 	case DIALECT_ROLE_VALUE:
 		said->output_bytes += (int64_t)member->value_bytes;
@@ -56,12 +74,23 @@ static struct facts take(struct meter_said *said)
 	return facts;
 }
 
+static bool is_word(const struct json_member *member, const char *word)
+{
+	return member->type == JSON_MEMBER_STRING && !member->cut && slice_equal(member->text, slice_of(word));
+}
+
 static bool is_type(const struct facts *facts, const char *name)
 {
-	const struct json_member *type = facts->type;
+	return facts->type != NULL && is_word(facts->type, name);
+}
 
-	return type != NULL && type->type == JSON_MEMBER_STRING && !type->cut &&
-	       slice_equal(type->text, slice_of(name));
+/* A reason that is a number (enum-encoding=int) is not understood either. */
+static bool is_harmless(const struct json_member *reason)
+{
+	for (size_t i = 0; i < ARRAY_LENGTH(gemini_harmless); i++)
+		if (is_word(reason, gemini_harmless[i]))
+			return true;
+	return reason->type == JSON_MEMBER_NULL;
 }
 
 /* Google says why a candidate ended in the last chunk that has it; one that comes without a reason goes on. */
@@ -75,13 +104,16 @@ static void end_candidate(struct meter_said *said)
 	said->reason = false;
 }
 
-/* Gemini: a value has ended. */
+/* A value has ended. Here is heard what there may be many of in one text. */
 static void hear(void *arg, size_t path)
 {
 	struct meter_said *said = arg;
 	const struct json_member *member = json_scan_member(said->scan, path);
 
 	switch (said->table->paths[path].role) {
+	case DIALECT_ROLE_POLICY:
+		said->filtered |= is_word(member, "content_filter") || is_word(member, "refusal");
+		break;
 	case DIALECT_ROLE_INDEX:
 		said->index = member->whole && member->integer >= 0 && member->integer < CANDIDATES
 				      ? (unsigned)member->integer
@@ -89,12 +121,14 @@ static void hear(void *arg, size_t path)
 		break;
 	case DIALECT_ROLE_FINISH:
 		said->reason = member->type == JSON_MEMBER_STRING;
+		said->filtered |= !is_harmless(member);
 		break;
 	case DIALECT_ROLE_CANDIDATE:
 		end_candidate(said);
 		break;
 	case DIALECT_ROLE_BLOCKED:
 		said->now.blocked |= member->type == JSON_MEMBER_STRING;
+		said->filtered |= member->type != JSON_MEMBER_NULL;
 		break;
 	default:
 		break;
@@ -125,6 +159,7 @@ bool meter_said_event(struct meter_said *said)
 		said->error |= is_type(&f, "error");
 	} else if (said->responses) {
 		said->error |= is_type(&f, "error") || is_type(&f, "response.failed");
+		said->filtered |= is_type(&f, "response.refusal.delta") || is_type(&f, "response.refusal.done");
 		said->ended |= is_type(&f, "response.completed") || is_type(&f, "response.incomplete") ||
 			       is_type(&f, "response.failed");
 	} else if (is_usage_chunk(&f)) {
@@ -149,11 +184,9 @@ void meter_said_next(struct meter_said *said)
 
 void meter_said_init(struct meter_said *said, const struct dialect_call *call, const struct dialect_table *table)
 {
-	const struct json_scan_options options = { .max_bytes = SIZE_MAX,
-						   .max_nodes = SIZE_MAX,
-						   .max_depth = JSON_SCAN_DEPTH,
-						   .heard = call->dialect == DIALECT_gemini ? hear : NULL,
-						   .arg = said };
+	const struct json_scan_options options = {
+		.max_bytes = SIZE_MAX, .max_nodes = SIZE_MAX, .max_depth = JSON_SCAN_DEPTH, .heard = hear, .arg = said
+	};
 
 	*said = (struct meter_said){
 		.dialect = call->dialect, .operation = call->operation, .responses = call->responses, .table = table
@@ -201,7 +234,8 @@ void meter_said_result(const struct meter_said *said, struct meter_result *resul
 
 	*result = (struct meter_result){ .output_bytes = said->output_bytes,
 					 .ended = said->ended,
-					 .error_in_band = said->error };
+					 .error_in_band = said->error,
+					 .filtered = said->filtered };
 	result->usage.input_known = counted ? said->ended : said->counts[DIALECT_ROLE_INPUT] >= 0;
 	result->usage.output_known = output_known(said);
 	if (counted)

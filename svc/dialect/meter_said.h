@@ -29,6 +29,7 @@ struct meter_said {
 	unsigned index;                    /* of the candidate that is being read, */
 	bool reason;                       /* which says why it ended */
 	bool usage_final;                  /* the chunk with the usage has come */
+	bool filtered;                     /* by the provider's content policy; once heard, it stays */
 	bool ended, error;                 /* the meter sets them, too, where it is no member that says so */
 };
 
@@ -39,7 +40,7 @@ void meter_said_free(struct meter_said *);
 void meter_said_take(struct meter_said *);
 /* The scan holds an event of a stream, and it is whole. True: it is the chunk that stream_options.include_usage adds. */
 bool meter_said_event(struct meter_said *);
-/* Makes the scan ready for the next event. What was heard of one that was not whole is forgotten. */
+/* Makes the scan ready for the next event. What was heard of one that was not whole is forgotten, but for `filtered`. */
 void meter_said_next(struct meter_said *);
 /* Gemini: each candidate that was seen has said why it ended. */
 bool meter_said_all_done(const struct meter_candidates *);

@@ -101,6 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	CHECK(a->input_known == b->input_known && a->output_known == b->output_known);
 	CHECK(once.result.output_bytes == cut.result.output_bytes && once.result.ended == cut.result.ended);
 	CHECK(once.result.error_in_band == cut.result.error_in_band && once.result.unread == cut.result.unread);
+	CHECK(once.result.filtered == cut.result.filtered);
 	CHECK(is_subsequence(buf_slice(&once.bytes), stream));
 	if (!hide && !once.held && call->framing != DIALECT_ARRAY)
 		CHECK(slice_equal(buf_slice(&once.bytes), stream));
