@@ -86,6 +86,7 @@ enum refusal dialect_route(const struct dialect_head *head, struct mem *mem, str
 		buf_append(detail, SLICE("Content-Type must be application/json."));
 		return REFUSAL_unsupported_media;
 	}
+	call->deterministic = call->operation == OPERATION_embed || call->operation == OPERATION_count_tokens;
 	if (call->operation != OPERATION_generate)
 		call->max_output = 0;
 	return REFUSAL_none;

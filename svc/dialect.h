@@ -44,6 +44,9 @@ struct dialect_splice {
 struct dialect_call {
 	enum dialect dialect; /* always set, also when refused: the nearest one */
 	enum operation operation;
+	/* The same request may be expected to get the same answer: temperature 0 was asked for, in the dialect's own place; embeddings and token counts
+	 * always are, dialect http never. */
+	bool deterministic;
 	struct slice model;              /* as the client names it; empty until known */
 	struct slice upstream;           /* dialect http: the first path segment */
 	struct slice rest;               /* dialect http: the path behind it, with its query, starts with '/' */

@@ -14,12 +14,13 @@ static const struct {
 };
 
 static const struct dialect_path body[] = {
-	{ "",                                             DIALECT_ROLE_WHOLE,   0 },
-	{ "model",                                        DIALECT_ROLE_MODEL,   DIALECT_MODEL_MOST + 1 },
-	{ "stream",                                       DIALECT_ROLE_STREAM,  0 },
-	{ "max_tokens",                                   DIALECT_ROLE_MAXIMUM, 0 },
-	{ "messages[].content[].source.data",             DIALECT_ROLE_MEDIA,   0 },
-	{ "messages[].content[].content[].source.data",   DIALECT_ROLE_MEDIA,   0 },
+	{ "",                                             DIALECT_ROLE_WHOLE,       0 },
+	{ "model",                                        DIALECT_ROLE_MODEL,       DIALECT_MODEL_MOST + 1 },
+	{ "stream",                                       DIALECT_ROLE_STREAM,      0 },
+	{ "max_tokens",                                   DIALECT_ROLE_MAXIMUM,     0 },
+	{ "temperature",                                  DIALECT_ROLE_TEMPERATURE, 0 },
+	{ "messages[].content[].source.data",             DIALECT_ROLE_MEDIA,       0 },
+	{ "messages[].content[].content[].source.data",   DIALECT_ROLE_MEDIA,       0 },
 };
 
 static const struct dialect_path answer[] = {

@@ -1,5 +1,5 @@
-/* Reads a request's body beside its arrival: the model, whether a stream is wanted, how much may come back, how much of
- * it is media. One pass; members that no table names pass unread.
+/* Reads a request's body beside its arrival: the model, whether a stream is wanted, how much may come back, whether
+ * chance has a part in it, how much of it is media. One pass; members that no table names pass unread.
  *
  * What two readers could understand differently is refused by the scanner (a name that stands twice); what is of a wrong
  * type is refused here, with what was found and what is allowed, because a limit must be judged by what the provider
@@ -128,6 +128,7 @@ static bool read_count(const struct dialect_call *call, const struct json_member
 struct wishes {
 	int64_t maximum, candidates, prompts;
 	bool stream;
+	bool cold, warm; /* a temperature of 0 was said; another one was */
 	const struct json_member *whole, *options, *include_usage;
 };
 
@@ -166,6 +167,15 @@ static enum refusal take_model(const struct dialect_path *path, const struct jso
 	return call->model.len > 0 ? REFUSAL_none : REFUSAL_internal;
 }
 
+/* One of a wrong type is the provider's to judge. */
+static void take_temperature(const struct json_member *member, struct wishes *wishes)
+{
+	bool zero = member->type == JSON_MEMBER_NUMBER && member->whole && member->integer == 0;
+
+	wishes->cold |= zero;
+	wishes->warm |= !zero && member->type != JSON_MEMBER_NULL;
+}
+
 static bool is_bool_or_null(const struct json_member *member)
 {
 	return member->type == JSON_MEMBER_TRUE || member->type == JSON_MEMBER_FALSE ||
@@ -202,6 +212,9 @@ static enum refusal take(const struct dialect_path *path, const struct json_memb
 	case DIALECT_ROLE_PROMPTS:
 		if (member->type == JSON_MEMBER_STRING || member->type == JSON_MEMBER_ARRAY)
 			wishes->prompts = (int64_t)member->count;
+		return REFUSAL_none;
+	case DIALECT_ROLE_TEMPERATURE:
+		take_temperature(member, wishes);
 		return REFUSAL_none;
 	case DIALECT_ROLE_MEDIA:
 		call->media_bytes += (int64_t)member->value_bytes;
@@ -282,6 +295,7 @@ static enum refusal gather(struct dialect_reader *r, struct mem *mem, struct dia
 		return REFUSAL_invalid_request;
 	}
 	call->candidates = wishes->candidates;
+	call->deterministic |= wishes->cold && !wishes->warm;
 	return REFUSAL_none;
 }
 

@@ -51,6 +51,7 @@ enum dialect_role {
 	DIALECT_ROLE_CANDIDATES, /* how many answers are wanted */
 	DIALECT_ROLE_PROMPTS,    /* each is answered apart when it is a string or an array */
 	DIALECT_ROLE_MEDIA,
+	DIALECT_ROLE_TEMPERATURE,
 };
 
 struct dialect_path {

@@ -31,6 +31,7 @@ static const struct dialect_path body[] = {
 	{ "n",                                       DIALECT_ROLE_CANDIDATES,     0 },
 	{ "best_of",                                 DIALECT_ROLE_CANDIDATES,     0 },
 	{ "prompt[]",                                DIALECT_ROLE_PROMPTS,        0 },
+	{ "temperature",                             DIALECT_ROLE_TEMPERATURE,    0 },
 	{ "messages[].content[].image_url.url",      DIALECT_ROLE_MEDIA,          0 },
 	{ "messages[].content[].input_audio.data",   DIALECT_ROLE_MEDIA,          0 },
 	{ "messages[].content[].file.file_data",     DIALECT_ROLE_MEDIA,          0 },

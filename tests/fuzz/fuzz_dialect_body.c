@@ -59,7 +59,7 @@ static void judge_splices(const struct dialect_call *call, const struct dialect_
 		CHECK(slice_equal(again.model, SLICE("other")));
 	CHECK(again.framing == call->framing && again.max_output == call->max_output);
 	CHECK(again.usage_asked == (call->usage_asked || call->usage_splice.insert.len > 0));
-	CHECK(again.media_bytes == call->media_bytes);
+	CHECK(again.media_bytes == call->media_bytes && again.deterministic == call->deterministic);
 	buf_free(&out);
 }
 
@@ -73,6 +73,7 @@ static void judge_body(const struct dialect_call *routed, struct slice body, uin
 		return;
 	CHECK(slice_equal(once.model, cut.model) && once.max_output == cut.max_output);
 	CHECK(once.framing == cut.framing && once.text_bytes == cut.text_bytes && once.media_bytes == cut.media_bytes);
+	CHECK(once.deterministic == cut.deterministic);
 	CHECK(once.model_offset == cut.model_offset && once.usage_splice.offset == cut.usage_splice.offset);
 	CHECK(once.text_bytes >= 0 && once.text_bytes + once.media_bytes == (int64_t)body.len);
 	CHECK(once.max_output >= -1 && once.model.len > 0 && once.model.len <= 256);

@@ -69,6 +69,8 @@ static void put_call(const struct dialect_call *call, struct slice body, struct 
 		buf_format(out, " max %lld", (long long)call->max_output);
 	if (call->media_bytes > 0)
 		buf_format(out, " media %lld", (long long)call->media_bytes);
+	if (call->deterministic)
+		buf_append(out, SLICE(" deterministic"));
 	if (call->usage_asked)
 		buf_append(out, SLICE(" usage"));
 	buf_append(out, SLICE(" -> "));

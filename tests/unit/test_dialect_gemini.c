@@ -20,6 +20,11 @@
 #define MEANT(path) " Did you mean " path "? The base URL is this gateway's address alone."
 
 /* clang-format off */
+/* What is made of temperatures. */
+#define AT(body, made) { { "POST " MODEL ":generateContent", body, 0, "" }, "gemini generate gemini-2.5-pro max -1" made NEW ":generateContent" }
+#define COLD(body) AT(body, " deterministic")
+#define WARM(body) AT(body, "")
+
 static const struct {
 	struct dialect_rig_request request;
 	const char *expected;
@@ -28,25 +33,38 @@ static const struct {
 	{ { "POST " MODEL ":streamGenerateContent?alt=sse", "{}", 0, "" }, "gemini generate gemini-2.5-pro events max -1" NEW ":streamGenerateContent?alt=sse" },
 	{ { "POST " MODEL ":streamGenerateContent", "{}", 0, "" }, "gemini generate gemini-2.5-pro array max -1" NEW ":streamGenerateContent" },
 	{ { "POST " MODEL ":streamGenerateContent?$alt=json;enum-encoding=int&x=1", "{}", 0, "" }, "gemini generate gemini-2.5-pro array max -1" NEW ":streamGenerateContent?$alt=json;enum-encoding=int&x=1" },
-	{ { "POST " MODEL ":countTokens", "{}", 0, "" }, "gemini count_tokens gemini-2.5-pro" NEW ":countTokens" },
-	{ { "POST " MODEL ":embedContent", "{}", 0, "" }, "gemini embed gemini-2.5-pro" NEW ":embedContent" },
-	{ { "POST " MODEL ":batchEmbedContents", "{}", 0, "" }, "gemini embed gemini-2.5-pro" NEW ":batchEmbedContents" },
+	{ { "POST " MODEL ":countTokens", "{}", 0, "" }, "gemini count_tokens gemini-2.5-pro deterministic" NEW ":countTokens" },
+	{ { "POST " MODEL ":embedContent", "{}", 0, "" }, "gemini embed gemini-2.5-pro deterministic" NEW ":embedContent" },
+	{ { "POST " MODEL ":batchEmbedContents", "{}", 0, "" }, "gemini embed gemini-2.5-pro deterministic" NEW ":batchEmbedContents" },
 	{ { "POST /v1/models/g:generateContent", "{}", 0, "" }, "gemini generate g max -1 -> /v1/models/new:generateContent" },
 	{ { "POST /models/g:generateContent", "{}", 0, "" }, "gemini generate g max -1 -> /v1beta/models/new:generateContent" },
 	{ { "POST /v1alpha/tunedModels/t:generateContent", "{}", 0, "" }, "gemini generate tunedModels/t max -1 -> /v1alpha/models/new:generateContent" },
 	{ { "POST /v1/projects/p/locations/l/publishers/google/models/g:streamGenerateContent?alt=sse", "{}", 0, "" },
 	  "gemini generate g events max -1 -> /v1/projects/p/locations/l/publishers/google/models/new:streamGenerateContent?alt=sse" },
-	{ { "POST /v1beta1/publishers/google/models/g:countTokens", "{}", 0, "" }, "gemini count_tokens g -> /v1beta1/publishers/google/models/new:countTokens" },
+	{ { "POST /v1beta1/publishers/google/models/g:countTokens", "{}", 0, "" }, "gemini count_tokens g deterministic -> /v1beta1/publishers/google/models/new:countTokens" },
 	{ { "POST /v1beta/models/a%2Fb%20c:generateContent", "{}", 0, "" }, "gemini generate a/b c max -1 -> /v1beta/models/new:generateContent" },
 	{ { "POST " MODEL ":generateContent", "{\"generationConfig\":{\"maxOutputTokens\":100,\"candidateCount\":2}}", 0, "" }, "gemini generate gemini-2.5-pro max 200" NEW ":generateContent" },
 	{ { "POST " MODEL ":generateContent", "{\"generation_config\":{\"max_output_tokens\":\"100\",\"candidate_count\":null}}", 0, "" }, "gemini generate gemini-2.5-pro max 100" NEW ":generateContent" },
 	{ { "POST " MODEL ":generateContent", "{\"generationConfig\":{\"maxOutputTokens\":7,\"thinkingConfig\":{\"thinkingBudget\":900}}}", 0, "" }, "gemini generate gemini-2.5-pro max 7" NEW ":generateContent" },
 	{ { "POST " MODEL ":generateContent", "{\"contents\":[{\"parts\":[{\"inlineData\":{\"data\":\"AAAA\"}},{\"inline_data\":{\"data\":\"BB\"}}]}]}", 0, "" }, "gemini generate gemini-2.5-pro max -1 media 10" NEW ":generateContent" },
-	{ { "POST " MODEL ":batchEmbedContents", "{\"requests\":[{\"model\":\"models/gemini-2.5-pro\"},{\"model\":\"gemini-2.5-pro\"},{},{\"model\":null}]}", 0, "" }, "gemini embed gemini-2.5-pro" NEW ":batchEmbedContents" },
-	{ { "POST " MODEL ":embedContent", "{\"model\":\"models/gemini-2.5-pro\"}", 0, "" }, "gemini embed gemini-2.5-pro" NEW ":embedContent" },
-	{ { "POST " MODEL ":countTokens", "{\"generateContentRequest\":{\"model\":\"models/gemini-2.5-pro\"}}", 0, "" }, "gemini count_tokens gemini-2.5-pro" NEW ":countTokens" },
-	{ { "POST " MODEL ":countTokens", "{\"model\":\"projects/p/locations/l/publishers/google/models/gemini-2.5-pro\"}", 0, "" }, "gemini count_tokens gemini-2.5-pro" NEW ":countTokens" },
+	{ { "POST " MODEL ":batchEmbedContents", "{\"requests\":[{\"model\":\"models/gemini-2.5-pro\"},{\"model\":\"gemini-2.5-pro\"},{},{\"model\":null}]}", 0, "" }, "gemini embed gemini-2.5-pro deterministic" NEW ":batchEmbedContents" },
+	{ { "POST " MODEL ":embedContent", "{\"model\":\"models/gemini-2.5-pro\"}", 0, "" }, "gemini embed gemini-2.5-pro deterministic" NEW ":embedContent" },
+	{ { "POST " MODEL ":countTokens", "{\"generateContentRequest\":{\"model\":\"models/gemini-2.5-pro\"}}", 0, "" }, "gemini count_tokens gemini-2.5-pro deterministic" NEW ":countTokens" },
+	{ { "POST " MODEL ":countTokens", "{\"model\":\"projects/p/locations/l/publishers/google/models/gemini-2.5-pro\"}", 0, "" }, "gemini count_tokens gemini-2.5-pro deterministic" NEW ":countTokens" },
 	{ { "POST /v1beta/tunedModels/t:generateContent", "{\"model\":\"tunedModels/t\"}", 0, "" }, "gemini generate tunedModels/t max -1 -> /v1beta/models/new:generateContent" },
+	/* Where chance has no part. All that is said must be 0, whichever of the two a reader takes. */
+	COLD("{\"generationConfig\":{\"temperature\":0}}"),
+	COLD("{\"generation_config\":{\"temperature\":-0.0}}"),
+	COLD("{\"generationConfig\":{\"temperature\":0},\"generation_config\":{\"temperature\":0e9}}"),
+	COLD("{\"generationConfig\":{\"temperature\":null},\"generation_config\":{\"temperature\":0}}"),
+	WARM("{\"generationConfig\":{\"temperature\":0},\"generation_config\":{\"temperature\":0.5}}"),
+	WARM("{\"generationConfig\":{\"temperature\":1},\"generation_config\":{\"temperature\":0}}"),
+	WARM("{\"generationConfig\":{\"temperature\":0},\"generation_config\":{\"temperature\":\"0\"}}"),
+	WARM("{\"generationConfig\":{\"temperature\":\"0\"}}"),
+	WARM("{\"generationConfig\":{\"temperature\":null}}"),
+	WARM("{\"temperature\":0}"),
+	{ { "POST " MODEL ":streamGenerateContent?alt=sse", "{\"generationConfig\":{\"temperature\":0}}", 0, "" }, "gemini generate gemini-2.5-pro events max -1 deterministic" NEW ":streamGenerateContent?alt=sse" },
+	{ { "POST " MODEL ":countTokens", "{\"generationConfig\":{\"temperature\":1}}", 0, "" }, "gemini count_tokens gemini-2.5-pro deterministic" NEW ":countTokens" },
 	{ { "GET /v1beta/models", NULL, 0, "" }, "gemini list_models -> /v1beta/models" },
 	{ { "GET /v1/models", NULL, 'g', "" }, "gemini list_models -> /v1/models" },
 	{ { "GET /v1beta/models/x", NULL, 0, "" }, "gemini get_model x -> /v1beta/models/new" },

@@ -23,6 +23,7 @@ static const struct {
 } cases[] = {
 	{ { "GET /search/v2/items?q=a%20b&q=c", NULL, 0, "" }, "http pass to search -> /v2/items?q=a%20b&q=c" },
 	{ { "POST /search/x", "not JSON", 0, "text/plain" }, "http pass to search -> /x" },
+	{ { "POST /search/x", "{\"temperature\":0}", 0, "application/json" }, "http pass to search -> /x" },
 	{ { "PUT /search/x%2Fy//z/", "", 0, "" }, "http pass to search -> /x%2Fy//z/" },
 	{ { "HEAD /search", NULL, 0, "" }, "http pass to search -> /" },
 	{ { "PATCH /search/", NULL, 0, "" }, "http pass to search -> /" },

@@ -19,6 +19,12 @@
 #define USAGE "\"stream_options\":{\"include_usage\":true},"
 
 /* clang-format off */
+/* What is made of a temperature. */
+#define AT(path, temperature, made) { { "POST " path, "{\"model\":\"m\",\"temperature\":" temperature "}", 0, "" }, \
+	"openai " made " -> " path " {\"model\":\"new\",\"temperature\":" temperature "}" }
+#define COLD(temperature) AT("/v1/chat/completions", temperature, "generate m max -1 deterministic")
+#define WARM(temperature) AT("/v1/chat/completions", temperature, "generate m max -1")
+
 static const struct {
 	struct dialect_rig_request request;
 	const char *expected;
@@ -45,9 +51,19 @@ static const struct {
 	{ { "POST /v1/responses", "{\"model\":\"m\",\"stream\":true,\"max_output_tokens\":7}", 0, "" }, "openai generate m events max 7 -> /v1/responses {\"model\":\"new\",\"stream\":true,\"max_output_tokens\":7}" },
 	{ { "POST /v1/completions", "{\"model\":\"m\",\"prompt\":[\"a\",\"b\"],\"n\":2,\"best_of\":3,\"max_tokens\":10}", 0, "" }, "openai generate m max 60 -> /v1/completions {\"model\":\"new\",\"prompt\":[\"a\",\"b\"],\"n\":2,\"best_of\":3,\"max_tokens\":10}" },
 	{ { "POST /v1/completions", "{\"model\":\"m\",\"prompt\":[1,2,3],\"max_tokens\":10}", 0, "" }, "openai generate m max 10 -> /v1/completions {\"model\":\"new\",\"prompt\":[1,2,3],\"max_tokens\":10}" },
-	{ { "POST /v1/embeddings", "{\"model\":\"e\",\"input\":\"x\"}", 0, "" }, "openai embed e -> /v1/embeddings {\"model\":\"new\",\"input\":\"x\"}" },
+	{ { "POST /v1/embeddings", "{\"model\":\"e\",\"input\":\"x\"}", 0, "" }, "openai embed e deterministic -> /v1/embeddings {\"model\":\"new\",\"input\":\"x\"}" },
 	{ { "GET /v1/models", NULL, 0, "" }, "openai list_models -> /v1/models" },
 	{ { "GET /v1/models/a%2Fb:c", NULL, 0, "" }, "openai get_model a/b:c -> /v1/models/a%2Fb:c" },
+	/* Where chance has no part: 0, however it is written, and nothing but 0. */
+	COLD("0"), COLD("0.0"), COLD("-0"), COLD("0e5"), COLD("0E-7"), COLD("-0.00e+99999999"),
+	WARM("0.1"), WARM("1"), WARM("-1"), WARM("1e-400"), WARM("1e-99999999"),
+	WARM("0.000000000000000000000000000000000000000000000000000000000000000000000000000000000000001"),
+	WARM("null"), WARM("\"0\""), WARM("\"\""), WARM("false"), WARM("[0]"), WARM("[]"), WARM("{}"),
+	AT("/v1/completions", "0", "generate m max -1 deterministic"),
+	AT("/v1/responses", "0", "generate m max -1 deterministic"),
+	AT("/v1/embeddings", "1", "embed m deterministic"),
+	{ { CHAT, "{\"model\":\"m\",\"messages\":[{\"temperature\":0}]}", 0, "" }, "openai generate m max -1" TO " {\"model\":\"new\",\"messages\":[{\"temperature\":0}]}" },
+	{ { CHAT, "{\"temperature\":0,\"stream\":true,\"model\":\"m\"}", 0, "" }, "openai generate m events max -1 deterministic" TO " {" USAGE "\"temperature\":0,\"stream\":true,\"model\":\"new\"}" },
 	/* What must not pass. */
 	{ { "GET /v1/chat/completions", NULL, 0, "" }, "openai method_not_allowed Allowed: POST." },
 	{ { "DELETE /v1/models/x", NULL, 0, "" }, "openai method_not_allowed Allowed: GET, HEAD." },
@@ -76,6 +92,7 @@ static const struct {
 	{ { CHAT, "{\"model\":\"m\",\"n\":1.5}", 0, "" }, "openai invalid_request `n` must be a whole number, 0 or more, that fits in 63 bits." },
 	{ { CHAT, "{\"model\":\"m\",\"model\":\"x\"}", 0, "" }, "openai invalid_json Byte 13: a name stands twice in one object." },
 	{ { CHAT, "{\"model\":\"m\",\"mod\\u0065l\":\"x\"}", 0, "" }, "openai invalid_json Byte 13: a name stands twice in one object." },
+	{ { CHAT, "{\"model\":\"m\",\"temperature\":0,\"temperature\":1}", 0, "" }, "openai invalid_json Byte 29: a name stands twice in one object." },
 	{ { CHAT, "{\"model\":\"m\"", 0, "" }, "openai invalid_json Byte 12: the text ends too early." },
 	{ { CHAT, "{\"model\":\"m\"}x", 0, "" }, "openai invalid_json Byte 13: something stands behind the value." },
 	{ { CHAT, "", 0, "" }, "openai invalid_json Byte 0: the text ends too early." },
