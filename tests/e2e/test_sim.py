@@ -126,6 +126,40 @@ def test_maximum_cuts_the_answer(sim, dialect):
     assert reason == {"gemini": "MAX_TOKENS", "anthropic": "max_tokens", "openai": "length"}[dialect]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("dialect,usual,filtered", [("gemini", "STOP", "SAFETY"), ("openai", "stop", "content_filter"),
+                                                    ("anthropic", "end_turn", "refusal")])
+def test_filter_ends_the_answer_as_the_provider_does(sim, dialect, usual, filtered, streaming):
+    def reasons(words):
+        answer = ask(sim, dialect, f"[[sim nonce=f tokens=3 {words}]]", streaming)
+        assert answer.complete and client.answer_text(dialect, answer) == text_of("f", 3)
+        bodies = [json.loads(e["data"]) for e in answer.events() if e["data"] != "[DONE]"] if streaming else [answer.json()]
+        told = {"gemini": lambda b: b["candidates"][0].get("finishReason"), "openai": lambda b: b["choices"][0]["finish_reason"],
+                "anthropic": lambda b: b.get("delta", b).get("stop_reason")}[dialect]
+        return [reason for reason in map(told, bodies) if reason is not None]
+
+    assert (reasons(""), reasons("filter=off"), reasons("filter=on")) == ([usual], [usual], [filtered])
+
+
+def test_filter_ends_every_choice(sim):
+    body = {"model": "gpt-4o", "prompt": "[[sim nonce=f tokens=3 filter=on]]", "n": 2}
+    whole = request(sim.url + "/v1/completions", body=body, headers=headers_for("openai")).json()
+    assert [choice["finish_reason"] for choice in whole["choices"]] == ["content_filter"] * 2
+    events = request(sim.url + "/v1/completions", body={**body, "stream": True}, headers=headers_for("openai")).events()
+    last = [json.loads(event["data"])["choices"][0] for event in events[-3:-1]]
+    assert [(choice["index"], choice["finish_reason"]) for choice in last] == [(0, "content_filter"), (1, "content_filter")]
+
+
+def test_filter_leaves_a_response_incomplete(sim):
+    body = {"model": "gpt-4o", "input": "[[sim nonce=f tokens=3 filter=on]]"}
+    whole = request(sim.url + "/v1/responses", body=body, headers=headers_for("openai")).json()
+    last = request(sim.url + "/v1/responses", body={**body, "stream": True}, headers=headers_for("openai")).events()[-1]
+    assert last["event"] == json.loads(last["data"])["type"] == "response.incomplete"
+    for response in (whole, json.loads(last["data"])["response"]):
+        assert (response["status"], response["incomplete_details"]) == ("incomplete", {"reason": "content_filter"})
+        assert response["output"][0]["content"][0]["text"] == text_of("f", 3)
+
+
 def test_embeddings_float_and_base64_agree(sim):
     body = {"model": "text-embedding-3-small", "input": ["[[sim nonce=e]]", "two"], "dimensions": 256}
     floats = request(sim.url + "/v1/embeddings", body=body, headers=headers_for("openai")).json()

@@ -5,6 +5,8 @@
 
 static struct slice stop_reason(const struct ask *ask)
 {
+	if (ask->behaviour.filter)
+		return SLICE("refusal");
 	return ask->tool.name != NULL ? SLICE("tool_use") : ask->cut ? SLICE("max_tokens") : SLICE("end_turn");
 }
 

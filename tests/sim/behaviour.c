@@ -100,6 +100,7 @@ static bool put_word(struct behaviour *b, struct slice key, struct slice value)
 	WORD("framing", put_framing(value, &b->chunked));
 	WORD("tools", put_switch(value, &b->tools));
 	WORD("usage", put_switch(value, &b->usage));
+	WORD("filter", put_switch(value, &b->filter));
 	WORD("fresh", put_switch(value, &b->fresh));
 	WORD("unique", put_switch(value, &b->unique));
 #undef WORD

@@ -15,6 +15,7 @@
  *   chance=P%      status and fault happen to this share of the requests
  *   nonce=W        [A-Za-z0-9_-]{1,64}: what the answer echoes in every token
  *   framing=F      of a plain answer: length or chunked;  tools=on|off;  usage=on|off
+ *   filter=on      the answer ends as the provider's content filter ends it, behind the tokens asked for
  *   fresh=on       the answer closes its connection;  unique=on  ids differ from call to call (else: same request, same bytes) */
 #ifndef SIM_BEHAVIOUR_H
 #define SIM_BEHAVIOUR_H
@@ -61,7 +62,7 @@ struct behaviour {
 	int64_t drip, slice;
 	double chance; /* 0 to 1 */
 	char nonce[NONCE_MAX + 1];
-	bool chunked, tools, usage, fresh, unique;
+	bool chunked, tools, usage, filter, fresh, unique;
 };
 
 struct behaviour behaviour_default(void);

@@ -19,6 +19,11 @@ static void put_part(const struct ask *ask, int64_t from, int64_t to, struct buf
 	buf_append(out, SLICE("\"}"));
 }
 
+static struct slice finish_reason(const struct ask *ask)
+{
+	return ask->behaviour.filter ? SLICE("SAFETY") : ask->cut ? SLICE("MAX_TOKENS") : SLICE("STOP");
+}
+
 static void put_candidate(const struct ask *ask, unsigned index, int64_t from, int64_t to, bool finished,
 			  struct buf *out)
 {
@@ -26,9 +31,10 @@ static void put_candidate(const struct ask *ask, unsigned index, int64_t from, i
 	if (to > from || ask->tool.name != NULL)
 		put_part(ask, from, to, out);
 	buf_append(out, SLICE("],\"role\": \"model\"}"));
-	if (finished)
-		buf_append(out, ask->cut ? SLICE(",\"finishReason\": \"MAX_TOKENS\"")
-					 : SLICE(",\"finishReason\": \"STOP\""));
+	if (finished) {
+		buf_append(out, SLICE(",\"finishReason\": "));
+		buf_append_json(out, finish_reason(ask));
+	}
 	buf_append(out, SLICE(",\"index\": "));
 	buf_append_int(out, index);
 	buf_append_byte(out, '}');

@@ -13,6 +13,8 @@ static bool is_chat(const struct ask *ask)
 
 static struct slice finish_reason(const struct ask *ask)
 {
+	if (ask->behaviour.filter)
+		return SLICE("content_filter");
 	return ask->tool.name != NULL ? SLICE("tool_calls") : ask->cut ? SLICE("length") : SLICE("stop");
 }
 

@@ -6,9 +6,14 @@
 /* How far the thing written has come. */
 enum progress { STARTED, FINISHED };
 
+static const char *incomplete_reason(const struct ask *ask)
+{
+	return ask->behaviour.filter ? "content_filter" : ask->cut ? "max_output_tokens" : NULL;
+}
+
 static const char *status_of(const struct ask *ask, enum progress progress)
 {
-	return progress == STARTED ? "in_progress" : ask->cut ? "incomplete" : "completed";
+	return progress == STARTED ? "in_progress" : incomplete_reason(ask) != NULL ? "incomplete" : "completed";
 }
 
 static void put_id(const struct ask *ask, const char *prefix, unsigned salt, struct buf *out)
@@ -68,9 +73,10 @@ static void put_response(const struct ask *ask, enum progress progress, struct b
 		out,
 		",\"object\":\"response\",\"created_at\":%lld,\"status\":\"%s\",\"background\":false,\"error\":null,",
 		(long long)ask->created, status_of(ask, progress));
-	buf_append(out, progress == FINISHED && ask->cut
-				? SLICE("\"incomplete_details\":{\"reason\":\"max_output_tokens\"},")
-				: SLICE("\"incomplete_details\":null,"));
+	if (progress == FINISHED && incomplete_reason(ask) != NULL)
+		buf_format(out, "\"incomplete_details\":{\"reason\":\"%s\"},", incomplete_reason(ask));
+	else
+		buf_append(out, SLICE("\"incomplete_details\":null,"));
 	buf_format(out, "\"instructions\":null,\"max_output_tokens\":null,\"model\":\"%s\",\"output\":[", ask->model);
 	if (progress == FINISHED)
 		put_item(ask, progress, out);
@@ -198,7 +204,8 @@ static void event(const struct ask *ask, size_t step, struct buf *out)
 	else if (step < deltas_end)
 		delta(ask, step - opening(ask), step, out);
 	else if (step == last)
-		about_response(ask, ask->cut ? "response.incomplete" : "response.completed", FINISHED, step, out);
+		about_response(ask, incomplete_reason(ask) != NULL ? "response.incomplete" : "response.completed",
+			       FINISHED, step, out);
 	else if (step + 1 == last)
 		about_item(ask, "response.output_item.done", FINISHED, step, out);
 	else if (step == deltas_end)
