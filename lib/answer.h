@@ -35,6 +35,14 @@ struct slice answer_head(const struct answer *); /* good as long as the answer i
 struct slice answer_body(const struct answer *);
 size_t answer_size(const struct answer *); /* bytes of memory that it takes */
 
+/* Of clock_now. The last three say until when, that very microsecond not included; one that does not apply is 0. */
+struct answer_times {
+	int64_t born;  /* when the answer was made */
+	int64_t fresh; /* it may be given */
+	int64_t stale; /* it may be given while somebody refreshes it */
+	int64_t error; /* it may be given when the upstream fails */
+};
+
 enum {
 	ANSWER_KEY = 32,          /* bytes: a SHA-256 */
 	ANSWER_SUM = 16,          /* bytes */

@@ -13,7 +13,7 @@ struct entry {
 	struct list node;
 	struct answer *answer;
 	size_t bytes; /* of all that it takes */
-	struct cache_times times;
+	struct answer_times times;
 	unsigned char key[ANSWER_KEY];
 };
 
@@ -30,7 +30,7 @@ static struct slice key_of(const unsigned char key[ANSWER_KEY])
 	return slice_make((const char *)key, ANSWER_KEY);
 }
 
-static bool is_over(const struct cache_times *times)
+static bool is_over(const struct answer_times *times)
 {
 	int64_t now = clock_now();
 	return times->fresh <= now && times->stale <= now && times->error <= now;
@@ -66,7 +66,7 @@ static void leave(struct cache *cache, struct entry *entry, uint64_t *count)
 	mem_free(entry);
 }
 
-struct answer *cache_get(struct cache *cache, const unsigned char key[ANSWER_KEY], struct cache_times *times)
+struct answer *cache_get(struct cache *cache, const unsigned char key[ANSWER_KEY], struct answer_times *times)
 {
 	struct entry *entry = map_get(cache->entries, key_of(key));
 	if (entry != NULL && is_over(&entry->times)) {
@@ -91,7 +91,7 @@ static void make_room(struct cache *cache, size_t bytes)
 }
 
 void cache_put(struct cache *cache, const unsigned char key[ANSWER_KEY], struct answer *answer,
-	       const struct cache_times *times)
+	       const struct answer_times *times)
 {
 	size_t bytes = answer_size(answer) + sizeof(struct entry) + MAP_BYTES;
 	cache_drop(cache, key);

@@ -12,23 +12,15 @@
 
 struct cache;
 
-/* Of clock_now. The last three say until when, that very microsecond not included; one that does not apply is 0. */
-struct cache_times {
-	int64_t born;  /* when the answer was made */
-	int64_t fresh; /* it may be given */
-	int64_t stale; /* it may be given while somebody refreshes it */
-	int64_t error; /* it may be given when the upstream fails */
-};
-
 struct cache *cache_new(size_t bytes); /* of answers and of what is around them; 0: keeps nothing */
 void cache_free(struct cache **);      /* NULL inside is fine; nulls it; answers that others hold live on */
 
 /* Held for the caller (answer_release), with its times; or NULL, and nothing is written. Whatever is not past all its times is given: which of them
  * counts is the caller's to judge. It is the most recently used from here on. */
-struct answer *cache_get(struct cache *, const unsigned char key[ANSWER_KEY], struct cache_times *) MUST_CHECK;
+struct answer *cache_get(struct cache *, const unsigned char key[ANSWER_KEY], struct answer_times *) MUST_CHECK;
 /* Holds the answer, and takes the place of what stood under this key, which goes even where the answer is not kept: when it is too large, or past all its
  * times. */
-void cache_put(struct cache *, const unsigned char key[ANSWER_KEY], struct answer *, const struct cache_times *);
+void cache_put(struct cache *, const unsigned char key[ANSWER_KEY], struct answer *, const struct answer_times *);
 void cache_drop(struct cache *, const unsigned char key[ANSWER_KEY]); /* an unknown key is fine */
 void cache_clear(struct cache *);
 

@@ -12,8 +12,8 @@
 #include <stdlib.h>
 
 enum { BYTES = 64 * 1024, START = 1000 };
-static const struct cache_times always = { START, INT64_MAX, 0, 0 };
-static struct cache_times times;
+static const struct answer_times always = { START, INT64_MAX, 0, 0 };
+static struct answer_times times;
 
 static int set_up(void **state)
 {
@@ -51,7 +51,7 @@ static struct answer *answer_of(size_t size)
 	return answer_new(SLICE_NONE, slice_make(bytes, size - around));
 }
 
-static void put(struct cache *cache, int number, size_t size, const struct cache_times *with)
+static void put(struct cache *cache, int number, size_t size, const struct answer_times *with)
 {
 	struct answer *answer = answer_of(size);
 	cache_put(cache, key_of(number).bytes, answer, with);
@@ -87,7 +87,7 @@ static void gives_what_was_put(void **state)
 {
 	struct cache *cache = cache_new(BYTES);
 	struct answer *answer = answer_new(SLICE("head"), SLICE("body")), *other = answer_of(100), *got;
-	struct cache_times put_with = { 900, 2000, 3000, 4000 };
+	struct answer_times put_with = { 900, 2000, 3000, 4000 };
 	(void)state;
 	cache_put(cache, key_of(1).bytes, answer, &put_with);
 	got = cache_get(cache, key_of(1).bytes, &times);
@@ -190,7 +190,7 @@ static void keeps_none_above_a_quarter(void **state)
 /* Each of the three ends may be the last one. */
 static void one_past_all_its_times_is_dropped(void **state)
 {
-	static const struct cache_times each[] = { { 0, 2000, 1500, 0 },
+	static const struct answer_times each[] = { { 0, 2000, 1500, 0 },
 						   { 0, 1500, 2000, 0 },
 						   { 0, 1200, 1500, 2000 } };
 	(void)state;
@@ -280,7 +280,7 @@ static void step_put(struct cache *cache, struct model *model, int number, unsig
 {
 	struct answer *answer =
 		answer_of(100 + (size_t)rand_r(seed) % (rand_r(seed) % 20 == 0 ? BYTES / 3 : BYTES / 20));
-	struct cache_times with = { clock_now(), 0, 0, 0 };
+	struct answer_times with = { clock_now(), 0, 0, 0 };
 	int64_t *ends[] = { &with.fresh, &with.stale, &with.error }, until = clock_now() + rand_r(seed) % 400;
 	*ends[rand_r(seed) % 3] = until;
 	cache_put(cache, key_of(number).bytes, answer, &with);
