@@ -58,6 +58,8 @@ struct redis {
 
 	void (*changed)(void *arg, bool up);
 	void *changed_arg;
+	void (*message)(void *arg, struct slice channel, const struct redisReply *payload);
+	void *message_arg;
 };
 
 /* ---- up and down ---------------------------------------------------------------------------------------------------------- */
@@ -346,12 +348,30 @@ static void call_answered(struct redis *r, const struct redisReply *reply)
 		disconnect(r, row->prefix);
 }
 
+/* RESP2 has no type of its own for what is pushed: an array ["message", channel, payload]. */
+static bool is_message(const struct redisReply *reply)
+{
+	struct slice kind;
+	return redis_reply_text(redis_reply_at(reply, 0), &kind) && slice_equal(kind, SLICE("message"));
+}
+
+/* No call's answer: it neither ends one nor opens the window. */
+static void message_came(struct redis *r, const struct redisReply *reply)
+{
+	struct slice channel;
+	if (!redis_reply_text(redis_reply_at(reply, 1), &channel))
+		channel = SLICE_NONE;
+	r->message(r->message_arg, channel, redis_reply_at(reply, 2));
+}
+
 static void on_reply(void *arg, struct redisReply *reply)
 {
 	struct redis *r = arg;
 	CHECK(r->magic == REDIS_MAGIC && (r->state == STATE_GREETING || r->state == STATE_UP));
 	if (r->state == STATE_GREETING)
 		greeting_answered(r, reply);
+	else if (r->message != NULL && is_message(reply))
+		message_came(r, reply);
 	else
 		call_answered(r, reply);
 }
@@ -423,6 +443,7 @@ void redis_free(struct redis **redis)
 	drop_connection(r);
 	r->state = STATE_CLOSED;
 	r->changed = NULL;
+	r->message = NULL;
 	loop_timer_clear(&r->state_timer);
 	loop_timer_clear(&r->deadline_timer);
 	loop_defer(r->loop, &r->death);
@@ -440,6 +461,13 @@ void redis_on_change(struct redis *r, void (*changed)(void *arg, bool up), void 
 {
 	r->changed = changed;
 	r->changed_arg = arg;
+}
+
+void redis_on_message(struct redis *r,
+		      void (*message)(void *arg, struct slice channel, const struct redisReply *payload), void *arg)
+{
+	r->message = message;
+	r->message_arg = arg;
 }
 
 /* Puts a call whose bytes, start and deadline stand on its way. `whole`: its bytes fitted. */

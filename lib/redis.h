@@ -10,6 +10,7 @@
  *              REDIS_TIMED_OUT: cut, reconnect    REDIS_LOST: it may have run
  *
  * While there is no connection, a call waits for one until its own deadline, then gets REDIS_UNSENT: it surely did not run.
+ * After SUBSCRIBE messages come between the answers, asked for by no call: they go to the listener, and the answers stay in order.
  * Disadvantage: cutting the connection for one slow reply also loses the answers behind it. They are behind it anyway. */
 #ifndef SLUICE_REDIS_H
 #define SLUICE_REDIS_H
@@ -98,6 +99,13 @@ void redis_free(struct redis **); /* pending calls are answered REDIS_UNSENT or 
 bool redis_is_up(const struct redis *);
 /* At each change between up and down, from the loop. One listener. */
 void redis_on_change(struct redis *, void (*changed)(void *arg, bool up), void *arg);
+/* Hears what is published on the channels that this connection has subscribed to, from the loop. SUBSCRIBE is a call like any other, of one channel
+ * each, for Redis answers each channel; a new connection has to subscribe anew. Messages and answers keep the order in which Redis wrote them: when a
+ * call is answered, every message before its answer has been heard. `payload` is valid inside `message` alone, and NULL if there is none; `message`
+ * may free the connection. One listener; set before the first SUBSCRIBE, or a message is taken for an answer.
+ * Disadvantage: over RESP2 a message is known by its first word alone, so who listens makes no call whose answer is an array that begins with "message". */
+void redis_on_message(struct redis *,
+		      void (*message)(void *arg, struct slice channel, const struct redisReply *payload), void *arg);
 
 /* Sends one command. The arguments are copied. `done` runs exactly once, never inside this call, unless cancelled. */
 struct redis_call *redis_send(struct redis *, int64_t timeout, redis_done *done, void *arg, size_t count,
@@ -109,7 +117,9 @@ void redis_cancel(struct redis_call **); /* done never runs; the command may run
 /* Replies as plain values; false when the reply has another type. Integers are also read from strings of digits. */
 bool redis_reply_int(const struct redisReply *, int64_t *) MUST_CHECK;
 bool redis_reply_text(const struct redisReply *, struct slice *) MUST_CHECK;
-size_t redis_reply_count(const struct redisReply *);                              /* 0 unless an array */
+bool redis_reply_error(const struct redisReply *,
+		       struct slice *text) MUST_CHECK; /* what Redis says is wrong, for a log */
+size_t redis_reply_count(const struct redisReply *);   /* 0 unless an array */
 const struct redisReply *redis_reply_at(const struct redisReply *, size_t index); /* NULL unless there */
 
 struct redis_counts {

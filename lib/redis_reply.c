@@ -23,6 +23,14 @@ bool redis_reply_text(const struct redisReply *reply, struct slice *text)
 	return true;
 }
 
+bool redis_reply_error(const struct redisReply *reply, struct slice *text)
+{
+	if (reply == NULL || reply->type != REDIS_REPLY_ERROR)
+		return false;
+	*text = slice_make(reply->str, reply->len);
+	return true;
+}
+
 size_t redis_reply_count(const struct redisReply *reply)
 {
 	return reply != NULL && reply->type == REDIS_REPLY_ARRAY ? reply->elements : 0;
