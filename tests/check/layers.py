@@ -13,7 +13,7 @@ ROWS = [
     ("ground", "lib/log lib/json lib/sse lib/estimate lib/answer"),
     ("loop", "lib/loop"),
     ("clients", "lib/redis lib/pool lib/embedded"),
-    ("scripts", "lib/script"),
+    ("scripts", "lib/script lib/subscriber"),
     ("policy", "lib/limiter lib/flight lib/cache lib/breaker lib/queue lib/retry lib/jobs"),
     ("tables", "svc/kinds"),
     ("tables", "svc/refusal svc/metrics"),
