@@ -43,6 +43,7 @@ struct chunk {
 struct mem {
 	struct chunk *newest;
 	size_t used, ceiling;
+	unsigned holders;
 };
 
 static void *must_have(void *block, size_t size)
@@ -115,7 +116,13 @@ struct mem *mem_arena(size_t ceiling)
 	struct chunk *first = chunk_new(ALONE ? head : CHUNK_BYTES - sizeof(struct chunk));
 	struct mem *mem = (struct mem *)(void *)first->data;
 	first->used = head;
-	*mem = (struct mem){ .newest = first, .ceiling = round_up(ceiling) };
+	*mem = (struct mem){ .newest = first, .ceiling = round_up(ceiling), .holders = 1 };
+	return mem;
+}
+
+struct mem *mem_arena_hold(struct mem *mem)
+{
+	mem->holders++;
 	return mem;
 }
 
@@ -125,6 +132,8 @@ void mem_arena_free(struct mem **handle)
 	if (mem == NULL)
 		return;
 	*handle = NULL;
+	if (--mem->holders > 0)
+		return;
 	struct chunk *chunk = mem->newest;
 	while (chunk != NULL) {
 		struct chunk *older = chunk->older;

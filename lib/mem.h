@@ -22,7 +22,8 @@ void mem_wipe(void *block, size_t size);          /* overwrites secrets; the com
 struct mem; /* an arena */
 
 struct mem *mem_arena(size_t ceiling); /* bytes it may hand out in all, 1 to 1 GiB; each take counts rounded up to 16 */
-void mem_arena_free(struct mem **);    /* NULL inside is fine; nulls it */
+struct mem *mem_arena_hold(struct mem *); /* the same one, for one holder more; for one thread */
+void mem_arena_free(struct mem **);       /* the last holder frees; NULL inside is fine; nulls it */
 size_t mem_arena_used(const struct mem *);
 
 /* NULL when the ceiling would be passed: the caller refuses the peer. Aligned for any type; zeroed. */
