@@ -1,0 +1,182 @@
+/* A record grows at its end and is read at many places. It is kept whole as long as newcomers may come; once it is larger than they may get, only its last
+ * `most` bytes are, and who is further behind than that is cut: what it should read next is gone. */
+#include "lib/flight_internal.h"
+
+#include "lib/mem.h"
+
+enum { HEAD_MOST = 64 * 1024 };
+
+/* ---- what comes in ---------------------------------------------------------------------------------------------------- */
+
+/* Counts the memory that the record takes. False: the process holds too much. */
+static bool count_memory(struct flight *f)
+{
+	struct flights *all = f->flights;
+	int64_t now = (int64_t)(f->head.capacity + f->bytes.capacity), more = now - f->held;
+
+	if (more == 0 || all->options.held == NULL)
+		return true;
+	f->held = now;
+	all->bytes += more;
+	return atomic_fetch_add_explicit(all->options.held, more, memory_order_relaxed) + more <=
+		       all->options.ceiling ||
+	       more < 0;
+}
+
+bool flight_record_head(struct flight *f, struct slice head)
+{
+	CHECK(!f->has_head);
+	buf_init(&f->head, HEAD_MOST);
+	if (!buf_append(&f->head, head))
+		return false;
+	f->has_head = true;
+	(void)count_memory(f); /* bytes follow */
+	loop_defer(f->flights->loop, &f->pump);
+	return true;
+}
+
+static void drop_front(struct flight *f, size_t count)
+{
+	buf_drop_front(&f->bytes, count);
+	f->base += count;
+}
+
+/* Of a record that nobody can join any more the last part stays, for who reads along. Moved by halves, so that a byte is moved once. */
+static void slide(struct flight *f, size_t coming)
+{
+	size_t most = f->flights->options.most;
+
+	if (f->bytes.len + coming > 2 * most)
+		drop_front(f, f->bytes.len > most ? f->bytes.len - most : 0);
+	if (f->bytes.len + coming > 2 * most)
+		drop_front(f, f->bytes.len);
+}
+
+bool flight_record_bytes(struct flight *f, struct slice bytes)
+{
+	size_t most = f->flights->options.most;
+	bool fits = f->base + f->bytes.len + bytes.len <= most;
+
+	if (!fits)
+		flight_unlist(f);
+	while (bytes.len > 0) {
+		struct slice part = slice_first(bytes, most);
+		if (!fits)
+			slide(f, part.len);
+		CHECK(buf_append(&f->bytes, part));
+		bytes = slice_skip(bytes, part.len);
+	}
+	loop_defer(f->flights->loop, &f->pump);
+	return count_memory(f) && fits;
+}
+
+void flight_record_free(struct flight *f)
+{
+	buf_free(&f->head);
+	buf_free(&f->bytes);
+	(void)count_memory(f);
+}
+
+/* ---- who reads --------------------------------------------------------------------------------------------------------- */
+
+static void wake(struct flight_seat *s)
+{
+	if (s->at < s->flight->base)
+		s->cut = true;
+	s->events->more(s, s->arg);
+}
+
+/* A seat may leave while it is told, and another may be seated behind those that are told. */
+void flight_pump(void *flight)
+{
+	struct flight *f = flight;
+	struct list told;
+
+	CHECK(f->magic == FLIGHT_MAGIC);
+	list_init(&told);
+	list_move_all(&told, &f->seats);
+	for (struct list *node; (node = list_pop_front(&told)) != NULL;) {
+		struct flight_seat *s = CONTAINER_OF(node, struct flight_seat, node);
+		list_push_back(&f->seats, node);
+		if (!s->untold && (f->has_head || f->state != FLIGHT_GOING))
+			wake(s);
+	}
+	flight_look_at_end(f);
+}
+
+void flight_over(struct flight *f, enum flight_state state, struct slice note)
+{
+	CHECK(f->state == FLIGHT_GOING && state != FLIGHT_GOING);
+	f->state = state;
+	note = slice_first(note, sizeof(f->note));
+	if (note.len > 0)
+		memcpy(f->note, note.data, note.len);
+	f->note_length = note.len;
+	loop_defer(f->flights->loop, &f->pump);
+}
+
+void flight_release_untouched(struct flight *f, void (*what)(struct flight_seat *))
+{
+	struct list untouched;
+
+	list_init(&untouched);
+	LIST_EACH(&f->seats, node, following)
+	{
+		struct flight_seat *s = CONTAINER_OF(node, struct flight_seat, node);
+		if (s->took)
+			continue;
+		list_remove(node);
+		list_push_back(&untouched, node);
+		f->seats_count--;
+		s->place = SEAT_ALONE;
+		s->flight = NULL;
+	}
+	for (struct list *node; (node = list_pop_front(&untouched)) != NULL;)
+		what(CONTAINER_OF(node, struct flight_seat, node));
+}
+
+/* ---- for who follows ---------------------------------------------------------------------------------------------------- */
+
+static const struct flight *flight_of(const struct flight_seat *s)
+{
+	CHECK(s->magic == SEAT_MAGIC && (s->place == SEAT_FOLLOWING || s->place == SEAT_LEADING));
+	return s->flight;
+}
+
+bool flight_head(const struct flight_seat *s, struct slice *head)
+{
+	const struct flight *f = flight_of(s);
+
+	*head = buf_slice(&f->head);
+	return f->has_head;
+}
+
+void flight_take_head(struct flight_seat *s)
+{
+	CHECK(flight_of(s)->has_head);
+	s->took = true;
+}
+
+struct slice flight_unread(const struct flight_seat *s)
+{
+	const struct flight *f = flight_of(s);
+
+	if (s->cut || s->at < f->base)
+		return SLICE_NONE;
+	return slice_skip(buf_slice(&f->bytes), (size_t)(s->at - f->base));
+}
+
+void flight_take(struct flight_seat *s, size_t bytes)
+{
+	CHECK(bytes <= flight_unread(s).len);
+	s->took |= bytes > 0;
+	s->at += bytes;
+}
+
+enum flight_state flight_state(const struct flight_seat *s, struct slice *note)
+{
+	const struct flight *f = flight_of(s);
+
+	*note = s->cut ? SLICE_NONE : slice_make(f->note, f->note_length);
+	return s->cut ? FLIGHT_FAILED : f->state;
+}
