@@ -29,7 +29,7 @@ bool attempt_write(struct request *r, struct pool_request *request)
 	if (!upload_slices(&r->upload, splices, count, r->mem, &pieces, &request->body_count))
 		return false;
 	request->body = pieces;
-	request->fields = fields_to_upstream(http_head_of(r->exchange), u, r->mem, &request->fields_count);
+	request->fields = fields_to_upstream(r->head, u, r->mem, &request->fields_count);
 	return request->fields != NULL;
 }
 

@@ -149,8 +149,6 @@ static enum refusal refuse_key(const struct keys *keys, struct buf *detail)
 static enum refusal find_tenant(const struct config *config, const struct keys *keys, struct caller *caller,
 				struct buf *detail)
 {
-	unsigned char hash[SHA256_DIGEST_LENGTH];
-
 	if (keys->differ) {
 		buf_append(detail, SLICE("It carries two different API keys; send one."));
 		return REFUSAL_invalid_request;
@@ -159,8 +157,8 @@ static enum refusal find_tenant(const struct config *config, const struct keys *
 		return REFUSAL_none;
 	if (!keys->given || keys->text.len > KEY_MOST)
 		return refuse_key(keys, detail);
-	hash_key(keys->text, hash);
-	caller->tenant = config_find_tenant(config, hash);
+	hash_key(keys->text, caller->key_sha256);
+	caller->tenant = config_find_tenant(config, caller->key_sha256);
 	return caller->tenant != NULL ? REFUSAL_none : refuse_key(keys, detail);
 }
 

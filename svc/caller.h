@@ -16,6 +16,7 @@ struct buf;
 /* Slices live as long as the head or the arena. */
 struct caller {
 	const struct config_tenant *tenant; /* NULL: anonymous */
+	unsigned char key_sha256[32];       /* of the key that the tenant was found by */
 	struct slice path, query;           /* path without '?', query without `key`; both still percent-encoded */
 	bool google_key;                    /* the key came as x-goog-api-key or ?key= */
 	bool anthropic_version;             /* that field is there */

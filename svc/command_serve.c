@@ -34,6 +34,7 @@ struct instance {
 	struct loop *loop;
 	struct embedded *embedded;
 	struct redis_options redis;
+	struct redis_options answers; /* where cache.redis is another */
 	struct server *server;
 	struct admin *admin;
 	int code;
@@ -189,12 +190,22 @@ static void fail(struct instance *in, const char *what)
 	stop(in, COMMAND_FAILED);
 }
 
+static const struct redis_options *answers_of(struct instance *in)
+{
+	const char *reason;
+
+	if (in->config->cache.redis == NULL)
+		return &in->redis;
+	CHECK(redis_options_parse(slice_of(in->config->cache.redis), &in->answers, &reason)); /* `check` has seen it */
+	return &in->answers;
+}
+
 /* Redis' address is known: the rest can begin. */
 static void start_server(struct instance *in)
 {
 	char error[ERROR_MOST];
 
-	in->server = server_new(in->loop, in->config, &in->redis, in->log, error, sizeof(error));
+	in->server = server_new(in->loop, in->config, &in->redis, answers_of(in), in->log, error, sizeof(error));
 	if (in->server == NULL) {
 		fail(in, error);
 		return;
@@ -282,6 +293,7 @@ static int run(struct instance *in)
 	log_say(in->log, LOG_INFO, "stopped", "exit code %d", in->code);
 	loop_free(&in->loop);
 	redis_options_free(&in->redis);
+	redis_options_free(&in->answers);
 	log_free(&in->log);
 	curl_global_cleanup();
 	return in->code;

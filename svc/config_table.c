@@ -159,7 +159,7 @@ static const struct config_row cache_rows[] = {
 	  "Cache-Control: max-age=N; never: none. Nothing of dialect http is deterministic: there only always or asked keep any" },
 	{ "scope", CONFIG_WORD, AT(config, cache.scope), 0, 0, "tenant", 0, 0, scopes, NULL,
 	  "who shares an answer, kept or in flight. tenant: callers of one tenant; shared: all callers; user: callers with the same key" },
-	{ "max_body", CONFIG_SIZE, AT(config, cache.max_body), 0, 0, "1MiB", KIB, 8 * MIB, NULL, NULL, "of one answer; a larger one is not kept" },
+	{ "max_body", CONFIG_SIZE, AT(config, cache.max_body), 0, CONFIG_RESTART, "1MiB", KIB, 8 * MIB, NULL, NULL, "of one answer; a larger one is not kept" },
 	{ "local", CONFIG_SIZE, AT(config, cache.local), 0, CONFIG_RESTART, "32MiB", 0, 16 * GIB, NULL, NULL,
 	  "of hot answers that an instance holds itself, divided among its workers; 0: none" },
 	{ "redis", CONFIG_TEXT, AT(config, cache.redis), 0, CONFIG_SECRET | CONFIG_RESTART, NULL, 1, 1000, NULL, NULL,
@@ -172,7 +172,7 @@ static const struct config_section cache = { sizeof(struct config), TABLE(cache_
 static const struct config_row coalesce_rows[] = {
 	{ "when", CONFIG_WORD, AT(config, coalesce.when), 0, 0, "deterministic", 0, 0, whens, NULL,
 	  "which requests share one call with the same ones in flight; the words mean what they do for cache.when" },
-	{ "window", CONFIG_DURATION, AT(config, coalesce.window), 0, 0, "100ms", 0, 10 * CLOCK_SECOND, NULL, NULL,
+	{ "window", CONFIG_DURATION, AT(config, coalesce.window), 0, CONFIG_RESTART, "100ms", 0, 10 * CLOCK_SECOND, NULL, NULL,
 	  "how long after its end a call is still shared; 0: only in flight" },
 	{ "streams", CONFIG_BOOL, AT(config, coalesce.streams), 0, 0, "true", 0, 0, NULL, NULL, "streams are shared too, from their first byte" },
 };

@@ -87,6 +87,16 @@ bool dialect_target(const struct dialect_call *, struct slice prefix, struct sli
 bool dialect_splices(const struct dialect_call *, struct slice model, bool ask_usage, struct mem *,
 		     struct dialect_splice splices[DIALECT_SPLICES], size_t *count) MUST_CHECK;
 
+/* What a body means, for telling whether two requests ask the same. Blanks, escapes, the order of members and the spelling of numbers do not count in JSON;
+ * in dialect http every byte does. False: it cannot be told (a name that stands twice anywhere, too many members, a number past all bounds). One MiB takes
+ * about 4 ms. Owned by one thread. */
+enum { DIALECT_DIGEST = 32 };
+struct dialect_digest;
+struct dialect_digest *dialect_digest_new(void);
+void dialect_digest_free(struct dialect_digest **);
+bool dialect_digest_body(struct dialect_digest *, enum dialect, const struct slice *pieces, size_t count,
+			 unsigned char digest[DIALECT_DIGEST]) MUST_CHECK;
+
 /* The list that `GET …/models` answers, or one model's page, in the call's shape. */
 void dialect_write_models(const struct dialect_call *, const struct slice *names, size_t count, struct buf *out);
 void dialect_write_model(const struct dialect_call *, struct slice name, struct buf *out);

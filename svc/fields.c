@@ -24,6 +24,14 @@ static const struct slice to_upstream[] = {
 static const struct slice secrets[] = {
 	{ "authorization", 13 }, { "x-api-key", 9 }, { "x-goog-api-key", 14 }, { "cookie", 6 }, { "x-goog-user-project", 19 },
 };
+/* Of those that go to an upstream: what does not change its answer; and what does not where bodies are JSON. */
+static const struct slice meaningless[] = {
+	{ "user-agent", 10 }, { "via", 3 }, { "traceparent", 11 }, { "tracestate", 10 }, { "idempotency-key", 15 }, { "x-idempotency-key", 17 },
+	{ "x-goog-api-client", 17 }, { "anthropic-dangerous-direct-browser-access", 41 },
+};
+static const struct slice meaningless_beside_json[] = {
+	{ "content-type", 12 }, { "accept", 6 },
+};
 static const struct slice not_to_client[] = {
 	{ "date", 4 }, { "server", 6 }, { "set-cookie", 10 }, { "set-cookie2", 11 }, { "alt-svc", 7 }, { "strict-transport-security", 25 },
 	{ "openai-organization", 19 }, { "openai-project", 14 }, { "anthropic-organization-id", 25 }, { "ratelimit", 9 }, { "ratelimit-policy", 16 }, { "x-request-id", 12 },
@@ -75,6 +83,13 @@ static bool is_forwarded(const struct config_upstream *u, struct slice name)
 		if (slice_equal_nocase(name, slice_of(u->forward_headers[i])))
 			return !slice_equal_nocase(name, SLICE("accept-encoding"));
 	return false;
+}
+
+bool fields_change_meaning(const struct config_upstream *u, struct slice name)
+{
+	if (!is_forwarded(u, name) || IS_ONE_OF(name, meaningless))
+		return false;
+	return u->dialect == DIALECT_http || !IS_ONE_OF(name, meaningless_beside_json);
 }
 
 /* Any of several fields of that name may hold the word. */

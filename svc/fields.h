@@ -6,6 +6,7 @@
 #define SLUICE_FIELDS_H
 
 #include "lib/base.h"
+#include "lib/buf.h"
 #include "lib/mem.h"
 #include "lib/pool.h"
 #include "lib/slice.h"
@@ -17,6 +18,10 @@
 const struct pool_field *fields_to_upstream(const struct http_head *, const struct config_upstream *, struct mem *,
 					    size_t *count) MUST_CHECK;
 
+/* Whether a field of the request goes to that upstream and may change what it answers: not who asks, with which program, for the how-manieth time, or under
+ * which trace. In the dialects of models the media types do not, either. */
+bool fields_change_meaning(const struct config_upstream *, struct slice name) MUST_CHECK;
+
 /* What passes of the upstream's answer, copied into the arena with `room` empty places behind it for the gateway's own. */
 struct fields_answer {
 	struct http_field *fields;
@@ -27,5 +32,10 @@ struct fields_answer {
 };
 /* False: the arena is full. */
 bool fields_to_client(const struct pool_head *, struct mem *, size_t room, struct fields_answer *) MUST_CHECK;
+
+/* The head of an answer as text, for who gets the answer later or elsewhere, and back into an arena as fields_to_client does. `length`: what is promised of the
+ * body; -1: nothing. False: no room; what was read is of no form that this program writes. */
+bool fields_pack(const struct fields_answer *, int status, int64_t length, struct buf *out) MUST_CHECK;
+bool fields_unpack(struct slice text, struct mem *, size_t room, struct fields_answer *, int *status) MUST_CHECK;
 
 #endif

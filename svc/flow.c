@@ -10,17 +10,21 @@
 #define ROW(name, done, ours, edges, text)  [STAGE_##name] = { #name, stage_##name, done, ours, edges, text },
 
 const struct flow_row flow_table[STAGE_end] = {
-/*  stage     done                 ours   may go to                                          what it does */
+/*  stage     done                 ours   may go to                                                        what it does */
 /* flow_arrival.c */
-ROW(auth,     NULL,                true,  TO(models) | TO(body) | TO(route) | TO(settle),    "find the tenant behind the key, and the API behind the path")
-ROW(models,   NULL,                true,  TO(settle),                                        "list the models that the caller may use")
-ROW(body,     stage_body_done,     false, TO(route) | TO(settle),                            "take the body in, and read what it asks for")
-ROW(route,    NULL,                true,  TO(quota) | TO(settle),                            "choose the upstream, and guess the tokens")
+ROW(auth,     NULL,                true,  TO(models) | TO(body) | TO(route) | TO(settle),                  "find the tenant behind the key, and the API behind the path")
+ROW(models,   NULL,                true,  TO(settle),                                                      "list the models that the caller may use")
+ROW(body,     stage_body_done,     false, TO(route) | TO(settle),                                          "take the body in, and read what it asks for")
+ROW(route,    NULL,                true,  TO(lookup) | TO(quota) | TO(settle),                             "choose the upstream, guess the tokens, judge what may be shared")
+/* flow_share.c */
+ROW(lookup,   stage_lookup_done,   true,  TO(replay) | TO(follow) | TO(quota) | TO(settle),                "is its answer stored, or on its way? else it leads")
+ROW(replay,   stage_replay_done,   false, TO(quota) | TO(settle),                                          "give the stored answer")
+ROW(follow,   stage_follow_done,   false, TO(replay) | TO(lookup) | TO(quota) | TO(settle),                "read along as another's answer comes")
 /* flow_call.c */
-ROW(quota,    stage_quota_done,    true,  TO(upstream) | TO(settle),                         "reserve in Redis, all limits or none")
-ROW(upstream, stage_upstream_done, false, TO(stream) | TO(settle),                           "send, and wait for the head of the answer")
-ROW(stream,   stage_stream_done,   false, TO(settle),                                        "pass the answer through, and meter it")
-ROW(settle,   NULL,                true,  TO(end),                                           "end the answer, give back what is held, count, log")
+ROW(quota,    stage_quota_done,    true,  TO(upstream) | TO(replay) | TO(follow) | TO(settle),             "reserve in Redis, all limits or none")
+ROW(upstream, stage_upstream_done, false, TO(stream) | TO(lookup) | TO(settle),                            "send, and wait for the head of the answer")
+ROW(stream,   stage_stream_done,   false, TO(settle),                                                      "pass the answer through, and meter it")
+ROW(settle,   NULL,                true,  TO(end),                                                         "end the answer, give back what is held, count, log")
 };
 /* clang-format on */
 
@@ -28,7 +32,7 @@ void *flow_head(struct exchange *e, void *worker)
 {
 	struct request *r = request_new(worker, e);
 
-	flow_start(r);
+	flow_start(r, STAGE_auth);
 	return r;
 }
 
@@ -38,8 +42,12 @@ void flow_writable(struct exchange *e, void *request)
 
 	CHECK(e == r->exchange);
 	r->blocked = false;
+	if (flow_leads(r) && r->answered)
+		flow_give_record(r);
 	if (r->transfer != NULL)
 		pool_resume(r->transfer);
+	else if (r->waiting != NULL && r->answered) /* what it is given is here already */
+		flow_resume(r, r->waiting);
 }
 
 void flow_broken(struct exchange *e, void *request, enum http_fault fault)
@@ -59,7 +67,8 @@ void flow_gone(struct exchange *e, void *request, enum http_gone gone)
 	(void)gone; /* left or stalled: nobody is there */
 	CHECK(e == r->exchange);
 	r->exchange = NULL;
-	flow_abort(r, REFUSAL_client_gone);
+	if (!flow_carry_on(r, REFUSAL_client_gone))
+		flow_abort(r, REFUSAL_client_gone);
 }
 
 void flow_malformed(void *worker, enum http_fault fault, struct slice target, struct buf *body,

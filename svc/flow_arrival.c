@@ -23,7 +23,10 @@ static bool identify(struct request *r, const struct http_head *head)
 
 static void deadline_passed(void *arg)
 {
-	flow_abort(request_of(arg), REFUSAL_deadline);
+	struct request *r = request_of(arg);
+
+	if (!flow_carry_on(r, REFUSAL_deadline))
+		flow_abort(r, REFUSAL_deadline);
 }
 
 /* Until the answer begins: an SDK's time-out is for its beginning, and ends no stream. The SDK is let go first, so that its caller sees the time-out that
@@ -142,6 +145,20 @@ enum stage stage_body(struct request *r)
 
 /* ---- route ----------------------------------------------------------------------------------------------------------- */
 
+static void judge_sharing(struct request *r)
+{
+	const struct share_input input = { .config = r->config,
+					   .head = r->head,
+					   .caller = &r->caller,
+					   .call = &r->call,
+					   .route = &r->route,
+					   .body = &r->upload,
+					   .digest = r->worker->digest,
+					   .mem = r->mem };
+
+	share_judge(&r->share, &input);
+}
+
 enum stage stage_route(struct request *r)
 {
 	enum refusal refusal = route_find(r->config, r->caller.tenant, &r->call, &r->route, &r->detail);
@@ -150,5 +167,8 @@ enum stage stage_route(struct request *r)
 		dialect_suggest(&r->call, &r->detail);
 	if (refusal == REFUSAL_none)
 		refusal = charge_reserve(r);
-	return refusal == REFUSAL_none ? STAGE_quota : flow_refuse(r, refusal);
+	if (refusal != REFUSAL_none)
+		return flow_refuse(r, refusal);
+	judge_sharing(r);
+	return r->share.wanted ? STAGE_lookup : STAGE_quota;
 }

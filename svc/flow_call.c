@@ -16,24 +16,37 @@ static void admitted(struct lease *lease, void *arg, const struct limiter_answer
 	flow_resume(r, lease);
 }
 
+/* No call is made for it: of its quotas only the tenant's requests count, where cache.count_hits says so. */
+static bool is_given(const struct request *r)
+{
+	return r->shared.looked && (r->shared.verdict == FLIGHT_HIT || r->shared.verdict == FLIGHT_STALE ||
+				    r->shared.verdict == FLIGHT_REFRESH || r->shared.verdict == FLIGHT_FOLLOW);
+}
+
 enum stage stage_quota(struct request *r)
 {
 	const struct slice names[LIMITER_SCOPES] = { request_tenant(r), r->route.model,
 						     slice_of(r->route.upstream->name) };
-	struct limiter_ask ask = { .tokens = r->reserved.input + r->reserved.output };
+	bool calls = !is_given(r);
+	struct limiter_ask ask = { .tokens = calls ? r->reserved.input + r->reserved.output : 0 };
+	const struct limiter_used nothing = { 0 };
 	char memory[REQUEST_ID + 12];
 	struct buf id;
 
 	buf_wrap(&id, memory, sizeof(memory), 0);
 	buf_append(&id, slice_of(r->id));
 	buf_append_byte(&id, '.');
-	buf_append_int(&id, r->attempts + 1);
+	buf_append_int(&id, ++r->admissions);
 	ask.id = buf_slice(&id);
 	for (int scope = 0; scope < LIMITER_SCOPES; scope++) {
+		bool takes_part = scope == LIMITER_TENANT || calls;
 		ask.scope[scope].name = names[scope];
-		ask.scope[scope].limits = request_limits(r, (enum limiter_scope)scope);
-		ask.scope[scope].requests = 1;
+		ask.scope[scope].limits = takes_part ? request_limits(r, (enum limiter_scope)scope) : NULL;
+		ask.scope[scope].requests = scope != LIMITER_TENANT || !r->shared.charged;
 	}
+	r->shared.charged = true;
+	r->shared.for_free = !calls;
+	limiter_settle(&r->lease, &nothing); /* of one that read along, and leads now */
 	/* It may be ours from now on, whatever becomes of the answer. */
 	r->lease = limiter_admit(r->worker->limiter, &ask, admitted, r);
 	return flow_await(r, r->lease);
@@ -56,6 +69,13 @@ static enum stage denied(struct request *r)
 	return flow_refuse(r, a->kind == LIMIT_concurrency ? REFUSAL_too_many_at_once : REFUSAL_rate_limited);
 }
 
+static enum stage next_of_quota(const struct request *r)
+{
+	if (!r->shared.for_free)
+		return STAGE_upstream;
+	return r->answer_held != NULL ? STAGE_replay : STAGE_follow; /* where it may find itself to lead now */
+}
+
 enum stage stage_quota_done(struct request *r)
 {
 	struct slice error = SLICE("unavailable");
@@ -63,7 +83,7 @@ enum stage stage_quota_done(struct request *r)
 	r->took.quota = clock_now() - r->entered;
 	switch (r->quota.verdict) {
 	case LIMITER_ADMITTED:
-		return STAGE_upstream;
+		return next_of_quota(r);
 	case LIMITER_DENIED:
 	case LIMITER_NEVER:
 		return denied(r);
@@ -71,7 +91,8 @@ enum stage stage_quota_done(struct request *r)
 		break;
 	}
 	metrics_add(r->worker->metrics, METRIC_redis_errors_total, &error, 1);
-	return r->config->redis.on_failure == CONFIG_OPEN ? STAGE_upstream : flow_refuse(r, REFUSAL_quota_unavailable);
+	return r->config->redis.on_failure == CONFIG_OPEN ? next_of_quota(r)
+							  : flow_refuse(r, REFUSAL_quota_unavailable);
 }
 
 /* ---- upstream -------------------------------------------------------------------------------------------------------- */
@@ -87,10 +108,8 @@ static void upstream_head(struct transfer *t, void *arg, const struct pool_head 
 	flow_resume(r, t);
 }
 
-void flow_to_client(void *request, struct slice bytes)
+void flow_to_client(struct request *r, struct slice bytes)
 {
-	struct request *r = request;
-
 	r->blocked = !reply_write(r, bytes);
 }
 
@@ -99,8 +118,8 @@ static bool upstream_body(struct transfer *t, void *arg, struct slice bytes)
 	struct request *r = request_of(arg);
 
 	CHECK(t == r->transfer && r->stage == STAGE_stream);
-	meter_write(r->meter, bytes, flow_to_client, r);
-	return !r->blocked;
+	meter_write(r->meter, bytes, flow_share_bytes, r);
+	return flow_wants_more(r);
 }
 
 static void upstream_end(struct transfer *t, void *arg, const struct pool_result *result)
@@ -130,14 +149,27 @@ enum stage stage_upstream(struct request *r)
 	return flow_await(r, r->transfer);
 }
 
+/* What RFC 5861 section 4 calls an error, and the refusals of a provider that has too much to do. */
+static bool is_failure(int status)
+{
+	return status >= 500 || status == 429;
+}
+
+static enum stage fail(struct request *r, enum refusal why, int status)
+{
+	return flow_may_rescue(r) ? flow_rescue(r, why, status) : flow_refuse(r, why);
+}
+
 enum stage stage_upstream_done(struct request *r)
 {
 	int64_t now = clock_now();
 
 	r->took.upstream = now - r->entered;
 	if (r->has_result) /* it ended before an answer began */
-		return flow_refuse(r, attempt_refusal(r->result.outcome));
+		return fail(r, attempt_refusal(r->result.outcome), 0);
 	r->took.first_byte = now - r->born;
+	if (r->refusal == REFUSAL_none && is_failure(r->status) && flow_may_rescue(r))
+		return fail(r, REFUSAL_upstream_invalid, r->status);
 	return r->refusal == REFUSAL_none ? STAGE_stream : STAGE_settle;
 }
 
@@ -145,9 +177,14 @@ enum stage stage_upstream_done(struct request *r)
 
 enum stage stage_stream(struct request *r)
 {
+	int64_t length;
+
 	loop_timer_free(&r->deadline);
 	r->meter = meter_new(&r->call, r->status, r->answer.content_type, r->asks_usage);
-	reply_head(r);
+	length = meter_promise(r->meter, r->answer.content_length);
+	flow_share_head(r, length);
+	if (r->exchange != NULL)
+		reply_head(r, length);
 	return flow_await(r, r->transfer);
 }
 
@@ -156,7 +193,7 @@ enum stage stage_stream_done(struct request *r)
 {
 	bool whole = r->result.outcome == POOL_DONE;
 
-	meter_finish(r->meter, whole, flow_to_client, r);
+	meter_finish(r->meter, whole, flow_share_bytes, r);
 	meter_result(r->meter, &r->metered);
 	if (r->metered.ended || (whole && (r->metered.error_in_band || r->metered.unread != NULL)))
 		return STAGE_settle;
@@ -187,6 +224,7 @@ enum stage stage_settle(struct request *r)
 	if (r->transfer != NULL)
 		r->unsent = !pool_may_be_sent(r->transfer);
 	pool_cancel(&r->transfer);
+	flow_give_rest(r);
 	end_answer(r);
 	if (r->status == 0)
 		r->status = refusal_status(r->refusal);
@@ -194,6 +232,8 @@ enum stage stage_settle(struct request *r)
 	if (r->lease != NULL)
 		used.tokens = r->used = charge_used(r);
 	limiter_settle(&r->lease, &used);
+	flow_end_flight(r);
+	flight_leave(&r->seat);
 	if (r->meter != NULL)
 		charge_learn(r);
 	return STAGE_end;

@@ -63,11 +63,11 @@ static void advance(struct request *r, enum stage next)
 	base_note(NULL, NULL);
 }
 
-void flow_start(struct request *r)
+void flow_start(struct request *r, enum stage first)
 {
 	r->running = true;
-	enter(r, STAGE_auth);
-	advance(r, flow_table[STAGE_auth].begin(r));
+	enter(r, first);
+	advance(r, flow_table[first].begin(r));
 }
 
 void flow_resume(struct request *r, const void *answer)
@@ -84,7 +84,7 @@ static bool is_told(struct request *r)
 {
 	if (r->meter == NULL || r->exchange == NULL)
 		return false;
-	meter_finish(r->meter, false, flow_to_client, r);
+	meter_finish(r->meter, false, flow_share_bytes, r);
 	meter_result(r->meter, &r->metered);
 	return r->metered.ended;
 }

@@ -2,6 +2,7 @@
  *
  *   flow.c          the table, and what is heard from outside
  *   flow_arrival.c  auth, models, body, route
+ *   flow_share.c    lookup, replay, follow
  *   flow_call.c     quota, upstream, stream, settle
  *   flow_engine.c   asserts what README says of it: the edge is in the table, the answer is the awaited one, no stage runs inside another */
 #ifndef SLUICE_FLOW_INTERNAL_H
@@ -11,7 +12,8 @@
 #include "svc/request.h"
 
 /* X(name) */
-#define STAGES(X)        X(auth) X(models) X(body) X(route) X(quota) X(upstream) X(stream) X(settle)
+#define STAGES(X)                                                                                                      \
+	X(auth) X(models) X(body) X(route) X(lookup) X(replay) X(follow) X(quota) X(upstream) X(stream) X(settle)
 #define STAGE_ENUM(name) STAGE_##name,
 enum stage { STAGES(STAGE_ENUM) STAGE_end, STAGE_wait };
 #undef STAGE_ENUM
@@ -32,6 +34,9 @@ extern const struct flow_row flow_table[STAGE_end];
 STAGES(STAGE_BEGIN)
 #undef STAGE_BEGIN
 enum stage stage_body_done(struct request *);
+enum stage stage_lookup_done(struct request *);
+enum stage stage_replay_done(struct request *);
+enum stage stage_follow_done(struct request *);
 enum stage stage_quota_done(struct request *);
 enum stage stage_upstream_done(struct request *);
 enum stage stage_stream_done(struct request *);
@@ -41,12 +46,27 @@ enum stage flow_await(struct request *, const void *awaited);
 enum stage flow_refuse(struct request *, enum refusal);
 
 /* ---- for callbacks: never from inside a stage ---- */
-void flow_start(struct request *);
+void flow_start(struct request *, enum stage);
 void flow_resume(struct request *, const void *answer); /* what the stage awaits has come */
 /* The client left, a deadline passed, the instance drains; what has settled already stays as it is. */
 void flow_abort(struct request *, enum refusal);
 
-/* Hands bytes of the answer on to the client: a meter_out. `request` is not checked: it runs for every piece. */
-void flow_to_client(void *request, struct slice bytes);
+/* Bytes of the answer, to the client. */
+void flow_to_client(struct request *, struct slice bytes);
+
+/* ---- what others read along (flow_share.c) ---- */
+bool flow_leads(const struct request *); /* others may read its answer along */
+void flow_share_head(struct request *,
+		     int64_t length); /* the upstream's, before ours is added to it; `length` as it is promised */
+void flow_share_bytes(void *request, struct slice bytes); /* to them, if it leads, and to the client: a meter_out */
+bool flow_wants_more(const struct request *);             /* of the upstream's bytes, now */
+void flow_give_record(struct request *); /* to the client of one that leads: what it does not have yet */
+void flow_give_rest(struct request *);   /* the same at the end, however slow it is */
+/* Its own client has left, or its deadline has passed: true: the call goes on for others, and the client has heard `why`. */
+bool flow_carry_on(struct request *, enum refusal why) MUST_CHECK;
+/* The upstream has failed before the answer began (with this status, or 0): whether a stale one may be given, and where the request goes then. */
+bool flow_may_rescue(const struct request *) MUST_CHECK;
+enum stage flow_rescue(struct request *, enum refusal failure, int status);
+void flow_end_flight(struct request *); /* for one that leads: tells the others how it ended */
 
 #endif

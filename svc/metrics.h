@@ -30,6 +30,11 @@ enum { METRICS_LABELS_MAX = 5, METRICS_SERIES_MAX = 2000 };
 	X(in_flight,              GAUGE,     "stage",                                     "Requests now, by the stage they are in.") \
 	X(quota_denied_total,     COUNTER,   "scope,limit",                               "Requests that a limit refused.") \
 	X(quota_used_ratio,       GAUGE,     "scope,limit",                               "The fullest quota, 0 to 1, as last looked up: by /status, or behind a scrape, once in 10 s at most.") \
+	X(cache_total,            COUNTER,   "result",                                    "Requests that were looked up, by what was found: local, hit, stale, stale_error; miss; collapsed; pass, none.") \
+	X(coalesced_total,        COUNTER,   "where",                                     "Requests that read along with another: of the same worker, or of another of the fleet.") \
+	X(refreshes_total,        COUNTER,   "outcome",                                   "Answers that were fetched anew while the stale one was given.") \
+	X(flights,                GAUGE,     "role",                                      "Calls that others may read along: leading, reading; unfinished: ended, and Redis has not heard it.") \
+	X(answer_bytes,           GAUGE,     "where",                                     "Answers held in memory: of flights, and hot ones of the cache.") \
 	X(tokens_total,           COUNTER,   "tenant,model,kind",                         "Tokens that providers reported: input, cached, output.") \
 	X(pool_connections,       GAUGE,     "upstream,pool,state",                       "Connections now: active, idle; and waiting requests.") \
 	X(pool_limit,             GAUGE,     "upstream,pool",                             "The most connections that the pool may open.") \

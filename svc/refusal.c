@@ -59,6 +59,14 @@ const char *refusal_code(enum refusal refusal)
 	return row_of(refusal)->code;
 }
 
+enum refusal refusal_of_code(struct slice code)
+{
+	for (size_t i = 0; i < ARRAY_LENGTH(rows); i++)
+		if (slice_equal(code, slice_of(rows[i].code)))
+			return (enum refusal)i;
+	return REFUSAL_none;
+}
+
 int refusal_status(enum refusal refusal)
 {
 	return row_of(refusal)->status;

@@ -38,13 +38,15 @@ struct buf;
 	X(overloaded,         503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "This gateway holds as many requests as it may.") \
 	X(draining,           503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "This instance is shutting down.") \
 	X(upstream_timeout,   504, true,  "server_error",          "DEADLINE_EXCEEDED",   "timeout_error",         "The provider did not answer in time.") \
+	X(not_stored,         504, false, "invalid_request_error", "DEADLINE_EXCEEDED",   "api_error",             "No answer is stored for this request, and only-if-cached forbids to ask for one.") \
 	X(deadline,           504, false, "server_error",          "DEADLINE_EXCEEDED",   "timeout_error",         "The request's own deadline passed.")
 /* clang-format on */
 #define REFUSAL_ENUM(name, status, retry, openai, google, anthropic, text) REFUSAL_##name,
 enum refusal { REFUSALS(REFUSAL_ENUM) REFUSAL_COUNT };
 #undef REFUSAL_ENUM
 
-const char *refusal_code(enum refusal); /* the name: the stable code */
+const char *refusal_code(enum refusal);          /* the name: the stable code */
+enum refusal refusal_of_code(struct slice code); /* none when there is no such */
 int refusal_status(enum refusal);
 bool refusal_may_retry(enum refusal);
 const char *refusal_text(enum refusal);

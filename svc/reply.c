@@ -5,6 +5,7 @@
 #include "svc/reply.h"
 
 #include "lib/clock.h"
+#include "lib/text.h"
 
 /* A model in a list: its name twice, each byte written as up to six, and the words around it. */
 enum { LINES_TEXT = 2048, ERROR_BODY = 8 * 1024, MODEL_MOST = 2 * 6 * DIALECT_MODEL_MOST + 512 };
@@ -168,11 +169,15 @@ static void add_limits(struct lines *l, const struct request *r)
 
 /* ---- the fields of every answer ----------------------------------------------------------------------------------------- */
 
-/* "name;dur=1.23", in milliseconds. */
-static void put_timing(struct buf *out, struct slice name, int64_t microseconds)
+/* "name;dur=1.23", in milliseconds; nothing for what did not happen. */
+static void put_timing(struct buf *out, size_t start, struct slice name, int64_t microseconds)
 {
 	int64_t hundredths = microseconds / (CLOCK_MILLISECOND / 100);
 
+	if (microseconds <= 0)
+		return;
+	if (out->len > start)
+		buf_append(out, SLICE(", "));
 	buf_append(out, name);
 	buf_append(out, SLICE(";dur="));
 	buf_append_int(out, hundredths / 100);
@@ -188,13 +193,66 @@ static void add_common(struct lines *l, const struct request *r)
 
 	add_text(l, SLICE("X-Request-Id"), r->public_id);
 	start = l->text.len;
-	if (r->took.quota > 0)
-		put_timing(&l->text, SLICE("quota"), r->took.quota);
-	if (r->took.upstream > 0)
-		put_timing(&l->text, l->text.len > start ? SLICE(", upstream") : SLICE("upstream"), r->took.upstream);
+	put_timing(&l->text, start, SLICE("cache"), r->took.cache);
+	put_timing(&l->text, start, SLICE("quota"), r->took.quota);
+	put_timing(&l->text, start, SLICE("upstream"), r->took.upstream);
 	if (l->text.len > start)
 		add(l, SLICE("Server-Timing"), start);
-	add_limits(l, r);
+	if (r->answer_held == NULL)
+		add_limits(l, r);
+}
+
+/* Cache-Status (RFC 9211): "sluice; hit; ttl=376", "sluice; fwd=uri-miss; stored", "sluice; fwd=uri-miss; collapsed", "sluice; fwd=stale; fwd-status=503;
+ * detail=SIE". `stored` says what will be done if the answer is whole: its head goes out before that is known. */
+static void put_cache_status(struct buf *out, const struct request *r)
+{
+	int64_t ttl = (r->shared.times.fresh - clock_now()) / CLOCK_SECOND;
+
+	buf_append(out, SLICE("sluice"));
+	if (r->answer_held != NULL && r->shared.failure != REFUSAL_none) {
+		buf_append(out, SLICE("; fwd=stale"));
+		if (r->shared.failed_status > 0) {
+			buf_append(out, SLICE("; fwd-status="));
+			buf_append_int(out, r->shared.failed_status);
+		}
+		buf_append(out, SLICE("; detail=SIE"));
+	} else if (r->answer_held != NULL) {
+		buf_append(out, SLICE("; hit; ttl="));
+		buf_append_int(out, ttl);
+	} else if (r->seat == NULL) {
+		buf_append(out, SLICE("; fwd=bypass"));
+	} else {
+		buf_append(out, r->share.no_cache ? SLICE("; fwd=request") : SLICE("; fwd=uri-miss"));
+		if (r->shared.verdict == FLIGHT_FOLLOW)
+			buf_append(out, SLICE("; collapsed"));
+		else if (r->share.store && r->status == 200)
+			buf_append(out, SLICE("; stored"));
+	}
+}
+
+static void put_key(struct buf *out, const struct request *r)
+{
+	char hex[2 * ANSWER_KEY];
+	size_t length = text_hex(hex, r->share.ask.key, ANSWER_KEY);
+
+	buf_append(out, SLICE("; key=\""));
+	buf_append(out, slice_make(hex, length));
+	buf_append(out, SLICE("\""));
+}
+
+/* The key is what POST /cache/purge takes. */
+static void add_cache(struct lines *l, const struct request *r)
+{
+	size_t start = l->text.len;
+
+	if (r->config->cache.when == CONFIG_WHEN_NEVER && r->config->coalesce.when == CONFIG_WHEN_NEVER)
+		return;
+	put_cache_status(&l->text, r);
+	if (r->share.wanted)
+		put_key(&l->text, r);
+	add(l, SLICE("Cache-Status"), start);
+	if (r->answer_held != NULL)
+		add_int(l, SLICE("Age"), (clock_now() - r->shared.times.born) / CLOCK_SECOND);
 }
 
 /* The error types of RFC 9209 section 2.3; NULL: no other server was in play. */
@@ -339,7 +397,7 @@ void reply_models(struct request *r)
 	buf_free(&body);
 }
 
-void reply_head(struct request *r)
+void reply_head(struct request *r, int64_t length)
 {
 	struct fields_answer *a = &r->answer;
 	struct http_answer answer = { .status = r->status, .fields = a->fields };
@@ -347,10 +405,11 @@ void reply_head(struct request *r)
 
 	lines_init(&l);
 	add_common(&l, r);
+	add_cache(&l, r);
 	for (size_t i = 0; i < l.count && a->count < a->capacity; i++)
 		a->fields[a->count++] = l.fields[i];
 	answer.fields_count = a->count;
-	answer.content_length = meter_promise(r->meter, r->answer.content_length);
+	answer.content_length = length;
 	r->answered = true;
 	http_answer(r->exchange, &answer);
 }
@@ -361,12 +420,23 @@ bool reply_write(struct request *r, struct slice bytes)
 	return http_write(r->exchange, bytes);
 }
 
+/* Who reads along has no meter: an event ends in a blank line (WHATWG HTML section 9.2.5), which its last bytes tell. */
+static bool is_between_events(const struct request *r)
+{
+	struct slice tail = slice_make(r->shared.tail, sizeof(r->shared.tail));
+
+	if (r->meter != NULL)
+		return meter_between_events(r->meter);
+	return r->sent == 0 || slice_ends(tail, SLICE("\n\n")) || slice_ends(tail, SLICE("\r\n\r\n")) ||
+	       slice_ends(tail, SLICE("\r\r"));
+}
+
 /* Only between two events can one more be read as what it is. */
 static void write_error_event(struct request *r)
 {
 	struct buf event;
 
-	if (r->meter == NULL || r->call.framing != DIALECT_EVENTS || !meter_between_events(r->meter))
+	if (r->call.framing != DIALECT_EVENTS || !is_between_events(r))
 		return;
 	buf_init(&event, ERROR_BODY);
 	refusal_write_event(r->refusal, r->call.dialect, r->call.responses, buf_slice(&r->detail), r->public_id,

@@ -10,7 +10,8 @@ enum { REPLY_FIELDS = 16 };
 /* Each needs an exchange that has not been answered. */
 void reply_refusal(struct request *); /* the whole answer for request->refusal, in the caller's dialect */
 void reply_models(struct request *);  /* the models that the caller may use, or one of them; or a refusal */
-void reply_head(struct request *);    /* the upstream's: request->answer and request->status */
+void reply_head(struct request *,
+		int64_t length); /* request->answer and request->status; `length` is promised, -1: none */
 
 /* The answer has begun: passes bytes on; false: pause. */
 bool reply_write(struct request *, struct slice bytes);

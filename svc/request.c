@@ -19,16 +19,15 @@ static void bury(void *arg)
 	request_free(&r);
 }
 
-struct request *request_new(struct worker *w, struct exchange *e)
+static struct request *make(struct worker *w, struct worker_generation *generation, struct mem *mem)
 {
 	struct request *r = mem_new(sizeof(*r));
 
 	r->magic = REQUEST_MAGIC;
 	r->worker = w;
-	r->generation = worker_hold(w);
+	r->generation = generation;
 	r->config = r->generation->config;
-	r->mem = mem_arena(arena_ceiling(r->config));
-	r->exchange = e;
+	r->mem = mem;
 	r->born = r->entered = clock_now();
 	r->result.first_byte = -1;
 	r->answer.content_length = -1;
@@ -41,6 +40,63 @@ struct request *request_new(struct worker *w, struct exchange *e)
 	return r;
 }
 
+struct request *request_new(struct worker *w, struct exchange *e)
+{
+	struct worker_generation *generation = worker_hold(w);
+	struct request *r = make(w, generation, mem_arena(arena_ceiling(generation->config)));
+
+	r->exchange = e;
+	r->head = http_head_of(e);
+	return r;
+}
+
+/* What the first has learnt of the request. Its texts stand in the arena or in the configuration. */
+struct request *request_twin(struct request *r)
+{
+	struct request *twin = make(r->worker, worker_share(r->generation), mem_arena_hold(r->mem));
+
+	twin->head = r->head;
+	twin->public_id = slice_of(twin->id);
+	twin->method = r->method;
+	twin->path = r->path;
+	twin->caller = r->caller;
+	twin->call = r->call;
+	twin->route = r->route;
+	twin->reserved = r->reserved;
+	twin->asks_usage = r->asks_usage;
+	twin->share = r->share;
+	twin->shared.verdict = FLIGHT_LEAD;
+	twin->shared.looked = twin->shared.refresh = twin->shared.charged = true;
+	twin->upload = r->upload;
+	upload_init(&r->upload, twin->upload.held, twin->upload.ceiling);
+	r->upload.length = twin->upload.length; /* for the log */
+	twin->seat = r->seat;
+	r->seat = NULL;
+	flight_hand_over(twin->seat, twin);
+	return twin;
+}
+
+bool request_keep_head(struct request *r)
+{
+	struct http_head *copy = mem_take(r->mem, sizeof(*copy));
+	struct http_field *fields = mem_take(r->mem, (r->head->fields_count + 1) * sizeof(*fields));
+
+	if (copy == NULL || fields == NULL)
+		return false;
+	*copy = *r->head;
+	copy->target = copy->host = SLICE_NONE; /* nobody asks for them any more */
+	copy->method_name = r->method;
+	for (size_t i = 0; i < r->head->fields_count; i++) {
+		fields[i].name = mem_copy(r->mem, r->head->fields[i].name);
+		fields[i].value = mem_copy(r->mem, r->head->fields[i].value);
+		if (fields[i].name.data == NULL || fields[i].value.data == NULL)
+			return false;
+	}
+	copy->fields = fields;
+	r->head = copy;
+	return true;
+}
+
 void request_free(struct request **handle)
 {
 	struct request *r = *handle;
@@ -49,13 +105,14 @@ void request_free(struct request **handle)
 	if (r == NULL)
 		return;
 	CHECK(r->magic == REQUEST_MAGIC && !r->running);
-	CHECK(r->exchange == NULL && r->lease == NULL && r->transfer == NULL);
+	CHECK(r->exchange == NULL && r->lease == NULL && r->transfer == NULL && r->seat == NULL);
 	list_remove(&r->node);
 	r->worker->requests_count--;
 	loop_undefer(&r->burial);
 	loop_timer_free(&r->deadline);
 	meter_free(&r->meter);
 	dialect_reader_free(&r->reader);
+	answer_release(&r->answer_held);
 	upload_free(&r->upload);
 	buf_free(&r->detail);
 	mem_arena_free(&r->mem);
@@ -127,6 +184,8 @@ bool request_never_sent(const struct request *r)
 /* The closed list of refusals, and two words for what the upstream itself said. */
 const char *request_outcome(const struct request *r)
 {
+	if (r->left != REFUSAL_none)
+		return refusal_code(r->left);
 	if (r->refusal != REFUSAL_none)
 		return refusal_code(r->refusal);
 	return r->status >= 400 || r->metered.error_in_band ? "upstream_error" : "ok";
@@ -161,6 +220,48 @@ static void observe(const struct request *r, const struct worker_upstream *u, in
 		metrics_observe(u->seconds.pool_handshake, r->result.handshake);
 }
 
+static int status_of(const struct request *r)
+{
+	return r->left != REFUSAL_none ? refusal_status(r->left) : r->status;
+}
+
+/* What the look-up came to; NULL: there was none, or it did not come so far. */
+static const char *found(const struct request *r)
+{
+	if (!r->share.wanted || !r->shared.looked || r->shared.refresh)
+		return NULL;
+	switch (r->shared.verdict) {
+	case FLIGHT_HIT:
+	case FLIGHT_STALE:
+	case FLIGHT_REFRESH:
+		if (r->shared.failure != REFUSAL_none)
+			return "stale_error";
+		return r->shared.local ? "local" : r->shared.verdict == FLIGHT_HIT ? "hit" : "stale";
+	case FLIGHT_LEAD:
+		return "miss";
+	case FLIGHT_FOLLOW:
+	case FLIGHT_DENIED:
+		return "collapsed";
+	case FLIGHT_PASS:
+		return "pass";
+	case FLIGHT_NONE:
+		break;
+	}
+	return "none";
+}
+
+static void count_shared(const struct request *r)
+{
+	const char *result = found(r);
+	struct slice label = slice_of(result), where = r->shared.fleet ? SLICE("fleet") : SLICE("worker");
+
+	if (result == NULL)
+		return;
+	metrics_add(r->worker->metrics, METRIC_cache_total, &label, 1);
+	if (r->shared.verdict == FLIGHT_FOLLOW)
+		metrics_add(r->worker->metrics, METRIC_coalesced_total, &where, 1);
+}
+
 static void count(const struct request *r, int64_t now)
 {
 	struct metrics *m = r->worker->metrics;
@@ -169,15 +270,19 @@ static void count(const struct request *r, int64_t now)
 	struct slice upstream = upstream_name(r), status, labels[5];
 
 	buf_wrap(&text, memory, sizeof(memory), 0);
-	buf_append_int(&text, r->status);
+	buf_append_int(&text, status_of(r));
 	status = buf_slice(&text);
 	labels[0] = request_tenant(r);
 	labels[1] = r->route.model;
 	labels[2] = upstream;
 	labels[3] = slice_of(request_outcome(r));
 	labels[4] = status;
-	metrics_add(m, METRIC_requests_total, labels, 1);
+	if (r->shared.refresh)
+		metrics_add(m, METRIC_refreshes_total, &labels[3], 1);
+	else
+		metrics_add(m, METRIC_requests_total, labels, 1);
 	count_tokens(r);
+	count_shared(r);
 	if (request_upstream(r) != NULL)
 		observe(r, request_upstream(r), now);
 }
@@ -191,7 +296,11 @@ static void log_not_empty(struct log_line *line, const char *name, struct slice 
 static void log_answer(struct log_line *line, const struct request *r)
 {
 	log_text(line, "outcome", slice_of(request_outcome(r)));
-	log_int(line, "status", r->status);
+	log_int(line, "status", status_of(r));
+	if (found(r) != NULL)
+		log_text(line, "cache", slice_of(found(r)));
+	if (r->shared.verdict == FLIGHT_FOLLOW && r->shared.looked)
+		log_text(line, "collapsed", r->shared.fleet ? SLICE("fleet") : SLICE("worker"));
 	log_not_empty(line, "detail", buf_slice(&r->detail));
 	if (r->metered.unread != NULL)
 		log_text(line, "unmetered", slice_of(r->metered.unread));
@@ -214,7 +323,7 @@ static void say(const struct request *r, int64_t now)
 
 	if (!log_wants(r->worker->log, LOG_INFO))
 		return;
-	log_begin(&line, r->worker->log, LOG_INFO, "request");
+	log_begin(&line, r->worker->log, LOG_INFO, r->shared.refresh ? "refresh" : "request");
 	log_text(&line, "id", r->public_id.len > 0 ? r->public_id : slice_of(r->id));
 	log_not_empty(&line, "client", r->address);
 	log_not_empty(&line, "method", r->method);
@@ -225,6 +334,8 @@ static void say(const struct request *r, int64_t now)
 	log_answer(&line, r);
 	log_milliseconds(&line, "total_ms", now - r->born);
 	log_milliseconds(&line, "ours_ms", r->took.ours);
+	if (r->took.cache > 0)
+		log_milliseconds(&line, "cache_ms", r->took.cache);
 	log_milliseconds(&line, "quota_ms", r->took.quota);
 	if (r->took.first_byte > 0)
 		log_milliseconds(&line, "first_byte_ms", r->took.first_byte);

@@ -19,6 +19,7 @@
 #include "svc/http.h"
 #include "svc/refusal.h"
 #include "svc/route.h"
+#include "svc/share.h"
 #include "svc/upload.h"
 #include "svc/worker.h"
 
@@ -43,22 +44,43 @@ struct request {
 	int64_t born, entered; /* its life, this stage */
 
 	/* What it is. */
-	struct exchange *exchange;          /* NULL: the client is gone, or has its whole answer */
-	char id[REQUEST_ID];                /* ours, unique for ever */
-	struct slice public_id;             /* X-Request-Id: the client's own, or ours */
+	struct exchange *exchange;    /* NULL: the client is gone, or has its whole answer; or there never was one */
+	const struct http_head *head; /* the exchange's, or a copy in the arena for a request that may outlive it */
+	char id[REQUEST_ID];          /* ours, unique for ever */
+	struct slice public_id;       /* X-Request-Id: the client's own, or ours */
 	struct slice method, path, address; /* copies, for the log */
 	struct caller caller;
 	struct dialect_call call;
 	struct route route;
 	struct dialect_reader *reader;
 	struct upload upload;
-	unsigned attempts;
+	unsigned attempts, admissions; /* how often it was sent; how often a quota was asked for */
 	struct {
 		int64_t input, output; /* tokens, as estimated */
 	} reserved;
 	bool asks_usage; /* its stream's usage was our wish: the meter takes it out again */
 
+	/* What of it is shared with others. */
+	struct share share;
+	struct {
+		enum flight_verdict verdict; /* what it is to the flight */
+		struct answer_times times;   /* of `answer` */
+		size_t given;                /* bytes of `answer` that the client has */
+		char tail[4];                /* the last bytes that the client was given */
+		bool looked;                 /* the verdict stands */
+		bool local, fleet;           /* the answer was the worker's own; another worker leads */
+		bool has_stale;              /* an answer is stored that will do if the upstream fails */
+		bool refresh;                /* it refetches what is stale; nobody waits for it */
+		bool charged;                /* the tenant's request was */
+		bool for_free;               /* the last quota that was asked for was for no call */
+		enum refusal failure;        /* of the upstream, for which a stale answer is looked for */
+		int failed_status;           /* the same, where it answered */
+	} shared;
+	enum refusal left; /* why its own client has no more of it, while the call goes on for others */
+
 	/* What it holds; settle gives each back. */
+	struct flight_seat *seat;
+	struct answer *answer_held; /* what is given from a store */
 	struct lease *lease;
 	struct transfer *transfer;
 
@@ -74,16 +96,20 @@ struct request {
 	bool unsent; /* the last attempt ended before it wrote a byte */
 	struct meter *meter;
 	struct meter_result metered;
-	int64_t used;                                /* tokens settled */
-	bool blocked;                                /* the client takes no more for now */
-	uint64_t sent;                               /* bytes of the answer's body */
-	struct {                                     /* microseconds */
-		int64_t quota, upstream, first_byte; /* 0: not asked */
-		int64_t ours;                        /* neither waiting for the client nor for the upstream */
+	int64_t used;                                       /* tokens settled */
+	bool blocked;                                       /* the client takes no more for now */
+	uint64_t sent;                                      /* bytes of the answer's body */
+	struct {                                            /* microseconds */
+		int64_t cache, quota, upstream, first_byte; /* 0: not asked */
+		int64_t ours;                               /* neither waiting for the client nor for the upstream */
 	} took;
 };
 
 struct request *request_new(struct worker *, struct exchange *);
+/* The same request once more, of no client, to fetch what the first is given from a store meanwhile: it takes the body and the seat over, and shares the arena. */
+struct request *request_twin(struct request *);
+/* From now on it may outlive its exchange and still be sent: the head is copied. False: no room. */
+bool request_keep_head(struct request *) MUST_CHECK;
 void request_free(struct request **); /* everything must have been given back */
 
 /* A callback's argument: the request, its magic checked. */

@@ -127,7 +127,7 @@ static unsigned connections_of_one(const struct config *config)
 static void drain_step(void *arg);
 
 struct server *server_new(struct loop *control, const struct config *config, const struct redis_options *redis,
-			  struct log *log, char *error, size_t error_size)
+			  const struct redis_options *answers, struct log *log, char *error, size_t error_size)
 {
 	struct server *s = mem_new(sizeof(*s));
 
@@ -137,6 +137,7 @@ struct server *server_new(struct loop *control, const struct config *config, con
 	s->log = log;
 	s->born = clock_now();
 	s->shared.redis = redis;
+	s->shared.answers_redis = answers;
 	s->shared.log = log;
 	s->shared.lease_lost = flow_lease_lost;
 	name_instance(s->shared.instance);

@@ -14,9 +14,10 @@ struct log;
 struct redis_options;
 struct server;
 
-/* Binds every address of `listen` and makes the workers; nothing runs yet. NULL with a message that names the address. `redis` outlives the server. */
-struct server *server_new(struct loop *control, const struct config *, const struct redis_options *redis, struct log *,
-			  char *error, size_t error_size) MUST_CHECK;
+/* Binds every address of `listen` and makes the workers; nothing runs yet. NULL with a message that names the address. `redis`, for quotas, and `answers`, for
+ * what is shared of answers, outlive the server; they may be the same. */
+struct server *server_new(struct loop *control, const struct config *, const struct redis_options *redis,
+			  const struct redis_options *answers, struct log *, char *error, size_t error_size) MUST_CHECK;
 /* Starts the threads and accepts at once; ready when every worker is warm. */
 void server_start(struct server *);
 /* Stops the threads, lets visits end, cuts what is left, frees. Never from a callback of the loop's. */

@@ -15,6 +15,7 @@
 #include "lib/mem.h"
 #include "lib/pool.h"
 #include "lib/redis.h"
+#include "svc/worker_internal.h"
 
 enum { WORKER_ESTIMATES = 4096 };
 #define WORKER_LEASE        (10 * CLOCK_SECOND)
@@ -140,6 +141,12 @@ struct worker_generation *worker_hold(struct worker *w)
 	return w->now;
 }
 
+struct worker_generation *worker_share(struct worker_generation *held)
+{
+	held->references++;
+	return held;
+}
+
 void worker_release(struct worker_generation **held)
 {
 	struct worker_generation *g = *held;
@@ -202,6 +209,7 @@ struct worker *worker_new(struct worker_shared *shared, int index, const struct 
 				 w->log);
 	w->estimate = estimate_new(WORKER_ESTIMATES);
 	w->metrics = metrics_new();
+	worker_open_answers(w, config);
 	for (int i = 0; i < LIMITER_SCRIPTS; i++) {
 		struct slice script = slice_of(limiter_script_name((enum limiter_script)i));
 		w->script_seconds[i] = metrics_series(w->metrics, METRIC_redis_seconds, &script);
@@ -224,6 +232,7 @@ void worker_free(struct worker **worker)
 	log_flush(w->lines);
 	mem_free(w->lines);
 	worker_release(&w->now);
+	worker_close_answers(w);
 	limiter_free(&w->limiter);
 	redis_free(&w->redis);
 	loop_free(&w->loop);
@@ -392,6 +401,7 @@ void worker_gauge(struct worker *w)
 	metrics_set(w->metrics, METRIC_leases, &state, limiter_held(w->limiter));
 	state = SLICE("unsettled");
 	metrics_set(w->metrics, METRIC_leases, &state, limiter_unsettled(w->limiter));
+	worker_gauge_answers(w);
 }
 
 void worker_make_id(struct worker *w, char *id, size_t size)

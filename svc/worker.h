@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 
+#include "lib/answer.h"
 #include "lib/base.h"
 #include "lib/limiter.h"
 #include "lib/list.h"
@@ -14,11 +15,15 @@
 #include "svc/config.h"
 #include "svc/metrics.h"
 
+struct cache;
+struct dialect_digest;
 struct estimate;
+struct flights;
 struct http_server;
 struct log;
 struct log_batch;
 struct redis;
+struct subscriber;
 struct warming;
 
 /* The pools of one upstream in one worker. Counted by the generations that use it: a reload that did not change it carries it over. `upstream` says how
@@ -47,11 +52,12 @@ struct worker_generation {
 
 /* What all workers of a process share: written by the main thread, read by all. */
 struct worker_shared {
-	_Atomic int64_t body_bytes; /* request bodies held, of the whole process */
-	_Atomic bool ready;         /* pools are warm and nobody drains: what /readyz says */
+	_Atomic int64_t body_bytes;   /* request bodies held, of the whole process */
+	_Atomic int64_t answer_bytes; /* the same of answers that others may read along */
+	_Atomic bool ready;           /* pools are warm and nobody drains: what /readyz says */
 	_Atomic bool draining;
 	char instance[24]; /* names this process in the ids of leases: unique for ever */
-	const struct redis_options *redis;
+	const struct redis_options *redis, *answers_redis; /* of quotas; of answers and flights: the same, or another */
 	struct log *log;
 	void (*lease_lost)(struct lease *, void *request); /* the flow's: this instance slept past a lease */
 };
@@ -64,6 +70,12 @@ struct worker {
 	struct worker_generation *now; /* what new requests begin under */
 	struct redis *redis;
 	struct limiter *limiter;
+	struct redis *answers;       /* the connection of flights; tracked */
+	struct subscriber *listener; /* hears what changed there */
+	struct flights *flights;
+	struct cache *cache; /* of hot answers, true as long as `cache_epoch` is the listener's */
+	uint64_t cache_epoch;
+	struct dialect_digest *digest;
 	struct estimate *estimate;
 	struct metrics *metrics;
 	struct metrics_series *script_seconds[LIMITER_SCRIPTS];
@@ -89,11 +101,19 @@ void worker_warn_of_eviction(struct worker *);
 /* From now on new requests begin under `next`; upstreams that did not change keep their pools, the pools of the others begin to warm. */
 void worker_reload(struct worker *, const struct config *next);
 
-struct worker_generation *worker_hold(struct worker *); /* the newest */
+struct worker_generation *worker_hold(struct worker *);             /* the newest */
+struct worker_generation *worker_share(struct worker_generation *); /* one that the caller holds, once more */
 void worker_release(struct worker_generation **);
 
 /* Writes the gauges that are read rather than counted (pools, leases, stages), just before a merge. */
 void worker_gauge(struct worker *);
+
+/* The worker's own hot answers. What is given is held (answer_release), and true: nobody has changed it since, but for what is on its way (100 ms at most). */
+struct answer *worker_cached(struct worker *, const unsigned char key[ANSWER_KEY], struct answer_times *) MUST_CHECK;
+/* Keeps what Redis answered under that epoch of the listener (lib/flight.h); 0: it is not kept. */
+void worker_keep(struct worker *, const unsigned char key[ANSWER_KEY], struct answer *, const struct answer_times *,
+		 uint64_t epoch);
+void worker_drop(struct worker *, const unsigned char key[ANSWER_KEY]); /* it turned out to be no answer */
 
 /* "INSTANCE.WORKER.NUMBER": never used twice. */
 void worker_make_id(struct worker *, char *id, size_t size);

@@ -1,0 +1,285 @@
+#include "svc/share.h"
+
+#include <openssl/evp.h>
+
+#include "lib/buf.h"
+#include "lib/text.h"
+#include "svc/directives.h"
+
+#define KEY_VERSION "sluice answer 1" /* what changes the meaning of a key below counts this on */
+enum { MATERIAL_MOST = 64 * 1024, HEX = 2 * ANSWER_KEY };
+
+/* ---- whether -------------------------------------------------------------------------------------------------------------- */
+
+static bool admits(enum config_when when, const struct dialect_call *call, const struct directives *wish)
+{
+	switch (when) {
+	case CONFIG_WHEN_DETERMINISTIC:
+		return call->deterministic;
+	case CONFIG_WHEN_ALWAYS:
+		return true;
+	case CONFIG_WHEN_ASKED:
+		return wish->max_age >= 0 || wish->only_if_cached;
+	case CONFIG_WHEN_NEVER:
+		break;
+	}
+	return false;
+}
+
+/* What another method does is done once for each request. */
+static bool only_asks(const struct dialect_call *call, const struct http_head *head)
+{
+	return call->dialect != DIALECT_http || head->method == HTTP_GET || head->method == HTTP_POST;
+}
+
+static void read_wishes(const struct http_head *head, struct directives *wish)
+{
+	directives_init(wish);
+	for (size_t i = 0; i < head->fields_count; i++)
+		if (slice_equal_nocase(head->fields[i].name, SLICE("cache-control")))
+			directives_read(wish, head->fields[i].value);
+}
+
+/* ---- under which key ------------------------------------------------------------------------------------------------------ */
+
+/* Each part with its length before it, so that no two lists of parts are one text. */
+static void put(struct buf *out, struct slice part)
+{
+	unsigned char length[4] = { (unsigned char)(part.len >> 24), (unsigned char)(part.len >> 16),
+				    (unsigned char)(part.len >> 8), (unsigned char)part.len };
+
+	buf_append(out, slice_make((const char *)length, sizeof(length)));
+	buf_append(out, part);
+}
+
+static void put_scope(struct buf *out, const struct share_input *in)
+{
+	const struct config_tenant *tenant = in->caller->tenant;
+
+	if (in->config->cache.scope == CONFIG_SCOPE_SHARED) {
+		put(out, SLICE("shared"));
+		return;
+	}
+	put(out, tenant != NULL ? SLICE("tenant") : SLICE("anonymous"));
+	put(out, tenant != NULL ? slice_of(tenant->name) : SLICE_NONE);
+	if (in->config->cache.scope == CONFIG_SCOPE_USER && tenant != NULL)
+		put(out, slice_make((const char *)in->caller->key_sha256, sizeof(in->caller->key_sha256)));
+}
+
+static char lower(char byte)
+{
+	return byte >= 'A' && byte <= 'Z' ? (char)(byte - 'A' + 'a') : byte;
+}
+
+static void put_field(struct buf *out, const struct http_field *field)
+{
+	char name[64];
+	size_t length = field->name.len < sizeof(name) ? field->name.len : sizeof(name);
+
+	for (size_t i = 0; i < length; i++)
+		name[i] = lower(field->name.data[i]);
+	put(out, slice_make(name, length));
+	put(out, field->value);
+}
+
+/* By name, without case; those of one name stay in their order, which means something. */
+static int compare_names(struct slice a, struct slice b)
+{
+	int order = strncasecmp(a.data, b.data, a.len < b.len ? a.len : b.len);
+
+	return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
+}
+
+/* False: no room, or a name too long to be told from another. */
+static bool put_fields(struct buf *out, const struct share_input *in)
+{
+	const struct http_head *head = in->head;
+	const struct http_field **sorted = mem_take(in->mem, (head->fields_count + 1) * sizeof(*sorted));
+	size_t count = 0;
+
+	if (sorted == NULL)
+		return false;
+	for (size_t i = 0; i < head->fields_count; i++) {
+		const struct http_field *field = &head->fields[i];
+		size_t at = count;
+		if (!fields_change_meaning(in->route->upstream, field->name))
+			continue;
+		if (field->name.len > 64)
+			return false;
+		for (; at > 0 && compare_names(sorted[at - 1]->name, field->name) > 0; at--)
+			sorted[at] = sorted[at - 1];
+		sorted[at] = field;
+		count++;
+	}
+	for (size_t i = 0; i < count; i++)
+		put_field(out, sorted[i]);
+	return true;
+}
+
+static bool put_body(struct buf *out, const struct share_input *in)
+{
+	unsigned char digest[DIALECT_DIGEST];
+	struct slice *pieces;
+	size_t count;
+
+	if (in->body->length == 0) {
+		put(out, SLICE_NONE);
+		return true;
+	}
+	if (in->body->length > SHARE_BODY_MOST || !upload_slices(in->body, NULL, 0, in->mem, &pieces, &count) ||
+	    !dialect_digest_body(in->digest, in->call->dialect, pieces, count, digest))
+		return false;
+	put(out, slice_make((const char *)digest, sizeof(digest)));
+	return true;
+}
+
+static bool put_material(struct buf *out, const struct share_input *in)
+{
+	const struct config_upstream *u = in->route->upstream;
+
+	put(out, SLICE(KEY_VERSION));
+	put_scope(out, in);
+	put(out, slice_of(config_dialect_name(in->call->dialect)));
+	put(out, in->head->method_name);
+	put(out, in->call->dialect == DIALECT_http ? in->call->rest : in->call->path);
+	put(out, in->call->query);
+	put(out, slice_of(u->name));
+	put(out, slice_of(u->endpoints[0].url));
+	put(out, in->route->model);
+	put(out, in->route->upstream_model);
+	return put_fields(out, in) && put_body(out, in) && !out->overflowed;
+}
+
+static bool make_key(const struct share_input *in, unsigned char key[ANSWER_KEY])
+{
+	struct buf material;
+	unsigned length = 0;
+	bool made;
+
+	buf_init(&material, MATERIAL_MOST);
+	made = put_material(&material, in) &&
+	       EVP_Digest(material.data, material.len, key, &length, EVP_sha256(), NULL) == 1 && length == ANSWER_KEY;
+	buf_free(&material);
+	return made;
+}
+
+/* ---- by what it can be purged --------------------------------------------------------------------------------------------- */
+
+struct slice share_purge_name(struct slice tenant, struct slice model, struct slice key, struct mem *mem)
+{
+	if (key.len > 0)
+		return mem_format(mem, "k:%.*s", SLICE_ARGS(key));
+	if (tenant.len > 0 && model.len > 0) /* no tenant's name has a blank in it */
+		return mem_format(mem, "b:%.*s %.*s", SLICE_ARGS(tenant), SLICE_ARGS(model));
+	if (tenant.len > 0)
+		return mem_format(mem, "t:%.*s", SLICE_ARGS(tenant));
+	return model.len > 0 ? mem_format(mem, "m:%.*s", SLICE_ARGS(model)) : SLICE("*");
+}
+
+static bool name_purges(const struct share_input *in, struct flight_ask *ask)
+{
+	struct slice tenant = in->caller->tenant != NULL ? slice_of(in->caller->tenant->name) : SLICE_NONE;
+	struct slice model = in->route->model;
+	char hex[HEX];
+	bool named = true;
+
+	CHECK(text_hex(hex, ask->key, ANSWER_KEY) == HEX);
+	ask->purges[ask->purges_count++] = share_purge_name(SLICE_NONE, SLICE_NONE, slice_make(hex, HEX), in->mem);
+	ask->purges[ask->purges_count++] = share_purge_name(SLICE_NONE, model, SLICE_NONE, in->mem);
+	if (tenant.len > 0) {
+		ask->purges[ask->purges_count++] = share_purge_name(tenant, SLICE_NONE, SLICE_NONE, in->mem);
+		ask->purges[ask->purges_count++] = share_purge_name(tenant, model, SLICE_NONE, in->mem);
+	}
+	for (size_t i = 0; i < ask->purges_count; i++)
+		named &= ask->purges[i].len > 0;
+	return named;
+}
+
+/* ---- with what wishes ------------------------------------------------------------------------------------------------------ */
+
+void share_judge(struct share *s, const struct share_input *in)
+{
+	const struct config *config = in->config;
+	struct directives wish;
+	bool keeps, joins;
+
+	*s = (struct share){ .wanted = false };
+	if (config->cache.when == CONFIG_WHEN_NEVER && config->coalesce.when == CONFIG_WHEN_NEVER)
+		return;
+	read_wishes(in->head, &wish);
+	keeps = admits(config->cache.when, in->call, &wish);
+	joins = admits(config->coalesce.when, in->call, &wish) &&
+		(config->coalesce.streams || in->call->framing == DIALECT_PLAIN);
+	s->no_cache = wish.no_cache || wish.max_age == 0;
+	s->ask = (struct flight_ask){ .may_read = keeps && !s->no_cache,
+				      .may_be_late = joins && !s->no_cache,
+				      .may_follow = joins,
+				      .may_lead = !wish.only_if_cached,
+				      .oldest = wish.max_age,
+				      .slack = wish.min_fresh >= 0 ? -wish.min_fresh : wish.max_stale,
+				      .group = (uint64_t)(uintptr_t)in->caller->tenant };
+	if (s->ask.slack == -1)
+		s->ask.slack = 0;
+	s->store = keeps;
+	s->wanted = (keeps || joins || wish.only_if_cached) && !wish.no_store && only_asks(in->call, in->head) &&
+		    make_key(in, s->ask.key) && name_purges(in, &s->ask);
+}
+
+/* ---- whether an answer may be kept ------------------------------------------------------------------------------------------ */
+
+static void read_answer(const struct fields_answer *answer, struct directives *d, bool *varies)
+{
+	directives_init(d);
+	*varies = false;
+	for (size_t i = 0; i < answer->count; i++) {
+		const struct http_field *field = &answer->fields[i];
+		struct slice rest = field->value;
+		if (slice_equal_nocase(field->name, SLICE("cache-control")))
+			directives_read(d, field->value);
+		if (!slice_equal_nocase(field->name, SLICE("vary")))
+			continue;
+		while (rest.len > 0) {
+			struct slice name = slice_trim(slice_cut(rest, ',', &rest));
+			*varies |= slice_equal(name, SLICE("*")) || slice_equal_nocase(name, SLICE("user-agent"));
+		}
+	}
+}
+
+bool share_is_private(const struct dialect_call *call, const struct fields_answer *answer)
+{
+	struct directives d;
+	bool varies;
+
+	if (call->dialect != DIALECT_http)
+		return false;
+	read_answer(answer, &d, &varies);
+	return d.no_store || d.is_private || varies;
+}
+
+/* A provider of models says "private" of all that it answers, and means the way to its client; that is for the operator to know. What any other API says of
+ * its answers holds: no longer than it says, and not at all where it forbids it. */
+bool share_keep(const struct config *config, const struct dialect_call *call, int status,
+		const struct fields_answer *answer, const struct meter_result *metered, struct flight_end *times)
+{
+	struct directives d;
+	bool varies;
+	int64_t said;
+
+	if (status != 200 || !metered->ended || metered->error_in_band || metered->filtered || metered->unread != NULL)
+		return false;
+	times->fresh = config->cache.ttl;
+	times->stale = times->fresh + config->cache.stale_while_revalidate;
+	times->error = times->fresh + config->cache.stale_if_error;
+	if (call->dialect != DIALECT_http)
+		return true;
+	read_answer(answer, &d, &varies);
+	said = d.shared_max_age >= 0 ? d.shared_max_age : d.max_age;
+	if (d.no_store || d.is_private || d.no_cache || varies || said == 0)
+		return false;
+	if (said > 0 && said < times->fresh) {
+		times->stale -= times->fresh - said;
+		times->error -= times->fresh - said;
+		times->fresh = said;
+	}
+	return true;
+}
