@@ -300,9 +300,11 @@ static void seat_followers(struct flight_asking *a, const struct flight_joined *
 
 	if (list_empty(&a->seats))
 		return;
-	if (f == NULL && joined->own) { /* it has ended while we asked: ask again, as one who knows of none */
-		while ((s = pop_asker(a)) != NULL)
+	if (f == NULL && joined->own) { /* it has ended while we asked; or the answer that gave us the lead was lost */
+		while ((s = pop_asker(a)) != NULL) {
+			s->knows_none = true;
 			flight_ask_again(s, s->ask.may_read);
+		}
 		return;
 	}
 	if (f != NULL && !joined->own && f->fence != joined->fence) { /* of an earlier fence */
@@ -414,8 +416,7 @@ static void ask(struct flight_seat *s)
 		map_put(all->identities, a->identity, a);
 		a->listed = true;
 		a->epoch = all->options.listener != NULL ? subscriber_epoch(all->options.listener) : 0;
-		flight_wire_join(&wire, &s->ask, all->channel, all->options.lease, all->options.lease,
-				 find_flight(all, s->ask.key) != NULL);
+		flight_wire_join(&wire, &s->ask, all->channel, all->options.lease, all->options.lease, s->knows_none);
 		a->call = script_start(all->redis, &script_join, all->options.timeout, on_joined, a, wire.key,
 				       wire.keys, wire.argument, wire.arguments);
 	}
@@ -447,7 +448,7 @@ static bool may_join(const struct flight_seat *s, const struct flight *f)
 
 	if (!a->may_follow || !a->may_lead || a->upstream_failed || (f->state != FLIGHT_GOING && !a->may_be_late))
 		return false;
-	return !f->over || !a->may_read || !redis_is_up(s->flights->redis);
+	return (!f->doubted && (!f->over || !a->may_read)) || !redis_is_up(s->flights->redis);
 }
 
 void flight_ask_again(struct flight_seat *s, bool read)
@@ -536,7 +537,8 @@ void flights_hint(struct flights *all, struct slice text)
 		flight_lead_hint(f);
 }
 
-/* A read on its way may bring what was there before. What a purge concerns is not known here: nobody joins a flight that began before one. */
+/* A read on its way may bring what was there before. What a purge concerns is not known here: nobody joins a flight that began before one. And where one
+ * may have been missed, Redis is asked first. */
 void flights_invalidated(struct flights *all, struct slice key)
 {
 	unsigned char name[ANSWER_KEY];
@@ -552,7 +554,12 @@ void flights_invalidated(struct flights *all, struct slice key)
 	if (!purged)
 		return;
 	LIST_EACH(&all->all, each, after)
-	flight_unlist(CONTAINER_OF(each, struct flight, node));
+	{
+		struct flight *f = CONTAINER_OF(each, struct flight, node);
+		f->doubted = true;
+		if (key.data != NULL)
+			flight_unlist(f);
+	}
 }
 
 void flights_stats(const struct flights *all, struct flights_stats *stats)

@@ -53,6 +53,7 @@ struct flight_seat {
 	bool took;                 /* the head, or bytes: no other answer will do any more */
 	bool cut;                  /* what it should take next is gone */
 	uint64_t at;               /* bytes taken */
+	bool knows_none;           /* Redis says that this worker leads, and it does not: it takes that lead over */
 	bool untold;               /* what it is waits for the end of the turn; until then it hears of no bytes */
 	struct loop_deferred tell; /* what was known at once, and waits for the end of the turn */
 	struct flight_told told;   /* what `tell` says */
@@ -67,6 +68,7 @@ struct flight {
 	unsigned char key[ANSWER_KEY];
 	bool joinable; /* it is in flights->joinable */
 	bool over;     /* an answer is stored that it will replace: who may read asks Redis */
+	bool doubted;  /* a purge may have been missed: who comes asks Redis first */
 	bool fleet;    /* another worker leads: this is a reader */
 
 	/* The record. `bytes` holds what came from `base` on. */

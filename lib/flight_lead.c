@@ -249,7 +249,7 @@ static void ask_for_the_lead(struct flight *f)
 	struct flight_wire wire;
 
 	memcpy(ask.key, f->key, sizeof(ask.key));
-	flight_wire_join(&wire, &ask, f->flights->channel, f->flights->options.lease, f->flights->options.lease, false);
+	flight_wire_join(&wire, &ask, f->flights->channel, f->flights->options.lease, f->flights->options.lease, true);
 	f->call = script_start(f->flights->redis, &script_join, f->flights->options.timeout, on_adopted, f, wire.key,
 			       wire.keys, wire.argument, wire.arguments);
 }

@@ -228,7 +228,7 @@ enum stage stage_settle(struct request *r)
 	end_answer(r);
 	if (r->status == 0)
 		r->status = refusal_status(r->refusal);
-	used.never_sent = request_never_sent(r);
+	used.never_sent = !r->shared.for_free && request_never_sent(r);
 	if (r->lease != NULL)
 		used.tokens = r->used = charge_used(r);
 	limiter_settle(&r->lease, &used);

@@ -20,6 +20,7 @@
 enum { WORKER_ESTIMATES = 4096 };
 #define WORKER_LEASE        (10 * CLOCK_SECOND)
 #define WORKER_WARM_TIMEOUT (10 * CLOCK_SECOND)
+#define WORKER_WARM_LOOK    (5 * CLOCK_MILLISECOND)
 
 /* A worker's share of what an instance may have: as even as can be, the first workers take the rest, and never none. */
 static unsigned share(const struct worker *w, const struct config *config, int64_t all)
@@ -249,7 +250,7 @@ struct warming_pool {
 	unsigned wanted;
 };
 
-/* What is still to come: each upstream's pool, and Redis. Owned by the worker from worker_warm to the end of the turn in which the last came. It holds the
+/* What is still to come: each upstream's pool, Redis, and the Redis of answers. Owned by the worker from worker_warm to the end of the turn in which the last came. It holds the
  * generation that it warms: a reload may come meanwhile, and pools that are closed would never tell. */
 struct warming {
 	struct worker *worker;
@@ -258,6 +259,8 @@ struct warming {
 	size_t left;
 	bool redis_awaited;
 	struct loop_timer redis_timeout;
+	struct loop_timer answers_timer; /* the connection of answers has its listener already: it is looked at */
+	int64_t answers_until;
 	struct loop_deferred burial;
 	void (*warmed)(void *arg);
 	void *arg;
@@ -272,6 +275,7 @@ static void warming_free(void *warming)
 		redis_on_change(all->worker->redis, NULL, NULL);
 	loop_undefer(&all->burial);
 	loop_timer_free(&all->redis_timeout);
+	loop_timer_free(&all->answers_timer);
 	worker_release(&all->generation);
 	mem_free(all->pools);
 	mem_free(all);
@@ -330,18 +334,40 @@ static void warm_redis(struct warming *all)
 	redis_on_change(all->worker->redis, redis_changed, all);
 }
 
+static void look_at_answers(void *arg)
+{
+	struct warming *all = arg;
+	bool up = redis_is_up(all->worker->answers), late = clock_now() >= all->answers_until;
+
+	if (!up && !late) {
+		loop_timer_set(&all->answers_timer, WORKER_WARM_LOOK);
+		return;
+	}
+	if (!up)
+		log_say(all->worker->log, LOG_WARNING, "warm_up", "the Redis of answers could not be reached in time");
+	one_less(all);
+}
+
+static void warm_answers(struct warming *all)
+{
+	all->answers_until = clock_now() + WORKER_WARM_TIMEOUT;
+	loop_timer_init(&all->answers_timer, all->worker->loop, look_at_answers, all);
+	loop_timer_set(&all->answers_timer, 0);
+}
+
 void worker_warm(struct worker *w, void (*warmed)(void *arg), void *arg)
 {
 	struct warming *all = mem_new(sizeof(*all));
 	const struct config *config = w->now->config;
 
 	CHECK(w->warming == NULL);
-	*all = (struct warming){ .worker = w, .left = config->upstreams_count + 1, .warmed = warmed, .arg = arg };
+	*all = (struct warming){ .worker = w, .left = config->upstreams_count + 2, .warmed = warmed, .arg = arg };
 	all->generation = worker_hold(w);
 	all->pools = mem_new_array(config->upstreams_count, sizeof(*all->pools));
 	w->warming = all;
 	loop_deferred_init(&all->burial, warming_free, all);
 	warm_redis(all);
+	warm_answers(all);
 	for (size_t i = 0; i < config->upstreams_count; i++) {
 		struct warming_pool *one = &all->pools[i];
 		*one = (struct warming_pool){ .all = all, .upstream = &config->upstreams[i] };
