@@ -441,12 +441,24 @@ static void do_without(struct flight_seat *s)
 	}
 }
 
+/* It has ended, and is still here: as long as its window is open, or until Redis has its answer. */
+static bool may_join_late(const struct flight_ask *a, const struct flight *f)
+{
+	if (a->upstream_failed || f->doubted)
+		return false;
+	if (a->may_be_late && clock_now() < f->lead.window_ends)
+		return true;
+	return a->may_read && f->lead.unfinished && f->lead.end.store && f->lead.end.fresh > 0 && a->oldest < 0;
+}
+
 /* A flight of this worker's. Where a stored answer may do, Redis is asked for that first; and a flight that has ended is a stored answer, too. */
 static bool may_join(const struct flight_seat *s, const struct flight *f)
 {
 	const struct flight_ask *a = &s->ask;
 
-	if (!a->may_follow || !a->may_lead || a->upstream_failed || (f->state != FLIGHT_GOING && !a->may_be_late))
+	if (f->state != FLIGHT_GOING)
+		return may_join_late(a, f);
+	if (!a->may_follow || !a->may_lead || a->upstream_failed)
 		return false;
 	return (!f->doubted && (!f->over || !a->may_read)) || !redis_is_up(s->flights->redis);
 }

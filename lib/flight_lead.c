@@ -59,6 +59,8 @@ static void finished(struct flight *f)
 {
 	f->flights->unfinished -= f->lead.unfinished;
 	f->lead.unfinished = false;
+	if (f->lead.ended && !f->window)
+		flight_unlist(f);
 	flight_look_at_end(f);
 }
 
@@ -174,8 +176,10 @@ static struct slice end_word(const struct flight *f, char memory[FLIGHT_NOTE + 1
 	memcpy(memory + 1, f->note, f->note_length);
 	*after = words[outcome].after;
 	*holds = words[outcome].holds;
-	if (f->lead.ended && f->lead.closed)
+	if (outcome == FLIGHT_DONE && f->lead.closed)
 		*after = 'p', *holds = PASS_HOLDS;
+	else if (outcome == FLIGHT_DONE) /* it was not worth storing */
+		*after = 'x', *holds = FAILED_HOLDS;
 	return slice_make(memory, 1 + f->note_length);
 }
 
@@ -272,7 +276,8 @@ void flight_lead_tick(struct flight *f)
 {
 	if (f->window && clock_now() >= f->lead.window_ends) {
 		f->window = false;
-		flight_unlist(f);
+		if (!f->lead.unfinished)
+			flight_unlist(f);
 		flight_look_at_end(f);
 	}
 	speak(f);
@@ -351,12 +356,10 @@ static void end_whole(struct flight *f, const struct flight_end *end)
 {
 	flight_over(f, FLIGHT_WHOLE, SLICE_NONE);
 	f->lead.end.store = end->store && !f->lead.closed;
-	if (f->joinable && f->flights->options.window > 0 && !f->over) {
-		f->window = true;
-		f->lead.window_ends = clock_now() + f->flights->options.window;
-	} else {
+	f->window = f->joinable && f->flights->options.window > 0;
+	f->lead.window_ends = clock_now() + f->flights->options.window;
+	if (!f->window && !f->lead.end.store)
 		flight_unlist(f);
-	}
 }
 
 void flight_end(struct flight_seat *s, const struct flight_end *end)

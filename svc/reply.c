@@ -206,7 +206,7 @@ static void add_common(struct lines *l, const struct request *r)
  * detail=SIE". `stored` says what will be done if the answer is whole: its head goes out before that is known. */
 static void put_cache_status(struct buf *out, const struct request *r)
 {
-	int64_t ttl = (r->shared.times.fresh - clock_now()) / CLOCK_SECOND;
+	int64_t left = r->shared.times.fresh - clock_now();
 
 	buf_append(out, SLICE("sluice"));
 	if (r->answer_held != NULL && r->shared.failure != REFUSAL_none) {
@@ -218,7 +218,7 @@ static void put_cache_status(struct buf *out, const struct request *r)
 		buf_append(out, SLICE("; detail=SIE"));
 	} else if (r->answer_held != NULL) {
 		buf_append(out, SLICE("; hit; ttl="));
-		buf_append_int(out, ttl);
+		buf_append_int(out, left < 0 ? -whole_seconds(-left) : left / CLOCK_SECOND);
 	} else if (r->seat == NULL) {
 		buf_append(out, SLICE("; fwd=bypass"));
 	} else {
