@@ -119,6 +119,7 @@ struct flight *flight_new(struct flights *all, const unsigned char key[ANSWER_KE
 	f->flights = all;
 	memcpy(f->key, key, sizeof(f->key));
 	f->fleet = fleet;
+	f->born = clock_now();
 	f->fence = fence;
 	list_init(&f->seats);
 	buf_init(&f->head, 0);
@@ -448,7 +449,8 @@ static bool may_join_late(const struct flight_ask *a, const struct flight *f)
 		return false;
 	if (a->may_be_late && clock_now() < f->lead.window_ends)
 		return true;
-	return a->may_read && f->lead.unfinished && f->lead.end.store && f->lead.end.fresh > 0 && a->oldest < 0;
+	return a->may_read && f->lead.unfinished && f->lead.end.store && f->lead.end.fresh > 0 &&
+	       (a->oldest < 0 || clock_now() - f->born <= a->oldest);
 }
 
 /* A flight of this worker's. Where a stored answer may do, Redis is asked for that first; and a flight that has ended is a stored answer, too. */

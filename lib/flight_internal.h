@@ -88,6 +88,7 @@ struct flight {
 	struct loop_timer timer;     /* lead: the next word; read: the next look */
 	struct script_call *call;
 	int64_t fence;   /* 0: Redis knows nothing of it */
+	int64_t born;    /* clock_now */
 	bool window;     /* it has ended well, and stays joinable until the timer fires */
 	int64_t touched; /* clock_now: the last word, or the last look */
 

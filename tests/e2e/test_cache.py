@@ -175,6 +175,7 @@ def test_only_if_cached_is_refused_in_the_callers_dialect(start_gateway, sim, re
 def test_an_age_that_is_too_old(start_gateway, sim, redis):
     gateway = start_gateway(sim.url, redis.url, {"coalesce": {"window": "0s"}})
     first = ask(gateway)
+    stored(redis)
     wait_until(lambda: int(ask(gateway).headers["age"]) >= 2, "it is two seconds old")
     assert ask(gateway, headers={"Cache-Control": "max-age=3600"}).body == first.body
     assert ask(gateway, headers={"Cache-Control": "max-age=1"}).body != first.body

@@ -57,7 +57,7 @@ struct proxy {
 	const char *target;
 	int64_t delay;
 	size_t slice;
-	bool stalled, refusing, mute, quit;
+	bool stalled, refusing, mute, deaf, quit;
 	uint64_t drop_every, error_every, skip, to_drop, to_error;
 	int64_t cut_after; /* -1: not armed */
 	char error[128];
@@ -203,11 +203,23 @@ static bool is_nth(uint64_t every, uint64_t *count)
 	return every > 0 && ++*count % every == 0;
 }
 
+/* What PUBLISH brings to a subscriber. One that is cut in its first bytes is not known. */
+static bool is_push(const char *bytes, size_t len)
+{
+	static const char head[] = "*3\r\n$7\r\nmessage\r\n";
+	return len >= sizeof(head) - 1 && memcmp(bytes, head, sizeof(head) - 1) == 0;
+}
+
 /* At a reply's first byte: what becomes of it. */
-static void judge(struct proxy *p, struct connection *c)
+static void judge(struct proxy *p, struct connection *c, const char *bytes, size_t len)
 {
 	c->started = true;
 	p->replies++;
+	if (p->deaf && is_push(bytes, len)) {
+		p->dropped++;
+		c->swallowing = true;
+		return;
+	}
 	if (c->replies++ < p->skip)
 		return;
 	if (is_nth(p->drop_every, &p->to_drop)) {
@@ -227,7 +239,7 @@ static void take_replies(struct proxy *p, struct connection *c, const char *byte
 	while (len > 0 && !c->doomed && !c->muted) {
 		bool whole;
 		if (!c->started && !c->frame.lost)
-			judge(p, c);
+			judge(p, c, bytes, len);
 		if (c->doomed || c->muted)
 			return; /* this reply and all behind it */
 		size_t mine = fault_frame_feed(&c->frame, bytes, len, &whole);
@@ -365,6 +377,8 @@ static bool obey(struct proxy *p, const char *verb, const char *word, const char
 		p->error_every = (uint64_t)number;
 		p->to_error = 0;
 		snprintf(p->error, sizeof(p->error), "-%s\r\n", rest[0] == '\0' ? "ERR by the fault proxy" : rest);
+	} else if (strcmp(verb, "drop-pushes") == 0) {
+		p->deaf = is_on(word);
 	} else if (strcmp(verb, "skip") == 0) {
 		p->skip = (uint64_t)number;
 	} else if (strcmp(verb, "quit") == 0) {

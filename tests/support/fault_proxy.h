@@ -15,6 +15,7 @@
  *   after-drop close|mute  what follows for that connection: it is closed (default), or no byte more reaches the client.
  *                          Going on would answer the next command with the wrong reply, which no network does
  *   error-every N [TEXT]   every N-th reply is replaced by the error TEXT; 0 ends it
+ *   drop-pushes on|off     what PUBLISH brings to subscribers is swallowed, and nothing else
  *   skip N                 before any of these two count, N replies of each new connection pass (a greeting)
  *   counters               connections N open N replies N dropped N errors N cut N up N down N
  *   quit

@@ -13,7 +13,8 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: fault-proxy --listen ADDRESS --connect ADDRESS [--COMMAND VALUE …]\n"
 			"  ADDRESS    unix:/path or tcp:127.0.0.1:port (0: any)\n"
-			"  --COMMAND  as on standard input: delay, slice, stall, refuse, cut-after, drop-reply-every,\n"
+			"  --COMMAND  as on standard input: delay, slice, stall, refuse, cut-after, drop-reply-every, "
+			"drop-pushes,\n"
 			"             after-drop, error-every, skip\n"
 			"  e.g. fault-proxy --listen unix:/tmp/p --connect unix:/tmp/redis --drop-reply-every 10\n");
 	return 2;
