@@ -40,6 +40,7 @@ def arguments():
 GIVEN = arguments()
 os.environ["SLUICE_BUILD"] = GIVEN.build
 
+import hits  # noqa: E402
 import layers  # noqa: E402
 import peers  # noqa: E402
 from figures import cpu, drive, machine, memory  # noqa: E402
@@ -233,6 +234,13 @@ def run(folder, table, result):
               f"{max(strangers, 0):.0%} of the CPU used meanwhile was other work's")
         print_peers(figures)
         report_rounds(table, rounds, list(targets), result["redis_calls"], idle)
+        say("what is stored")
+        stored = hits.Hits(folder, upstream, redis, three["nginx"])
+        try:
+            result["hits"] = [stored.round(GIVEN.seconds) for _ in range(GIVEN.rounds)]
+        finally:
+            stored.stop()
+        hits.report(table, result["hits"])
         for peer in three.values():
             peer.stop()
         if not GIVEN.quick:

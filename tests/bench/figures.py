@@ -32,9 +32,9 @@ def memory(pid):
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
 
-def drive(port, connections, seconds, body):
+def drive(port, connections, seconds, body, requests=None):
     """The report of a load; anything but a 200 for every request ends the bench: a figure of something else means nothing."""
-    report = load.run(f"http://127.0.0.1:{port}{peers.PATH}", connections=connections, duration=seconds, body=body, headers=peers.HEADERS)
+    report = load.run(f"http://127.0.0.1:{port}{peers.PATH}", connections=connections, duration=seconds, requests=requests, body=body, headers=peers.HEADERS)
     if not report["completed"] or report["by_status"] != {"200": report["completed"]} or report["errors"]:
         raise RuntimeError(f"port {port}, {connections} connections: answers {report['by_status']}, errors {report['errors']}")
     return report

@@ -73,7 +73,7 @@ listen door
 class Sluice(Process):
     """`ca` makes the upstream one over TLS that this authority vouches for; `streams` is how many may be open at once."""
 
-    def __init__(self, folder, upstream, redis, name="sluice", ca=None, streams=100):
+    def __init__(self, folder, upstream, redis, name="sluice", ca=None, streams=100, changes=None):
         self.port, self.admin = free_port(), free_port()
         self.admin_url = f"http://127.0.0.1:{self.admin}"
         much = {"limit": "100M", "burst": "10M"}
@@ -86,7 +86,7 @@ class Sluice(Process):
         config = {"listen": f"127.0.0.1:{self.port}", "admin": f"127.0.0.1:{self.admin}", "workers": 1, "redis": {"url": redis.url, "timeout": "2s"},
                   "upstreams": {"openai": openai}, "models": {MODEL: {"targets": [{"upstream": "openai"}], "limits": {"rpm": much}}},
                   "tenants": {"bench": {"keys": [KEY], "limits": {"rpm": much, "tpm": {"limit": "1000G", "burst": "100G"}}}},
-                  "drain": {"wait": "0s", "deadline": "5s"}}
+                  "drain": {"wait": "0s", "deadline": "5s"}, **(changes or {})}
         path = pathlib.Path(folder) / f"{name}.yaml"
         path.write_text(json.dumps(config))
         super().__init__([binary("sluice"), "serve", "-c", path], folder, name)
