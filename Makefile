@@ -166,6 +166,12 @@ tsan: ## run the tests that may have several threads under ThreadSanitizer
 	@$(again) $(TSAN) tests
 	@tests/run --build $(B)/tsan --skip tests/check --only '$(TSAN_ONLY)'
 
+SOAK_ROUNDS ?= 50
+soak: ## run the faults that kill and stop processes SOAK_ROUNDS (50) times each, and hold the promised times
+	@tests/check/packages.sh build test
+	@$(again) tests
+	@SLUICE_LONG=1 SLUICE_SOAK=$(SOAK_ROUNDS) tests/run --build $(B) --slow 6 --only 'tests/e2e/test_flight_faults'
+
 FUZZ_SECONDS ?= 60
 fuzz: ## run every fuzzer for FUZZ_SECONDS (60) with libFuzzer, from its corpus
 	@tests/check/packages.sh build test ci
@@ -246,4 +252,4 @@ help: ## list the targets
 -include $(wildcard $(ALL_OBJECTS:.o=.d))
 .SECONDARY:
 .DELETE_ON_ERROR:
-.PHONY: all lib unit replay tests packages run test check asan tsan fuzz fuzzers coverage tidy format bench demo docs install install-files docker clean help force
+.PHONY: all lib unit replay tests packages run test check soak asan tsan fuzz fuzzers coverage tidy format bench demo docs install install-files docker clean help force

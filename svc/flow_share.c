@@ -388,6 +388,7 @@ static void end_whole(struct request *r)
 	end.store = r->share.store && share_keep(r->config, &r->call, r->status, &r->answer, &r->metered, &end);
 	if (!end.store && good && r->share.ask.may_be_late && r->config->coalesce.window > 0)
 		end.store = true; /* for latecomers alone */
+	end.store &= !r->worker->answers_full;
 	flight_end(r->seat, &end);
 }
 

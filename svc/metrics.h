@@ -35,6 +35,7 @@ enum { METRICS_LABELS_MAX = 5, METRICS_SERIES_MAX = 2000 };
 	X(refreshes_total,        COUNTER,   "outcome",                                   "Answers that were fetched anew while the stale one was given.") \
 	X(flights,                GAUGE,     "role",                                      "Calls that others may read along: leading, reading; unfinished: ended, and Redis has not heard it.") \
 	X(answer_bytes,           GAUGE,     "where",                                     "Answers held in memory: of flights, and hot ones of the cache.") \
+	X(answers_full,           GAUGE,     "",                                          "Workers that store no answers, because Redis is nearly full.") \
 	X(tokens_total,           COUNTER,   "tenant,model,kind",                         "Tokens that providers reported: input, cached, output.") \
 	X(pool_connections,       GAUGE,     "upstream,pool,state",                       "Connections now: active, idle; and waiting requests.") \
 	X(pool_limit,             GAUGE,     "upstream,pool",                             "The most connections that the pool may open.") \

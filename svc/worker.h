@@ -23,6 +23,7 @@ struct http_server;
 struct log;
 struct log_batch;
 struct redis;
+struct redis_call;
 struct subscriber;
 struct warming;
 
@@ -75,6 +76,9 @@ struct worker {
 	struct flights *flights;
 	struct cache *cache; /* of hot answers, true as long as `cache_epoch` is the listener's */
 	uint64_t cache_epoch;
+	bool answers_full; /* the Redis of answers has hardly any room left: nothing is stored */
+	struct loop_timer room_timer;
+	struct redis_call *room_call;
 	struct dialect_digest *digest;
 	struct estimate *estimate;
 	struct metrics *metrics;

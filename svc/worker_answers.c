@@ -84,10 +84,12 @@ void worker_open_answers(struct worker *w, const struct config *config)
 	w->listener = subscriber_new(w->loop, w->shared->answers_redis, &hears, w->log);
 	subscriber_track(w->listener, w->answers);
 	open_flights(w, config, hears.channel);
+	worker_watch_room(w);
 }
 
 void worker_close_answers(struct worker *w)
 {
+	worker_unwatch_room(w);
 	subscriber_free(&w->listener);
 	flights_free(&w->flights);
 	redis_free(&w->answers);
@@ -142,5 +144,6 @@ void worker_gauge_answers(struct worker *w)
 	gauge(w, METRIC_flights, "reading", flights.reading);
 	gauge(w, METRIC_flights, "unfinished", flights.unfinished);
 	gauge(w, METRIC_answer_bytes, "flights", (double)flights.bytes);
+	metrics_set(w->metrics, METRIC_answers_full, NULL, w->answers_full);
 	gauge(w, METRIC_answer_bytes, "hot", (double)cache.bytes);
 }
