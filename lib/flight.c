@@ -418,8 +418,9 @@ static void ask(struct flight_seat *s)
 		a->listed = true;
 		a->epoch = all->options.listener != NULL ? subscriber_epoch(all->options.listener) : 0;
 		flight_wire_join(&wire, &s->ask, all->channel, all->options.lease, all->options.lease, s->knows_none);
-		a->call = script_start(all->redis, &script_join, all->options.timeout, on_joined, a, wire.key,
-				       wire.keys, wire.argument, wire.arguments);
+		a->call = script_start(all->redis, &script_join,
+				       s->ask.timeout > 0 ? s->ask.timeout : all->options.timeout, on_joined, a,
+				       wire.key, wire.keys, wire.argument, wire.arguments);
 	}
 	s->place = SEAT_ASKING;
 	s->asking = a;

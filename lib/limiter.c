@@ -220,8 +220,9 @@ struct lease *limiter_admit(struct limiter *limiter, const struct limiter_ask *a
 	}
 	struct limiter_wire wire;
 	limiter_wire_admit(&wire, &lease->ask, limiter->options.lease, limiter->hold, LIMITER_WIRE_NOW);
-	lease->call = script_start(limiter->redis, &script_admit, limiter->options.timeout, on_admit, lease, wire.keys,
-				   wire.key, wire.arguments, wire.argument);
+	lease->call =
+		script_start(limiter->redis, &script_admit, ask->timeout > 0 ? ask->timeout : limiter->options.timeout,
+			     on_admit, lease, wire.keys, wire.key, wire.arguments, wire.argument);
 	return lease;
 }
 

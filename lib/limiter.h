@@ -57,7 +57,8 @@ struct limiter_ask {
 		const struct limits *limits; /* borrowed until settled */
 		int64_t requests;            /* 0 or 1 */
 	} scope[LIMITER_SCOPES];
-	int64_t tokens; /* reserved in every scope that limits tokens; ≥ 0 */
+	int64_t tokens;  /* reserved in every scope that limits tokens; ≥ 0 */
+	int64_t timeout; /* for the answer, microseconds; 0: the limiter's own */
 };
 
 enum limiter_verdict {

@@ -38,6 +38,7 @@ enum stage stage_quota(struct request *r)
 	buf_append_byte(&id, '.');
 	buf_append_int(&id, ++r->admissions);
 	ask.id = buf_slice(&id);
+	ask.timeout = request_redis_left(r);
 	for (int scope = 0; scope < LIMITER_SCOPES; scope++) {
 		bool takes_part = scope == LIMITER_TENANT || calls;
 		ask.scope[scope].name = names[scope];

@@ -124,6 +124,7 @@ enum stage stage_lookup(struct request *r)
 	if (find_here(r))
 		return give(r, STAGE_replay);
 	r->shared.looked = false;
+	r->share.ask.timeout = (request_redis_left(r) + 1) / 2; /* the other half is for the quota */
 	r->seat = flight_join(r->worker->flights, &r->share.ask, &events, r);
 	return flow_await(r, r->seat);
 }

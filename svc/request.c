@@ -4,6 +4,7 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 
+#define REDIS_LEAST (5 * CLOCK_MILLISECOND)
 enum { REQUEST_MAGIC = 0x52455155, ARENA = 256 * 1024, BODY_PER_SLICE = 2048 };
 
 /* Room for heads, names and the slices of the largest body in pieces of 4 KiB and more. */
@@ -169,6 +170,13 @@ bool request_token_burst(const struct request *r, int64_t *burst)
 		}
 	}
 	return *burst > 0;
+}
+
+int64_t request_redis_left(const struct request *r)
+{
+	int64_t left = r->config->redis.timeout - r->took.cache - r->took.quota;
+
+	return left > REDIS_LEAST ? left : REDIS_LEAST;
 }
 
 /* ---- what came of it ------------------------------------------------------------------------------------------------ */

@@ -121,6 +121,10 @@ bool request_token_burst(const struct request *, int64_t *burst);
 const struct worker_upstream *request_upstream(const struct request *); /* NULL before it has a route */
 struct slice request_tenant(const struct request *);                    /* "anonymous" when there is none */
 
+/* Of redis.timeout, which is for all that a request waits for Redis together; never so little that a call that is answered as always would have its connection
+ * cut for it. */
+int64_t request_redis_left(const struct request *);
+
 bool request_never_sent(const struct request *); /* nothing of it reached the upstream */
 /* The refusal's code; "ok", or "upstream_error" for a status of 400 or more, or an error inside an answer, that was passed on. */
 const char *request_outcome(const struct request *);

@@ -52,7 +52,7 @@ static void observe_script(void *worker, const char *script, int64_t took)
 static void open_flights(struct worker *w, const struct config *config, struct slice channel)
 {
 	const struct flight_options options = {
-		.timeout = config->redis.timeout / 2, /* the other half is for the quota */
+		.timeout = config->redis.timeout,
 		.lease = FLIGHT_LEASE,
 		.beat = FLIGHT_BEAT,
 		.batch = FLIGHT_BATCH,
