@@ -122,7 +122,9 @@ struct meter_result {
 	bool ended;           /* the terminal marker of a stream was seen; for a plain body: it was whole, valid JSON */
 	const char *unread; /* why it, or what would have been its end, could not be read; NULL: nothing of the kind */
 	bool error_in_band; /* the upstream itself reported an error inside the answer */
-	bool filtered; /* the provider's content policy stopped or withheld the answer; or Gemini ended it for a reason that we do not know */
+	/* The provider's content policy stopped or withheld the answer; or Gemini ended it for any reason but STOP and MAX_TOKENS: an accident, or one
+	 * that we do not know. */
+	bool filtered;
 };
 typedef void meter_out(void *arg, struct slice bytes);
 

@@ -8,19 +8,11 @@ struct facts {
 	const struct json_member *type, *choices, *usage;
 };
 
-/* Why Gemini's candidates end that its content policy has no part in. Any other reason counts as filtered: what the
+/* Why Gemini's candidates end when nothing has happened to them. Any other reason counts as filtered: what the content
  * policy names (SAFETY, BLOCKLIST, IMAGE_RECITATION …), what withholds an answer for what it is (LANGUAGE), what names
- * nothing (OTHER), and what we have never heard of, because an answer whose end is not understood must not be kept. */
-static const char *const gemini_harmless[] = {
-	"STOP",
-	"MAX_TOKENS",
-	"MALFORMED_FUNCTION_CALL",
-	"UNEXPECTED_TOOL_CALL",
-	"TOO_MANY_TOOL_CALLS",
-	"MISSING_THOUGHT_SIGNATURE",
-	"MALFORMED_RESPONSE",
-	"NO_IMAGE",
-};
+ * nothing (OTHER), an accident that another try may be spared (MALFORMED_FUNCTION_CALL, NO_IMAGE …), and what we have
+ * never heard of: an answer that ended so must not be kept for others. */
+static const char *const gemini_harmless[] = { "STOP", "MAX_TOKENS" };
 
 /* Some providers put `"error": null` or `{}` into all they send. */
 static bool is_error(const struct json_member *member)

@@ -29,7 +29,7 @@ struct meter_said {
 	unsigned index;                    /* of the candidate that is being read, */
 	bool reason;                       /* which says why it ended */
 	bool usage_final;                  /* the chunk with the usage has come */
-	bool filtered;                     /* by the provider's content policy; once heard, it stays */
+	bool filtered;                     /* by the content policy, or an accident; once heard, it stays */
 	bool ended, error;                 /* the meter sets them, too, where it is no member that says so */
 };
 

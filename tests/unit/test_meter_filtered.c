@@ -1,5 +1,6 @@
-/* svc/dialect/meter: whether a provider's content policy had a part in an answer, as each dialect says it; under every
- * cut into two and byte by byte. Each word that says so stands beside its nearest neighbour that does not. */
+/* svc/dialect/meter: whether a provider's content policy, or an accident, had a part in an answer, as each dialect says
+ * it; under every cut into two and byte by byte. Each word that says so stands beside its nearest neighbour that does
+ * not. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -100,12 +101,12 @@ static const struct {
 } reasons[] = {
 	{ "STOP", false },
 	{ "MAX_TOKENS", false },
-	{ "MALFORMED_FUNCTION_CALL", false },
-	{ "UNEXPECTED_TOOL_CALL", false },
-	{ "TOO_MANY_TOOL_CALLS", false },
-	{ "MISSING_THOUGHT_SIGNATURE", false },
-	{ "MALFORMED_RESPONSE", false },
-	{ "NO_IMAGE", false },
+	{ "MALFORMED_FUNCTION_CALL", true },
+	{ "UNEXPECTED_TOOL_CALL", true },
+	{ "TOO_MANY_TOOL_CALLS", true },
+	{ "MISSING_THOUGHT_SIGNATURE", true },
+	{ "MALFORMED_RESPONSE", true },
+	{ "NO_IMAGE", true },
 	{ "SAFETY", true },
 	{ "RECITATION", true },
 	{ "LANGUAGE", true },
