@@ -125,7 +125,7 @@ const struct pool_field *fields_to_upstream(const struct http_head *head, const 
 
 /* ---- towards the client ----------------------------------------------------------------------------------------------- */
 
-static bool passes_to_client(struct slice name)
+bool fields_pass_to_client(struct slice name)
 {
 	if (IS_ONE_OF(name, connection_fields) || IS_ONE_OF(name, not_to_client))
 		return false;
@@ -235,7 +235,7 @@ bool fields_to_client(const struct pool_head *head, struct mem *mem, size_t room
 	for (size_t i = 0; i < head->fields_count; i++) {
 		const struct pool_field *field = &head->fields[i];
 		read_field(field, answer, &fine);
-		if (!passes_to_client(field->name) || !bytes_all(field->value, BYTES_FIELD) ||
+		if (!fields_pass_to_client(field->name) || !bytes_all(field->value, BYTES_FIELD) ||
 		    dropped_by_connection(head, field->name))
 			continue;
 		if (!copy_field(field, mem, answer))

@@ -32,6 +32,7 @@ struct fields_answer {
 };
 /* False: the arena is full. */
 bool fields_to_client(const struct pool_head *, struct mem *, size_t room, struct fields_answer *) MUST_CHECK;
+bool fields_pass_to_client(struct slice name) MUST_CHECK; /* whatever the answer's Connection says */
 
 /* The head of an answer as text, for who gets the answer later or elsewhere, and back into an arena as fields_to_client does. `length`: what is promised of the
  * body; -1: nothing. False: no room; what was read is of no form that this program writes. */
