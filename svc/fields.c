@@ -26,11 +26,11 @@ static const struct slice secrets[] = {
 };
 /* Of those that go to an upstream: what does not change its answer; and what does not where bodies are JSON. */
 static const struct slice meaningless[] = {
-	{ "user-agent", 10 }, { "via", 3 }, { "traceparent", 11 }, { "tracestate", 10 }, { "idempotency-key", 15 }, { "x-idempotency-key", 17 },
-	{ "x-goog-api-client", 17 }, { "anthropic-dangerous-direct-browser-access", 41 },
+	{ "user-agent", 10 }, { "via", 3 }, { "traceparent", 11 }, { "tracestate", 10 }, { "cache-control", 13 }, { "x-goog-api-client", 17 },
+	{ "anthropic-dangerous-direct-browser-access", 41 },
 };
 static const struct slice meaningless_beside_json[] = {
-	{ "content-type", 12 }, { "accept", 6 },
+	{ "content-type", 12 }, { "accept", 6 }, { "idempotency-key", 15 }, { "x-idempotency-key", 17 },
 };
 static const struct slice not_to_client[] = {
 	{ "date", 4 }, { "server", 6 }, { "set-cookie", 10 }, { "set-cookie2", 11 }, { "alt-svc", 7 }, { "strict-transport-security", 25 },
@@ -85,13 +85,6 @@ static bool is_forwarded(const struct config_upstream *u, struct slice name)
 	return false;
 }
 
-bool fields_change_meaning(const struct config_upstream *u, struct slice name)
-{
-	if (!is_forwarded(u, name) || IS_ONE_OF(name, meaningless))
-		return false;
-	return u->dialect == DIALECT_http || !IS_ONE_OF(name, meaningless_beside_json);
-}
-
 /* Any of several fields of that name may hold the word. */
 static bool connection_names(const struct http_field *fields, size_t count, struct slice name)
 {
@@ -99,6 +92,20 @@ static bool connection_names(const struct http_field *fields, size_t count, stru
 		if (slice_equal_nocase(fields[i].name, SLICE("connection")) && is_named_by(fields[i].value, name))
 			return true;
 	return false;
+}
+
+static bool is_sent(const struct http_head *head, const struct config_upstream *u, const struct http_field *field)
+{
+	return is_forwarded(u, field->name) && bytes_all(field->value, BYTES_FIELD) &&
+	       !connection_names(head->fields, head->fields_count, field->name);
+}
+
+bool fields_change_meaning(const struct http_head *head, const struct config_upstream *u,
+			   const struct http_field *field)
+{
+	if (IS_ONE_OF(field->name, meaningless) || !is_sent(head, u, field))
+		return false;
+	return u->dialect == DIALECT_http || !IS_ONE_OF(field->name, meaningless_beside_json);
 }
 
 const struct pool_field *fields_to_upstream(const struct http_head *head, const struct config_upstream *u,
@@ -111,8 +118,7 @@ const struct pool_field *fields_to_upstream(const struct http_head *head, const 
 		return NULL;
 	for (size_t i = 0; i < head->fields_count; i++) {
 		const struct http_field *field = &head->fields[i];
-		if (is_forwarded(u, field->name) && bytes_all(field->value, BYTES_FIELD) &&
-		    !connection_names(head->fields, head->fields_count, field->name))
+		if (is_sent(head, u, field))
 			fields[(*count)++] = (struct pool_field){ field->name, field->value };
 	}
 	if (u->credential.header != NULL)

@@ -18,9 +18,10 @@
 const struct pool_field *fields_to_upstream(const struct http_head *, const struct config_upstream *, struct mem *,
 					    size_t *count) MUST_CHECK;
 
-/* Whether a field of the request goes to that upstream and may change what it answers: not who asks, with which program, for the how-manieth time, or under
- * which trace. In the dialects of models the media types do not, either. */
-bool fields_change_meaning(const struct config_upstream *, struct slice name) MUST_CHECK;
+/* Whether a field of the request goes to that upstream and may change what it answers: not who asks, with which program, how fresh, or under which trace. In
+ * the dialects of models the media types do not, either, nor for the how-manieth time it is tried; any other API may be asked to do something twice. */
+bool fields_change_meaning(const struct http_head *, const struct config_upstream *,
+			   const struct http_field *) MUST_CHECK;
 
 /* What passes of the upstream's answer, copied into the arena with `room` empty places behind it for the gateway's own. */
 struct fields_answer {

@@ -102,7 +102,7 @@ static bool put_fields(struct buf *out, const struct share_input *in)
 	for (size_t i = 0; i < head->fields_count; i++) {
 		const struct http_field *field = &head->fields[i];
 		size_t at = count;
-		if (!fields_change_meaning(in->route->upstream, field->name))
+		if (!fields_change_meaning(head, in->route->upstream, field))
 			continue;
 		if (field->name.len > 64)
 			return false;

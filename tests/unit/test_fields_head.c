@@ -12,17 +12,9 @@
 
 #include "lib/bytes.h"
 #include "svc/fields.h"
+#include "tests/support/random.h"
 
 enum { FIELDS_MOST = 12, TEXT_MOST = 1 << 16, ARENA = 1 << 18, ROOM = 3 };
-
-/* xorshift64* (S. Vigna, 2016). */
-static uint32_t below(uint64_t *random, uint32_t limit)
-{
-	*random ^= *random >> 12;
-	*random ^= *random << 25;
-	*random ^= *random >> 27;
-	return (uint32_t)((*random * UINT64_C(2685821657736338717)) >> 33) % limit;
-}
 
 /* Unpacks a copy that nothing stands behind; the arena holds what comes of it. */
 static bool unpack(struct slice text, struct mem *mem, struct fields_answer *answer, int *status)
@@ -51,13 +43,13 @@ static bool is_good(struct slice text)
 
 static struct slice random_text(uint64_t *random, struct mem *mem, size_t most, enum bytes_class class)
 {
-	size_t length = below(random, (uint32_t)most + 1);
+	size_t length = random_below(random, (uint32_t)most + 1);
 	char *text = mem_take(mem, length + 1);
 
 	assert_non_null(text);
 	for (size_t i = 0; i < length; i++)
 		do
-			text[i] = (char)below(random, 256);
+			text[i] = (char)random_below(random, 256);
 		while (!bytes_is(text[i], class));
 	return slice_trim(slice_make(text, length));
 }
@@ -67,8 +59,8 @@ static struct slice random_name(uint64_t *random, struct mem *mem)
 {
 	static const char *const known[] = { "Content-Type", "content-type", "Vary", "Cache-Control", "ETag", "Via" };
 
-	if (below(random, 3) == 0)
-		return slice_of(known[below(random, ARRAY_LENGTH(known))]);
+	if (random_below(random, 3) == 0)
+		return slice_of(known[random_below(random, ARRAY_LENGTH(known))]);
 	return mem_format(mem, "q-%.*s", SLICE_ARGS(random_text(random, mem, 30, BYTES_TOKEN)));
 }
 
@@ -76,7 +68,7 @@ static void fill(uint64_t *random, struct mem *mem, struct fields_answer *answer
 {
 	*answer = (struct fields_answer){ .content_length = -1, .retry_after = -1 };
 	answer->fields = mem_take(mem, FIELDS_MOST * sizeof(*answer->fields));
-	answer->count = below(random, FIELDS_MOST + 1);
+	answer->count = random_below(random, FIELDS_MOST + 1);
 	for (size_t i = 0; i < answer->count; i++) {
 		answer->fields[i].name = random_name(random, mem);
 		answer->fields[i].value = random_text(random, mem, 40, BYTES_FIELD);
@@ -107,8 +99,8 @@ static void what_was_packed_comes_back(void **state)
 	for (int round = 0; round < 2000; round++) {
 		struct mem *mem = mem_arena(ARENA);
 		struct fields_answer before, after;
-		int status = 200 + (int)below(&random, 400), unpacked = 0;
-		int64_t length = below(&random, 3) == 0 ? -1 : (int64_t)below(&random, 1000000);
+		int status = 200 + (int)random_below(&random, 400), unpacked = 0;
+		int64_t length = random_below(&random, 3) == 0 ? -1 : (int64_t)random_below(&random, 1000000);
 		struct buf text;
 		buf_init(&text, TEXT_MOST);
 		fill(&random, mem, &before);
