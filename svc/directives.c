@@ -66,14 +66,19 @@ static void take(struct directives *d, struct slice name, bool has_value, struct
 		d->only_if_cached = true;
 	else if (slice_equal_nocase(name, SLICE("private")))
 		d->is_private = true;
+	else if (slice_equal_nocase(name, SLICE("must-revalidate")) ||
+		 slice_equal_nocase(name, SLICE("proxy-revalidate")))
+		d->must_revalidate = true;
 	else if (slice_equal_nocase(name, SLICE("max-age")))
 		keep_least(&d->max_age, read_span(value));
-	else if (slice_equal_nocase(name, SLICE("s-maxage")))
-		keep_least(&d->shared_max_age, read_span(value));
 	else if (slice_equal_nocase(name, SLICE("min-fresh")))
 		keep_most(&d->min_fresh, read_span(value));
 	else if (slice_equal_nocase(name, SLICE("max-stale")))
 		keep_least(&d->max_stale, has_value ? read_span(value) : ANY_AGE);
+	else if (slice_equal_nocase(name, SLICE("s-maxage"))) {
+		keep_least(&d->shared_max_age, read_span(value));
+		d->must_revalidate = true;
+	}
 }
 
 void directives_read(struct directives *d, struct slice value)

@@ -9,6 +9,7 @@
 /* Times are microseconds; -1: it is not there. */
 struct directives {
 	bool no_cache, no_store, only_if_cached, is_private;
+	bool must_revalidate; /* or proxy-revalidate, or s-maxage, which implies it: once stale it will not do */
 	int64_t max_age, shared_max_age, min_fresh;
 	int64_t max_stale; /* without a number: however stale, INT64_MAX / 4 */
 };

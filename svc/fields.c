@@ -108,6 +108,11 @@ bool fields_change_meaning(const struct http_head *head, const struct config_ups
 	return u->dialect == DIALECT_http || !IS_ONE_OF(field->name, meaningless_beside_json);
 }
 
+bool fields_never_count(struct slice name)
+{
+	return IS_ONE_OF(name, meaningless);
+}
+
 const struct pool_field *fields_to_upstream(const struct http_head *head, const struct config_upstream *u,
 					    struct mem *mem, size_t *count)
 {
@@ -166,8 +171,8 @@ static int64_t read_wait(struct slice value, int64_t unit)
 	return amount >= (double)longest_wait ? longest_wait : (int64_t)amount;
 }
 
-/* The three forms of a date that RFC 9110 section 5.6.7 has a recipient take; compared with our clock. */
-static int64_t read_date(struct slice value)
+/* The three forms of a date that a recipient must take; compared with our clock. */
+int64_t fields_until(struct slice value)
 {
 	static const char *const forms[] = { "%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT",
 					     "%a %b %e %H:%M:%S %Y" };
@@ -193,7 +198,7 @@ static int64_t read_retry_after(struct slice value)
 {
 	int64_t wait = read_wait(value, CLOCK_SECOND);
 
-	return wait >= 0 ? wait : read_date(value);
+	return wait >= 0 ? wait : fields_until(value);
 }
 
 /* The finer retry-after-ms wins over Retry-After, whichever comes first. */

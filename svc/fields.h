@@ -22,6 +22,8 @@ const struct pool_field *fields_to_upstream(const struct http_head *, const stru
  * the dialects of models the media types do not, either, nor for the how-manieth time it is tried; any other API may be asked to do something twice. */
 bool fields_change_meaning(const struct http_head *, const struct config_upstream *,
 			   const struct http_field *) MUST_CHECK;
+/* Whether a field of that name may go to an upstream though it never counts above: an answer that varies by it is for one request alone. */
+bool fields_never_count(struct slice name) MUST_CHECK;
 
 /* What passes of the upstream's answer, copied into the arena with `room` empty places behind it for the gateway's own. */
 struct fields_answer {
@@ -34,6 +36,8 @@ struct fields_answer {
 /* False: the arena is full. */
 bool fields_to_client(const struct pool_head *, struct mem *, size_t room, struct fields_answer *) MUST_CHECK;
 bool fields_pass_to_client(struct slice name) MUST_CHECK; /* whatever the answer's Connection says */
+/* How long it is until a date (RFC 9110 section 5.6.7): microseconds, at most a year; 0: it is past; -1: it is none. */
+int64_t fields_until(struct slice date);
 
 /* The head of an answer as text, for who gets the answer later or elsewhere, and back into an arena as fields_to_client does. `length`: what is promised of the
  * body; -1: nothing. False: no room; what was read is of no form that this program writes. */

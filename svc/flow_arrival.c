@@ -170,5 +170,7 @@ enum stage stage_route(struct request *r)
 	if (refusal != REFUSAL_none)
 		return flow_refuse(r, refusal);
 	judge_sharing(r);
+	if (!r->share.wanted && r->share.only_stored)
+		return flow_refuse(r, REFUSAL_not_stored);
 	return r->share.wanted ? STAGE_lookup : STAGE_quota;
 }

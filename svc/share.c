@@ -3,6 +3,7 @@
 #include <openssl/evp.h>
 
 #include "lib/buf.h"
+#include "lib/clock.h"
 #include "lib/text.h"
 #include "svc/directives.h"
 
@@ -197,63 +198,119 @@ static bool name_purges(const struct share_input *in, struct flight_ask *ask)
 
 /* ---- with what wishes ------------------------------------------------------------------------------------------------------ */
 
+/* Beyond fresh: less than nothing where it must be fresh for some time to come. */
+static int64_t slack_of(const struct directives *wish)
+{
+	if (wish->min_fresh >= 0)
+		return -wish->min_fresh;
+	return wish->max_stale >= 0 ? wish->max_stale : 0;
+}
+
 void share_judge(struct share *s, const struct share_input *in)
 {
 	const struct config *config = in->config;
 	struct directives wish;
 	bool keeps, joins;
 
-	*s = (struct share){ .wanted = false };
-	if (config->cache.when == CONFIG_WHEN_NEVER && config->coalesce.when == CONFIG_WHEN_NEVER)
-		return;
 	read_wishes(in->head, &wish);
 	keeps = admits(config->cache.when, in->call, &wish);
 	joins = admits(config->coalesce.when, in->call, &wish) &&
 		(config->coalesce.streams || in->call->framing == DIALECT_PLAIN);
-	s->no_cache = wish.no_cache || wish.max_age == 0;
+	*s = (struct share){ .store = keeps,
+			     .no_cache = wish.no_cache || wish.max_age == 0,
+			     .only_stored = wish.only_if_cached };
 	s->ask = (struct flight_ask){ .may_read = keeps && !s->no_cache,
 				      .may_be_late = joins && !s->no_cache,
 				      .may_follow = joins,
-				      .may_lead = !wish.only_if_cached,
+				      .may_lead = !s->only_stored,
 				      .oldest = wish.max_age,
-				      .slack = wish.min_fresh >= 0 ? -wish.min_fresh : wish.max_stale,
+				      .slack = slack_of(&wish),
 				      .group = (uint64_t)(uintptr_t)in->caller->tenant };
-	if (s->ask.slack == -1)
-		s->ask.slack = 0;
-	s->store = keeps;
-	s->wanted = (keeps || joins || wish.only_if_cached) && !wish.no_store && only_asks(in->call, in->head) &&
-		    make_key(in, s->ask.key) && name_purges(in, &s->ask);
+	s->wanted = (keeps || joins) && !wish.no_store && only_asks(in->call, in->head) && make_key(in, s->ask.key) &&
+		    name_purges(in, &s->ask);
 }
 
 /* ---- whether an answer may be kept ------------------------------------------------------------------------------------------ */
 
-static void read_answer(const struct fields_answer *answer, struct directives *d, bool *varies)
+/* What an answer says of itself. */
+struct said {
+	struct directives control;
+	bool varies;   /* by what no key knows */
+	int64_t fresh; /* from now on; -1: it does not say */
+};
+
+static bool varies_by_unknown(struct slice names)
 {
-	directives_init(d);
-	*varies = false;
+	bool varies = false;
+
+	while (names.len > 0) {
+		struct slice name = slice_trim(slice_cut(names, ',', &names));
+		varies |= slice_equal(name, SLICE("*")) || fields_never_count(name);
+	}
+	return varies;
+}
+
+/* How old it was when it came (RFC 9111 section 5.1): what is no number does not count, one too large to be read does. */
+static int64_t read_age(struct slice value)
+{
+	int64_t seconds;
+
+	if (value.len == 0 || value.data[0] < '0' || value.data[0] > '9')
+		return 0;
+	return text_int(value, &seconds) && seconds < INT64_MAX / CLOCK_SECOND ? seconds * CLOCK_SECOND : INT64_MAX;
+}
+
+/* The first that is there of s-maxage, max-age and Expires (RFC 9111 section 4.2.1); an Expires that is no date is past. */
+static int64_t freshness(const struct directives *control, int64_t age, struct slice expires)
+{
+	int64_t lifetime = control->shared_max_age >= 0 ? control->shared_max_age : control->max_age;
+
+	if (lifetime >= 0)
+		return age < lifetime ? lifetime - age : 0;
+	if (expires.data == NULL)
+		return -1;
+	lifetime = fields_until(expires);
+	return lifetime > 0 ? lifetime : 0;
+}
+
+static void read_answer(const struct fields_answer *answer, struct said *said)
+{
+	struct slice expires = SLICE_NONE;
+	int64_t age = 0;
+
+	*said = (struct said){ .varies = false };
+	directives_init(&said->control);
 	for (size_t i = 0; i < answer->count; i++) {
 		const struct http_field *field = &answer->fields[i];
-		struct slice rest = field->value;
 		if (slice_equal_nocase(field->name, SLICE("cache-control")))
-			directives_read(d, field->value);
-		if (!slice_equal_nocase(field->name, SLICE("vary")))
-			continue;
-		while (rest.len > 0) {
-			struct slice name = slice_trim(slice_cut(rest, ',', &rest));
-			*varies |= slice_equal(name, SLICE("*")) || slice_equal_nocase(name, SLICE("user-agent"));
-		}
+			directives_read(&said->control, field->value);
+		else if (slice_equal_nocase(field->name, SLICE("vary")))
+			said->varies |= varies_by_unknown(field->value);
+		else if (slice_equal_nocase(field->name, SLICE("age")))
+			age = read_age(field->value);
+		else if (slice_equal_nocase(field->name, SLICE("expires")))
+			expires = field->value;
 	}
+	said->fresh = freshness(&said->control, age, expires);
+}
+
+/* For the one alone that it was made for: stale at once, and not to be given stale, is as good as no-cache. */
+static bool is_for_one(const struct said *said)
+{
+	const struct directives *control = &said->control;
+
+	return control->no_store || control->is_private || control->no_cache || said->varies ||
+	       (control->must_revalidate && said->fresh == 0);
 }
 
 bool share_is_private(const struct dialect_call *call, const struct fields_answer *answer)
 {
-	struct directives d;
-	bool varies;
+	struct said said;
 
 	if (call->dialect != DIALECT_http)
 		return false;
-	read_answer(answer, &d, &varies);
-	return d.no_store || d.is_private || varies;
+	read_answer(answer, &said);
+	return is_for_one(&said);
 }
 
 /* A provider of models says "private" of all that it answers, and means the way to its client; that is for the operator to know. What any other API says of
@@ -261,25 +318,19 @@ bool share_is_private(const struct dialect_call *call, const struct fields_answe
 bool share_keep(const struct config *config, const struct dialect_call *call, int status,
 		const struct fields_answer *answer, const struct meter_result *metered, struct flight_end *times)
 {
-	struct directives d;
-	bool varies;
-	int64_t said;
+	struct said said = { .fresh = -1 };
+	int64_t fresh = config->cache.ttl;
 
 	if (status != 200 || !metered->ended || metered->error_in_band || metered->filtered || metered->unread != NULL)
 		return false;
-	times->fresh = config->cache.ttl;
-	times->stale = times->fresh + config->cache.stale_while_revalidate;
-	times->error = times->fresh + config->cache.stale_if_error;
-	if (call->dialect != DIALECT_http)
-		return true;
-	read_answer(answer, &d, &varies);
-	said = d.shared_max_age >= 0 ? d.shared_max_age : d.max_age;
-	if (d.no_store || d.is_private || d.no_cache || varies || said == 0)
+	if (call->dialect == DIALECT_http)
+		read_answer(answer, &said);
+	if (is_for_one(&said) || said.fresh == 0)
 		return false;
-	if (said > 0 && said < times->fresh) {
-		times->stale -= times->fresh - said;
-		times->error -= times->fresh - said;
-		times->fresh = said;
-	}
+	if (said.fresh > 0 && said.fresh < fresh)
+		fresh = said.fresh;
+	times->fresh = fresh;
+	times->stale = fresh + (said.control.must_revalidate ? 0 : config->cache.stale_while_revalidate);
+	times->error = fresh + (said.control.must_revalidate ? 0 : config->cache.stale_if_error);
 	return true;
 }

@@ -33,19 +33,21 @@ struct share_input {
 };
 
 struct share {
-	bool wanted;   /* it is looked up: `ask` says how */
-	bool store;    /* its answer may be kept, if share_keep agrees */
-	bool no_cache; /* the client wants no stored answer */
+	bool wanted;      /* it is looked up: `ask` says how */
+	bool store;       /* its answer may be kept, if share_keep agrees */
+	bool no_cache;    /* the client wants no stored answer */
+	bool only_stored; /* the client wants what is stored, or nothing: if it is not wanted, it is to be refused */
 	struct flight_ask ask;
 };
 
-/* Texts of the ask live in the arena. A request that cannot be judged (no room, a body that tells no meaning) is not wanted: it asks for itself. */
+/* Texts of the ask live in the arena. A request that cannot be judged (no room, a body that tells no meaning) is not wanted: it asks for itself, unless it
+ * wants only what is stored. */
 void share_judge(struct share *, const struct share_input *);
 
-/* How long the answer, which has ended, may be kept, counted from now; false: not at all. */
+/* How long the answer, which has ended, may be kept, counted from now; false: not at all, and the times stay as they are. */
 bool share_keep(const struct config *, const struct dialect_call *, int status, const struct fields_answer *,
 		const struct meter_result *, struct flight_end *times) MUST_CHECK;
-/* Nobody else may have it, not even who waits for it (dialect http alone: private, no-store). */
+/* Nobody else may have it, not even who waits for it (dialect http alone: private, no-store, no-cache, or it varies by what no key knows). */
 bool share_is_private(const struct dialect_call *, const struct fields_answer *) MUST_CHECK;
 
 /* The field of lib/flight's purge hash for a purge of a tenant's answers, of a model's, of both together, or of one key ({NULL,0}: not said). Empty: the arena

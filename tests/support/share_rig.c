@@ -24,23 +24,21 @@ static const char world[] =
 	"  h: {dialect: http, " AT ", forward_headers: [X-Custom, Cache-Control]}\n"
 	"  i: {dialect: http, " AT "}\n"
 	"models:\n"
-	"  one: " TO(
-		"o",
-		"real") "\n"
-			"  two: " TO(
-				"o",
-				"real") "\n"
-					"  three: " TO(
-						"o",
-						"other") "\n"
-							 "  four: " TO(
-								 "p",
-								 "real") "\n"
-									 "tenants:\n"
-									 "  acme: {keys: [key-of-acme, "
-									 "second-of-acme]}\n"
-									 "  other: {keys: [key-of-other]}\n"
-									 "  third: {keys: [key-of-third]}\n";
+	"  one: " TO("o",
+		     "real") "\n"
+			     "  two: " TO("o",
+					  "real") "\n"
+						  "  three: " TO(
+							  "o",
+							  "other") "\n"
+								   "  four: " TO(
+									   "p",
+									   "real") "\n"
+										   "tenants:\n"
+										   "  acme: {keys: [key-of-acme, "
+										   "second-of-acme]}\n"
+										   "  other: {keys: [key-of-other]}\n"
+										   "  third: {keys: [key-of-third]}\n";
 
 struct share_rig {
 	const struct config *config;
