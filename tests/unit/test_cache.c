@@ -191,8 +191,8 @@ static void keeps_none_above_a_quarter(void **state)
 static void one_past_all_its_times_is_dropped(void **state)
 {
 	static const struct answer_times each[] = { { 0, 2000, 1500, 0 },
-						   { 0, 1500, 2000, 0 },
-						   { 0, 1200, 1500, 2000 } };
+						    { 0, 1500, 2000, 0 },
+						    { 0, 1200, 1500, 2000 } };
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(each); i++) {
 		struct cache *cache = cache_new(BYTES);
