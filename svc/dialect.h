@@ -88,14 +88,17 @@ bool dialect_splices(const struct dialect_call *, struct slice model, bool ask_u
 		     struct dialect_splice splices[DIALECT_SPLICES], size_t *count) MUST_CHECK;
 
 /* What a body means, for telling whether two requests ask the same. Blanks, escapes, the order of members and the spelling of numbers do not count in JSON;
- * in dialect http every byte does. False: it cannot be told (a name that stands twice anywhere, too many members, a number past all bounds). One MiB takes
- * about 4 ms. Owned by one thread. */
+ * in dialect http every byte does. False: it cannot be told (a name that stands twice anywhere, more than 64 Ki values, a number past all bounds). 2 KiB of
+ * chat take 3 to 7 µs; one MiB of text 1.3 ms, of base64 0.7 ms, of any other body 0.6 ms; the worst 4 MiB 20 ms. Owned by one thread. */
 enum { DIALECT_DIGEST = 32 };
 struct dialect_digest;
 struct dialect_digest *dialect_digest_new(void);
 void dialect_digest_free(struct dialect_digest **);
 bool dialect_digest_body(struct dialect_digest *, enum dialect, const struct slice *pieces, size_t count,
 			 unsigned char digest[DIALECT_DIGEST]) MUST_CHECK;
+/* SHA-256 of the pieces in a row, with what is at hand for it. */
+void dialect_digest_bytes(struct dialect_digest *, const struct slice *pieces, size_t count,
+			  unsigned char digest[DIALECT_DIGEST]);
 
 /* The list that `GET …/models` answers, or one model's page, in the call's shape. */
 void dialect_write_models(const struct dialect_call *, const struct slice *names, size_t count, struct buf *out);

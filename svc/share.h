@@ -19,7 +19,9 @@
 #include "svc/route.h"
 #include "svc/upload.h"
 
-enum { SHARE_BODY_MOST = 4 * 1024 * 1024 }; /* bytes of a body whose meaning is looked for: 16 ms of the loop */
+enum {
+	SHARE_BODY_MOST = 4 * 1024 * 1024
+}; /* bytes of a body whose meaning is looked for: 1 to 13 ms of the loop, 20 ms at worst */
 
 struct share_input {
 	const struct config *config;

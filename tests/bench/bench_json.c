@@ -135,6 +135,12 @@ int main(void)
 	report("the same, hashed", plan, buf_slice(&b), true, false);
 	report("chat, short messages", plan, fill(&b, HEAD USER "hello\"}", SHORT, 2048, "]}"), false, true);
 	report("the same, hashed", plan, buf_slice(&b), true, false);
+	report("chat of 1 MiB, hashed", plan, fill(&b, HEAD USER, "What does it do when asked? \\n", MEBI, "\"}]}"),
+	       true, false);
+	report("short ones, hashed", plan, fill(&b, HEAD USER "hello\"}", SHORT, MEBI, "]}"), true, false);
+	report("an image, hashed", plan, fill(&b, HEAD USER, "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB", MEBI, "\"}]}"), true,
+	       false);
+	report("token ids, hashed", plan, fill(&b, "{\"input\":[0", ",12345", MEBI, "]}"), true, false);
 	report("chat, Chinese", plan, fill(&b, HEAD USER, "\xE4\xBD\xA0\xE5\xA5\xBD", 2048, "\"}]}"), false, true);
 	report("one event of a stream", plan, slice_of(EVENT), false, true);
 	report("a plain answer", plan, fill(&b, ANSWER, "What it says goes on. ", 1024, USAGE), false, true);

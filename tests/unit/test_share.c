@@ -315,6 +315,33 @@ static void too_much_is_not_wanted(void **state)
 	share_rig_free(&rig);
 }
 
+static bool is_wanted_with_values(struct share_rig *rig, size_t values)
+{
+	struct buf body;
+	bool wanted;
+
+	buf_init(&body, 1 << 20);
+	buf_append(&body, SLICE("{\"model\":\"one\",\"x\":[0"));
+	for (size_t i = strlen("{m[0"); i < values; i++)
+		buf_append(&body, SLICE(",0"));
+	buf_append(&body, SLICE("]}"));
+	buf_append_byte(&body, '\0');
+	wanted = is_wanted(rig, CHAT, NULL, body.data);
+	buf_free(&body);
+	return wanted;
+}
+
+/* They cost more than their bytes: a body of nothing else would hold the loop. */
+static void too_many_values_are_not_wanted(void **state)
+{
+	struct share_rig *rig = share_rig_new(ALWAYS);
+
+	(void)state;
+	assert_true(is_wanted_with_values(rig, 64 * 1024));
+	assert_false(is_wanted_with_values(rig, 64 * 1024 + 1));
+	share_rig_free(&rig);
+}
+
 /* A name is not cut: two that differ behind the cut would be one. */
 static void long_names_of_fields(void **state)
 {
@@ -365,10 +392,10 @@ static void little_room_is_no_other_key(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(pairs_mean_the_same_or_not),  cmocka_unit_test(the_scope_says_who_shares),
-		cmocka_unit_test(nobody_is_no_tenant),         cmocka_unit_test(what_tells_no_meaning_is_not_wanted),
-		cmocka_unit_test(too_much_is_not_wanted),      cmocka_unit_test(long_names_of_fields),
-		cmocka_unit_test(little_room_is_no_other_key),
+		cmocka_unit_test(pairs_mean_the_same_or_not), cmocka_unit_test(the_scope_says_who_shares),
+		cmocka_unit_test(nobody_is_no_tenant),        cmocka_unit_test(what_tells_no_meaning_is_not_wanted),
+		cmocka_unit_test(too_much_is_not_wanted),     cmocka_unit_test(too_many_values_are_not_wanted),
+		cmocka_unit_test(long_names_of_fields),       cmocka_unit_test(little_room_is_no_other_key),
 	};
 
 	return cmocka_run_group_tests_name("share", tests, NULL, NULL);
