@@ -190,10 +190,11 @@ WAYS = {
     "overloaded": ({"memory_limit": "16MiB"}, DIALECTS, beside_a_large_body),
     "draining": ({"drain": {"wait": "0s", "deadline": "1s"}}, DIALECTS, while_draining),
     "upstream_timeout": (upstreams(timeout=QUICK), DIALECTS, lambda g, d: call(g, d, "latency=60s")),
+    "not_stored": ({}, DIALECTS, lambda g, d: call(g, d, headers={"cache-control": "only-if-cached"})),
     "deadline": ({}, DIALECTS, lambda g, d: call(g, d, "latency=60s", headers={"x-stainless-timeout": "0.3"})),
 }
 BEFORE_THE_CHARGE = {"invalid_request", "invalid_json", "exceeds_limit", "invalid_api_key", "model_not_allowed", "unknown_path", "model_not_found",
-                     "method_not_allowed", "request_timeout", "body_too_large", "unsupported_media", "overloaded"}
+                     "method_not_allowed", "request_timeout", "body_too_large", "unsupported_media", "not_stored", "overloaded"}
 GIVEN_BACK = {"upstream_unreachable", "upstream_busy"}  # nothing was sent
 
 
