@@ -4,7 +4,7 @@
 #include "svc/dialect/dialect_internal.h"
 
 /* The loop stands still meanwhile. What costs is the values rather than the bytes: 4 MiB of one-digit numbers would take 70 ms. */
-enum { NODES_MOST = 64 * 1024 };
+enum { NODES_MOST = 32 * 1024 };
 
 /* One scan, made ready again for each body: it is large. */
 struct dialect_digest {

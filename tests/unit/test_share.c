@@ -337,8 +337,8 @@ static void too_many_values_are_not_wanted(void **state)
 	struct share_rig *rig = share_rig_new(ALWAYS);
 
 	(void)state;
-	assert_true(is_wanted_with_values(rig, 64 * 1024));
-	assert_false(is_wanted_with_values(rig, 64 * 1024 + 1));
+	assert_true(is_wanted_with_values(rig, 32 * 1024));
+	assert_false(is_wanted_with_values(rig, 32 * 1024 + 1));
 	share_rig_free(&rig);
 }
 
