@@ -90,7 +90,9 @@ $(B)/tests/http-echo: $(B)/tests/support/programs/http_echo.o $(B)/libservice.a 
 	$(call say,link)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 # The flow's tests bring the world around it: their stand-ins are taken instead of the archives' members of the same names.
+# Named explicitly as well: of a part that is new make would not know that it can be built, and take the rule of the other tests.
 WORLD = $(call objects,tests/flow/world/*.c)
+$(call programs,tests/flow/*.c): $(WORLD)
 $(B)/tests/flow/%: $(B)/tests/flow/%.o $(WORLD) $(B)/libservice.a $(B)/libsluice.a
 	$(call say,link)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka

@@ -438,7 +438,7 @@ static bool bring_fault(void)
 	}
 }
 
-static void answer_head(struct transfer *t)
+static void bring_head(struct transfer *t)
 {
 	const struct world_scenario *s = world.scenario;
 	char length[24];
@@ -482,7 +482,7 @@ static bool bring_next(void)
 		flow_writable(e, e->owner);
 		assert_false(t->paused);
 	} else if (world.has_transfer && !t->began) {
-		answer_head(t);
+		bring_head(t);
 	} else if (world.has_transfer && s->pieces[t->piece] != NULL) {
 		struct slice piece = slice_of(s->pieces[t->piece++]);
 		t->paused = !t->receiver.body(t, t->arg, piece);
