@@ -1,13 +1,15 @@
-/* A world around the flow in which nothing happens by itself: clients, Redis and upstreams are played by the test, one step at a time, so that each step
- * can be made to fail. Everything of svc/ is real; svc/http, lib/limiter, lib/pool and lib/redis are stood in for by the functions of world.c, which
- * the linker takes instead.
+/* A world around the flow in which nothing happens by itself: clients, Redis, upstreams and other requests are played by the test, one step at a time, so that
+ * each step can be made to fail. Everything of svc/ is real, and so are lib/cache and lib/answer; svc/http, lib/limiter, lib/pool, lib/redis, lib/flight and
+ * lib/subscriber are stood in for by the functions of this folder, which the linker takes instead.
  *
- *   scenario ──► step 0, 1, 2 … (what is awaited comes) ──► the end: world_check
- *                  └─ at step `at`: the fault comes instead */
+ *   scenario ──► step 0, 1, 2 … (what is awaited comes) ──► the end: all that must hold
+ *                  ├─ at step `leaves_at`: the client leaves, and the play goes on
+ *                  └─ from step `at` on, as soon as it can: the fault comes instead */
 #ifndef SLUICE_WORLD_H
 #define SLUICE_WORLD_H
 
 #include "lib/base.h"
+#include "lib/flight.h"
 #include "lib/limiter.h"
 #include "lib/pool.h"
 #include "lib/slice.h"
@@ -17,38 +19,94 @@
 #define WORLD_FAULTS(X) \
 	X(none) X(client_gone) X(client_stalled) X(drain) X(deadline) X(lease_lost) X(body_fault) X(denied) X(never) X(unavailable) \
 	X(no_slot) X(connect_failed) X(tls_failed) X(reset_unsent) X(reset) X(truncated) X(garbage) X(first_byte_timeout) \
-	X(idle_timeout) X(total_timeout) X(bad_head)
+	X(idle_timeout) X(total_timeout) X(bad_head) X(lookup_unavailable) X(flight_lost)
+/* X(name): what a seat is told, and what comes of the flight that it follows. `stale_behind`: it leads, and something stale will do if the upstream fails */
+#define WORLD_WORDS(X) \
+	X(end) X(hit) X(stale) X(refresh) X(lead) X(stale_behind) X(follow) X(pass) X(nothing) X(denied) \
+	X(bad_hit) X(short_hit) X(head) X(bad_head) X(bytes) X(whole) X(failed) X(alone)
+/* X(name): of all that is awaited, what comes first */
+#define WORLD_ORDERS(X) X(call) X(flight) X(client)
 /* clang-format on */
 #define WORLD_ENUM(name) WORLD_##name,
 enum world_fault { WORLD_FAULTS(WORLD_ENUM) WORLD_FAULT_COUNT };
 #undef WORLD_ENUM
+#define WORLD_ENUM(name) WORD_##name,
+enum world_word { WORLD_WORDS(WORLD_ENUM) WORD_COUNT };
+#undef WORLD_ENUM
+#define WORLD_ENUM(name) ORDER_##name,
+enum world_order { WORLD_ORDERS(WORLD_ENUM) ORDER_COUNT };
+#undef WORLD_ENUM
 const char *world_fault_name(enum world_fault);
+const char *world_order_name(enum world_order);
+
+enum { WORLD_PIECES = 8, WORLD_WORDS_MOST = 12 };
 
 struct world_scenario {
 	const char *name, *target;
-	const char *method;    /* NULL: POST */
-	const char *body;      /* sent in two pieces; NULL: none */
-	const char *type;      /* of the upstream's answer */
-	int status;            /* of the upstream's answer */
-	const char *pieces[8]; /* of its body */
-	const char *without;   /* what the gateway takes out of the answer again; NULL: nothing */
-	bool promised;         /* the upstream says Content-Length */
-	bool marked;           /* its last piece says that it is whole */
-	bool slow;             /* the client says "pause" at every write */
-	int64_t tokens;        /* charged when all goes well */
+	const char *method;               /* NULL: POST */
+	const char *body;                 /* sent in two pieces; NULL: none */
+	const char *cache_control;        /* the client's; NULL: none */
+	const char *type;                 /* of the upstream's answer */
+	int status;                       /* of the upstream's answer */
+	const char *pieces[WORLD_PIECES]; /* of its body */
+	const char *without;              /* what the gateway takes out of the answer again; NULL: nothing */
+	bool promised;                    /* the upstream says Content-Length */
+	bool marked;                      /* its last piece says that it is whole */
+	bool slow;                        /* the client says "pause" at every write */
+	int64_t tokens;                   /* charged when all goes well */
+
+	enum world_order order;
+	enum world_word words
+		[WORLD_WORDS_MOST]; /* each comes when a seat awaits it; a seat that awaits more leads, or finds nothing */
+	const char *stored;         /* the body that is stored */
+	const char *along[WORLD_PIECES]; /* of the answer that another asked for: what `bytes` brings */
+	struct slice note;               /* of `denied` and `failed` */
+	bool local;                      /* it has been found once, and no change was heard since */
+	bool counts_hits;
+	bool others;  /* when the leader's client leaves, somebody else is there */
+	bool slides;  /* the record is kept for nobody who is slow */
+	bool private; /* the flight takes no head */
+	enum world_fault
+		leaves; /* client_gone, client_stalled or deadline: it comes at the step `leaves_at`, beside the fault */
+	int leaves_at;
+};
+
+/* How the flight that was led ended. */
+enum world_flight {
+	WORLD_FLIGHT_NONE, /* nobody led */
+	WORLD_FLIGHT_LEFT,
+	WORLD_FLIGHT_ALONE,
+	WORLD_FLIGHT_DONE,
+	WORLD_FLIGHT_STORED,
+	WORLD_FLIGHT_BROKEN,
+	WORLD_FLIGHT_REFUSED,
+	WORLD_FLIGHT_PRIVATE,
 };
 
 struct world_outcome {
 	int steps;        /* how many answers were awaited */
-	bool fault_came;  /* the fault applied at that step */
+	bool fault_came;  /* the fault applied, */
+	int fault_step;   /* at this step, */
+	bool hit_twin;    /* and to the request that refetches what is stale */
+	bool left;        /* the client left, as the scenario has it */
 	int pieces;       /* of the upstream's body that had come */
-	char outcome[40]; /* of the one request, as it was counted */
+	int along;        /* of the flight's answer that had come, */
+	bool took;        /* and something of it was given */
+	char outcome[40]; /* of the client's request, as it was counted */
 	int status;
-	int64_t tokens;          /* settled */
-	bool leased, never_sent; /* something was reserved; and nothing was sent */
+	char refresh[40];        /* of the one that refetched; empty: none did */
+	char cache[64];          /* Cache-Status, up to the key */
+	char found[40];          /* what cache_total counted; empty: nothing */
+	int64_t tokens;          /* settled, all together */
+	bool leased, never_sent; /* something was reserved for a call; and nothing was sent */
+	int leases, calls, joins,
+		counted; /* quotas asked for; transfers; seats; requests that stayed counted for the tenant */
+	enum world_flight flight;
+	char note[FLIGHT_NOTE]; /* of its end */
+	size_t note_length;
 };
 
-/* Runs the scenario with that fault at that step (fault none: all goes well); checks all that must hold at its end by cmocka's asserts. */
+/* Runs the scenario with that fault at the first step from `at` on at which it can come (fault none: all goes well); checks all that must hold at its end by cmocka's asserts. */
 void world_run(const struct world_scenario *, enum world_fault, int at, struct world_outcome *);
 
 #endif

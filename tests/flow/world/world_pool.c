@@ -1,0 +1,209 @@
+/* The stand-in for lib/pool: the upstream. */
+#include "tests/flow/world/world_internal.h"
+
+struct pool {
+	int nothing;
+};
+
+/* ---- what comes ----------------------------------------------------------------------------------------------------------- */
+
+static struct transfer *find(void)
+{
+	struct world *w = world_now();
+
+	for (int i = 0; i < w->transfers_count; i++)
+		if (!w->transfers[i].ended && !w->transfers[i].cancelled)
+			return &w->transfers[i];
+	return NULL;
+}
+
+/* What was lent for as long as it runs is still there, and the same. */
+static void check_body(const struct transfer *t)
+{
+	struct slice sent = buf_slice(&t->sent);
+
+	for (size_t i = 0; i < t->body_count; i++) {
+		assert_true(slice_starts(sent, t->body[i]));
+		sent = slice_skip(sent, t->body[i].len);
+	}
+	assert_int_equal(sent.len, 0);
+}
+
+static void end(struct transfer *t, enum pool_outcome outcome)
+{
+	check_body(t);
+	t->ended = true;
+	t->whole = outcome == POOL_DONE;
+	t->receiver.done(t, t->arg, &(struct pool_result){ .outcome = outcome, .first_byte = t->began ? 1 : -1 });
+}
+
+static void bring_head(struct transfer *t)
+{
+	const struct world_scenario *s = world_now()->scenario;
+	char length[24];
+	size_t total = 0;
+	struct pool_field fields[] = { { SLICE("Content-Type"), slice_of(s->type) },
+				       { SLICE("Set-Cookie"), SLICE("secret=1") },
+				       { SLICE("Content-Length"), SLICE_NONE } };
+
+	for (size_t i = 0; i < WORLD_PIECES && s->pieces[i] != NULL; i++)
+		total += strlen(s->pieces[i]);
+	fields[2].value = slice_make(length, (size_t)snprintf(length, sizeof(length), "%zu", total));
+	t->began = true;
+	t->receiver.head(t, t->arg,
+			 &(struct pool_head){
+				 .status = s->status, .fields = fields, .fields_count = s->promised ? 3 : 2 });
+}
+
+static void bring_piece(struct transfer *t)
+{
+	char *piece = mem_text(slice_of(world_now()->scenario->pieces[t->piece++]));
+
+	t->paused = !t->receiver.body(t, t->arg, slice_of(piece));
+	mem_free(piece);
+}
+
+bool world_pool_next(void)
+{
+	struct transfer *t = find();
+
+	if (t == NULL || t->paused)
+		return false;
+	check_body(t);
+	if (!t->began)
+		bring_head(t);
+	else if (world_now()->scenario->pieces[t->piece] != NULL)
+		bring_piece(t);
+	else
+		end(t, POOL_DONE);
+	return true;
+}
+
+/* More than an arena holds; libcurl would not let it through. */
+bool world_pool_bad_head(void)
+{
+	static char value[800];
+	struct pool_field fields[700];
+	struct transfer *t = find();
+
+	if (t == NULL || t->began)
+		return false;
+	memset(value, 'x', sizeof(value));
+	for (size_t i = 0; i < ARRAY_LENGTH(fields); i++)
+		fields[i] = (struct pool_field){ SLICE("x-field"), slice_make(value, sizeof(value)) };
+	world_now()->fault_hit = t->arg;
+	t->began = true;
+	t->receiver.head(t, t->arg,
+			 &(struct pool_head){ .status = 200, .fields = fields, .fields_count = ARRAY_LENGTH(fields) });
+	return true;
+}
+
+/* Each where it can come. */
+bool world_pool_fault(enum pool_outcome outcome)
+{
+	struct transfer *t = find();
+	bool inside = outcome == POOL_TRUNCATED || outcome == POOL_IDLE_TIMEOUT;
+
+	if (t == NULL || (outcome != POOL_TOTAL_TIMEOUT && inside != t->began))
+		return false;
+	world_now()->fault_hit = t->arg;
+	end(t, outcome);
+	return true;
+}
+
+void world_pool_close(void)
+{
+	struct world *w = world_now();
+
+	for (int i = 0; i < w->transfers_count; i++)
+		buf_free(&w->transfers[i].sent);
+}
+
+/* ---- what the flow calls ------------------------------------------------------------------------------------------------- */
+
+struct pool *pool_new(struct loop *loop, const struct pool_options *options, struct log *log)
+{
+	(void)loop, (void)options, (void)log;
+	return mem_new(sizeof(struct pool));
+}
+
+void pool_free(struct pool **pool)
+{
+	mem_free(*pool);
+	*pool = NULL;
+}
+
+void pool_warm(struct pool *pool, int64_t timeout, void (*warmed)(void *, unsigned, const char *), void *arg)
+{
+	(void)pool, (void)timeout, (void)warmed, (void)arg;
+}
+
+void pool_stats(const struct pool *pool, struct pool_stats *stats)
+{
+	(void)pool;
+	*stats = (struct pool_stats){ 0 };
+}
+
+static bool has_quota(const void *arg)
+{
+	const struct world *w = world_now();
+
+	for (int i = 0; i < w->leases_count; i++)
+		if (w->leases[i].arg == arg && w->leases[i].answered && !w->leases[i].settled)
+			return w->leases[i].for_call;
+	return false;
+}
+
+/* They are made of the client's, which may have left. */
+static void check_fields(const struct pool_request *request)
+{
+	bool typed = request->body_count == 0;
+
+	for (size_t i = 0; i < request->fields_count; i++)
+		typed |= slice_equal(request->fields[i].name, SLICE("Content-Type")) &&
+			 slice_equal(request->fields[i].value, SLICE("application/json"));
+	assert_true(typed && request->target.data[0] == '/');
+}
+
+struct transfer *pool_start(struct pool *pool, const struct pool_request *request, const struct pool_receiver *receiver,
+			    void *arg)
+{
+	struct world *w = world_now();
+	struct transfer *t = &w->transfers[w->transfers_count++];
+
+	(void)pool;
+	assert_true(w->transfers_count <= WORLD_MANY && has_quota(arg));
+	assert_true(request->wait_timeout > 0 && request->first_byte_timeout > 0 && request->idle_timeout > 0 &&
+		    request->total_timeout > 0);
+	*t = (struct transfer){
+		.receiver = *receiver, .arg = arg, .body = request->body, .body_count = request->body_count
+	};
+	buf_init(&t->sent, WORLD_ANSWER);
+	for (size_t i = 0; i < request->body_count; i++)
+		assert_true(buf_append(&t->sent, request->body[i]));
+	check_fields(request);
+	return t;
+}
+
+void pool_resume(struct transfer *t)
+{
+	assert_false(t->ended || t->cancelled);
+	t->paused = false;
+}
+
+void pool_cancel(struct transfer **handle)
+{
+	struct transfer *t = *handle;
+
+	*handle = NULL;
+	if (t == NULL)
+		return;
+	assert_false(t->ended || t->cancelled);
+	check_body(t);
+	t->cancelled = true;
+}
+
+bool pool_may_be_sent(const struct transfer *t)
+{
+	return t != NULL; /* what was not sent is said by its outcome */
+}
