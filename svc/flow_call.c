@@ -215,10 +215,11 @@ static void end_answer(struct request *r)
 		reply_refusal(r);
 }
 
-/* In reverse of the taking. */
+/* In reverse of the taking. Where hits count, one that was given does, though nothing was sent for it. */
 enum stage stage_settle(struct request *r)
 {
 	struct limiter_used used = { 0 };
+	bool counts = r->shared.for_free && r->answered;
 
 	if (r->meter != NULL)
 		meter_result(r->meter, &r->metered);
@@ -229,7 +230,7 @@ enum stage stage_settle(struct request *r)
 	end_answer(r);
 	if (r->status == 0)
 		r->status = refusal_status(r->refusal);
-	used.never_sent = !r->shared.for_free && request_never_sent(r);
+	used.never_sent = request_never_sent(r) && !counts;
 	if (r->lease != NULL)
 		used.tokens = r->used = charge_used(r);
 	limiter_settle(&r->lease, &used);
