@@ -65,6 +65,26 @@ static void take_denial(struct request *r, struct slice note)
 	buf_append(&r->detail, SLICE("It was refused for an identical request."));
 }
 
+/* `length` of the body that is stored; -1: it is still coming. False: it has no head that this version understands, or another length than that says. */
+static bool read_head(struct request *r, struct slice head, int64_t length)
+{
+	return fields_unpack(head, r->mem, REPLY_FIELDS, &r->answer, &r->shared.status) &&
+	       (length < 0 || r->answer.content_length < 0 || r->answer.content_length == length);
+}
+
+static bool read_stored(struct request *r)
+{
+	return read_head(r, answer_head(r->answer_held), (int64_t)answer_body(r->answer_held).len);
+}
+
+static void say_poisoned(struct request *r)
+{
+	log_say(r->worker->log, LOG_WARNING, "answer",
+		"a stored or shared answer has no head that this version understands");
+	worker_drop(r->worker, r->share.ask.key);
+	answer_release(&r->answer_held);
+}
+
 /* The client gets what is stale; what is new is fetched by one of its own. Without room for that it stays to the next. */
 static void refresh(struct request *r)
 {
@@ -72,6 +92,17 @@ static void refresh(struct request *r)
 		flow_start(request_twin(r), STAGE_quota);
 	else
 		flight_leave(&r->seat);
+}
+
+/* The stored head is read before the body is given away: one whose answer is none of ours asks for itself. */
+static void refresh_or_lead(struct request *r)
+{
+	if (read_stored(r)) {
+		refresh(r);
+		return;
+	}
+	say_poisoned(r);
+	r->shared.verdict = FLIGHT_LEAD;
 }
 
 static void told(struct flight_seat *seat, void *arg, const struct flight_told *t)
@@ -96,7 +127,7 @@ static void told(struct flight_seat *seat, void *arg, const struct flight_told *
 		metrics_add(r->worker->metrics, METRIC_redis_errors_total, &error, 1);
 	}
 	if (t->verdict == FLIGHT_REFRESH)
-		refresh(r);
+		refresh_or_lead(r);
 	if (r->waiting == seat)
 		flow_resume(r, seat);
 }
@@ -170,31 +201,23 @@ enum stage stage_lookup_done(struct request *r)
 
 /* ---- replay ---------------------------------------------------------------------------------------------------------- */
 
-/* It is none of ours: as if nothing had been stored, but asked for by this one alone. */
+/* It is none of ours: as if nothing had been stored, but asked for by this one alone, unless it has failed already. */
 static enum stage ask_alone(struct request *r)
 {
-	log_say(r->worker->log, LOG_WARNING, "answer",
-		"a stored or shared answer has no head that this version understands");
-	worker_drop(r->worker, r->share.ask.key);
-	answer_release(&r->answer_held);
+	say_poisoned(r);
+	if (r->share.ask.upstream_failed)
+		return find_nothing(r);
 	flight_leave(&r->seat);
 	r->shared.verdict = FLIGHT_PASS;
 	r->shared.local = false;
 	return STAGE_quota;
 }
 
-/* `length` of the body that is stored; -1: it is still coming. */
-static bool begin_answer(struct request *r, struct slice head, int64_t length)
+static void begin_answer(struct request *r)
 {
-	int status;
-
-	if (!fields_unpack(head, r->mem, REPLY_FIELDS, &r->answer, &status) ||
-	    (length >= 0 && r->answer.content_length >= 0 && r->answer.content_length != length))
-		return false;
 	loop_timer_free(&r->deadline);
-	r->status = status;
+	r->status = r->shared.status;
 	reply_head(r, r->answer.content_length);
-	return true;
 }
 
 static enum stage give_stored(struct request *r)
@@ -212,10 +235,9 @@ static enum stage give_stored(struct request *r)
 
 enum stage stage_replay(struct request *r)
 {
-	struct slice body = answer_body(r->answer_held);
-
-	if (!begin_answer(r, answer_head(r->answer_held), (int64_t)body.len))
+	if (r->shared.verdict != FLIGHT_REFRESH && !read_stored(r))
 		return ask_alone(r);
+	begin_answer(r);
 	return give_stored(r);
 }
 
@@ -267,8 +289,9 @@ static enum stage read_along(struct request *r)
 	if (r->shared.verdict != FLIGHT_FOLLOW)
 		return stage_lookup_done(r);
 	if (!r->answered && flight_head(r->seat, &head)) {
-		if (!begin_answer(r, head, -1))
+		if (!read_head(r, head, -1))
 			return ask_alone(r);
+		begin_answer(r);
 		flight_take_head(r->seat);
 	}
 	if (r->answered)

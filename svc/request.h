@@ -65,16 +65,17 @@ struct request {
 	struct {
 		enum flight_verdict verdict; /* what it is to the flight */
 		struct answer_times times;   /* of `answer` */
-		size_t given;                /* bytes of `answer` that the client has */
-		char tail[4];                /* the last bytes that the client was given */
-		bool looked;                 /* the verdict stands */
-		bool local, fleet;           /* the answer was the worker's own; another worker leads */
-		bool has_stale;              /* an answer is stored that will do if the upstream fails */
-		bool refresh;                /* it refetches what is stale; nobody waits for it */
-		bool charged;                /* the tenant's request was */
-		bool for_free;               /* the last quota that was asked for was for no call */
-		enum refusal failure;        /* of the upstream, for which a stale answer is looked for */
-		int failed_status;           /* the same, where it answered */
+		int status;           /* of the head that was stored, or came along; it is in the request's `answer` */
+		size_t given;         /* bytes of `answer` that the client has */
+		char tail[4];         /* the last bytes that the client was given */
+		bool looked;          /* the verdict stands */
+		bool local, fleet;    /* the answer was the worker's own; another worker leads */
+		bool has_stale;       /* an answer is stored that will do if the upstream fails */
+		bool refresh;         /* it refetches what is stale; nobody waits for it */
+		bool charged;         /* the tenant's request was */
+		bool for_free;        /* the last quota that was asked for was for no call */
+		enum refusal failure; /* of the upstream, for which a stale answer is looked for */
+		int failed_status;    /* the same, where it answered */
 	} shared;
 	enum refusal left; /* why its own client has no more of it, while the call goes on for others */
 
