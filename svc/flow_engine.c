@@ -79,10 +79,12 @@ void flow_resume(struct request *r, const void *answer)
 	advance(r, flow_table[r->stage].done(r));
 }
 
-/* The client has been told the end of its stream already: whatever ends the transfer behind it, the answer is whole. */
+/* The client, or who reads along in its place, has been told the end of its stream already: whatever ends the transfer behind it, the answer is whole. */
 static bool is_told(struct request *r)
 {
-	if (r->meter == NULL || r->exchange == NULL)
+	bool is_for_others = r->left != REFUSAL_none || r->shared.refresh;
+
+	if (r->meter == NULL || (r->exchange == NULL && !is_for_others))
 		return false;
 	meter_finish(r->meter, false, flow_share_bytes, r);
 	meter_result(r->meter, &r->metered);

@@ -205,10 +205,10 @@ enum stage stage_lookup_done(struct request *r)
 static enum stage ask_alone(struct request *r)
 {
 	say_poisoned(r);
-	if (r->share.ask.upstream_failed)
+	r->shared.verdict = r->share.ask.upstream_failed ? FLIGHT_NONE : FLIGHT_PASS;
+	if (r->shared.verdict == FLIGHT_NONE)
 		return find_nothing(r);
 	flight_leave(&r->seat);
-	r->shared.verdict = FLIGHT_PASS;
 	r->shared.local = false;
 	return STAGE_quota;
 }
