@@ -44,10 +44,12 @@ void flow_writable(struct exchange *e, void *request)
 	r->blocked = false;
 	if (flow_leads(r) && r->answered)
 		flow_give_record(r);
-	if (r->transfer != NULL)
-		pool_resume(r->transfer);
-	else if (r->waiting != NULL && r->answered) /* what it is given is here already */
+	if (r->transfer != NULL) {
+		if (flow_wants_more(r))
+			pool_resume(r->transfer);
+	} else if (r->waiting != NULL && r->answered) { /* what it is given is here already */
 		flow_resume(r, r->waiting);
+	}
 }
 
 void flow_broken(struct exchange *e, void *request, enum http_fault fault)

@@ -373,6 +373,8 @@ bool flow_carry_on(struct request *r, enum refusal why)
 	r->left = why;
 	r->blocked = false;
 	loop_timer_free(&r->deadline);
+	if (r->transfer != NULL) /* it may have waited for the client */
+		pool_resume(r->transfer);
 	if (r->exchange != NULL) {
 		r->refusal = why;
 		reply_refusal(r);
