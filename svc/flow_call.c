@@ -184,6 +184,8 @@ enum stage stage_stream(struct request *r)
 	r->meter = meter_new(&r->call, r->status, r->answer.content_type, r->asks_usage);
 	length = meter_promise(r->meter, r->answer.content_length);
 	flow_share_head(r, length);
+	if (r->left != REFUSAL_none && !flow_leads(r)) /* it went on for others, who cannot have it */
+		return flow_refuse(r, r->left);
 	if (r->exchange != NULL)
 		reply_head(r, length);
 	return flow_await(r, r->transfer);
