@@ -365,10 +365,10 @@ void flow_give_rest(struct request *r)
 	}
 }
 
-/* The client has been answered, or has left. */
+/* The client has been answered, or has left. One that came to lead while it waits for another quota has not kept what it needs for a call without it. */
 bool flow_carry_on(struct request *r, enum refusal why)
 {
-	if (r->waiting == NULL || !flow_leads(r) || r->left != REFUSAL_none || !flight_orphan(r->seat))
+	if (r->waiting == NULL || !flow_leads(r) || !r->head_kept || r->left != REFUSAL_none || !flight_orphan(r->seat))
 		return false;
 	r->left = why;
 	r->blocked = false;

@@ -57,6 +57,7 @@ struct request *request_twin(struct request *r)
 	struct request *twin = make(r->worker, worker_share(r->generation), mem_arena_hold(r->mem));
 
 	twin->head = r->head;
+	twin->head_kept = r->head_kept;
 	twin->public_id = slice_of(twin->id);
 	twin->method = r->method;
 	twin->path = r->path;
@@ -95,6 +96,7 @@ bool request_keep_head(struct request *r)
 	}
 	copy->fields = fields;
 	r->head = copy;
+	r->head_kept = true;
 	return true;
 }
 

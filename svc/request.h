@@ -46,6 +46,7 @@ struct request {
 	/* What it is. */
 	struct exchange *exchange;    /* NULL: the client is gone, or has its whole answer; or there never was one */
 	const struct http_head *head; /* the exchange's, or a copy in the arena for a request that may outlive it */
+	bool head_kept;               /* it is a copy */
 	char id[REQUEST_ID];          /* ours, unique for ever */
 	struct slice public_id;       /* X-Request-Id: the client's own, or ours */
 	struct slice method, path, address; /* copies, for the log */
