@@ -52,6 +52,17 @@ static const struct config *read_configuration(const struct world_scenario *s)
 	return config;
 }
 
+/* Read once, and kept to the end of the process: reading takes longer than a run. */
+static const struct config *configuration_of(const struct world_scenario *s)
+{
+	static const struct config *kept[2][2];
+	const struct config **one = &kept[s->local][s->counts_hits];
+
+	if (*one == NULL)
+		*one = read_configuration(s);
+	return config_hold(*one);
+}
+
 /* ---- what comes ----------------------------------------------------------------------------------------------------------- */
 
 static bool client_is_there(const struct world *w)
@@ -83,8 +94,11 @@ static bool leave(struct world *w, enum world_fault how)
 
 static bool drain(struct world *w)
 {
-	if (w->worker->requests_count == 0)
+	const struct list *all = &w->worker->requests;
+
+	if (list_empty(all))
 		return false;
+	w->fault_hit = CONTAINER_OF(all->next, struct request, node); /* of two, the client's was born first */
 	flow_abort_all(w->worker, REFUSAL_draining);
 	return true;
 }
@@ -187,7 +201,7 @@ static void open_world(struct world *w, const struct world_scenario *scenario, e
 	*w = (struct world){ .scenario = scenario, .fault = fault, .at = at };
 	snprintf(w->shared.instance, sizeof(w->shared.instance), "test");
 	w->shared.lease_lost = flow_lease_lost;
-	w->config = read_configuration(scenario);
+	w->config = configuration_of(scenario);
 	w->worker = worker_new(&w->shared, 0, w->config);
 }
 
@@ -200,6 +214,12 @@ static void close_world(struct world *w)
 	config_release(&w->config);
 }
 
+static void turn(struct world *w)
+{
+	world_note_ended(w);
+	loop_turn(w->worker->loop, false);
+}
+
 void world_run(const struct world_scenario *scenario, enum world_fault fault, int at, struct world_outcome *outcome)
 {
 	struct world *w = world_now();
@@ -209,12 +229,11 @@ void world_run(const struct world_scenario *scenario, enum world_fault fault, in
 		scout(w);
 	world_http_open(&w->exchange, "key-of-the-test");
 	w->client = w->exchange.owner;
-	loop_turn(w->worker->loop, false);
+	turn(w);
 	for (; take_step(w); w->step++) {
 		assert_true(w->step < STEPS_MOST);
-		loop_turn(w->worker->loop, false);
+		turn(w);
 	}
-	loop_turn(w->worker->loop, false);
 	world_check(outcome);
 	close_world(w);
 }

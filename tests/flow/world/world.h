@@ -23,7 +23,7 @@
 /* X(name): what a seat is told, and what comes of the flight that it follows. `stale_behind`: it leads, and something stale will do if the upstream fails */
 #define WORLD_WORDS(X) \
 	X(end) X(hit) X(stale) X(refresh) X(lead) X(stale_behind) X(follow) X(pass) X(nothing) X(denied) \
-	X(bad_hit) X(short_hit) X(head) X(bad_head) X(bytes) X(whole) X(failed) X(alone)
+	X(bad_hit) X(short_hit) X(bad_refresh) X(head) X(bad_head) X(bytes) X(whole) X(failed) X(alone)
 /* X(name): of all that is awaited, what comes first */
 #define WORLD_ORDERS(X) X(call) X(flight) X(client)
 /* clang-format on */
@@ -94,6 +94,7 @@ struct world_outcome {
 	bool took;        /* and something of it was given */
 	char outcome[40]; /* of the client's request, as it was counted */
 	int status;
+	bool answered;           /* the client has heard something */
 	char refresh[40];        /* of the one that refetched; empty: none did */
 	char cache[64];          /* Cache-Status, up to the key */
 	char found[40];          /* what cache_total counted; empty: nothing */

@@ -2,6 +2,18 @@
 #include "svc/metrics.h"
 #include "tests/flow/world/world_internal.h"
 
+/* Names the run that does not hold. */
+#define MUST(condition) must(condition, #condition)
+static void must(bool holds, const char *condition)
+{
+	const struct world *w = world_now();
+
+	if (!holds)
+		fail_msg("%s, %s first, left at %d, %s at step %d: %s", w->scenario->name,
+			 world_order_name(w->scenario->order), w->left ? w->scenario->leaves_at : -1,
+			 world_fault_name(w->fault), w->fault_step, condition);
+}
+
 /* ---- what the client should have ---------------------------------------------------------------------------------------------- */
 
 void world_join_pieces(const char *const pieces[WORLD_PIECES], struct buf *out)
@@ -48,7 +60,7 @@ static void whole_of(enum source source, struct buf *out)
 	if (source == UPSTREAM)
 		world_expected(out);
 	else if (source == STORED)
-		assert_true(buf_append(out, slice_of(s->stored)));
+		MUST(buf_append(out, slice_of(s->stored)));
 	else
 		world_join_pieces(s->along, out);
 }
@@ -91,21 +103,21 @@ static void check_answer(const struct world *w)
 	struct slice body = buf_slice(&e->body);
 	struct buf whole;
 
-	assert_true(e->ended != e->gone);
+	MUST(e->ended != e->gone);
 	if (!e->answered || w->scenario->pieces[0] == NULL)
 		return;
 	if (e->status != (source == UPSTREAM ? w->scenario->status : 200) ||
 	    (source == UPSTREAM && !upstream_began(w))) {
-		assert_true(e->gone || (e->clean && e->status >= 400)); /* a refusal is a whole answer */
+		MUST(e->gone || (e->clean && e->status >= 400)); /* a refusal is a whole answer */
 		return;
 	}
 	buf_init(&whole, WORLD_ANSWER);
 	whole_of(source, &whole);
 	if (e->ended && e->clean) { /* only the whole may look whole */
-		assert_true(slice_equal(body, buf_slice(&whole)));
-		assert_true(e->promised < 0 || e->promised == (int64_t)body.len);
+		MUST(slice_equal(body, buf_slice(&whole)));
+		MUST(e->promised < 0 || e->promised == (int64_t)body.len);
 	} else {
-		assert_true(is_cut_of(body, buf_slice(&whole)));
+		MUST(is_cut_of(body, buf_slice(&whole)));
 	}
 	buf_free(&whole);
 }
@@ -128,17 +140,17 @@ static void check_seat(const struct world *w, const struct flight_seat *s)
 	bool done = s->ending == WORLD_FLIGHT_DONE || s->ending == WORLD_FLIGHT_STORED;
 	struct buf whole;
 
-	assert_true(s->left && !s->leads);
+	MUST(s->left && !s->leads);
 	if (!s->led)
 		return;
-	assert_true(s->ending != WORLD_FLIGHT_NONE);
+	MUST(s->ending != WORLD_FLIGHT_NONE);
 	buf_init(&whole, WORLD_ANSWER);
 	world_expected(&whole);
 	if (done) /* whoever reads along takes it for whole */
-		assert_true(slice_equal(buf_slice(&s->bytes), buf_slice(&whole)));
+		MUST(slice_equal(buf_slice(&s->bytes), buf_slice(&whole)));
 	else if (s->ending != WORLD_FLIGHT_PRIVATE && s->ending != WORLD_FLIGHT_ALONE)
-		assert_false(came_whole(w, s));
-	assert_true(s->ending != WORLD_FLIGHT_STORED || w->scenario->status == 200);
+		MUST(!came_whole(w, s));
+	MUST(s->ending != WORLD_FLIGHT_STORED || w->scenario->status == 200);
 	buf_free(&whole);
 }
 
@@ -146,9 +158,9 @@ static void check_leases(const struct world *w, struct world_outcome *o)
 {
 	for (int i = 0; i < w->leases_count; i++) {
 		const struct lease *lease = &w->leases[i];
-		assert_true(lease->settled);
-		assert_true(lease->for_call || (lease->tokens == 0 && lease->used.tokens == 0));
-		assert_true(lease->arg == w->client || lease->requests == 0); /* its hit is the client's request */
+		MUST(lease->settled);
+		MUST(lease->for_call || (lease->tokens == 0 && lease->used.tokens == 0));
+		MUST(lease->arg == w->client || lease->requests == 0); /* its hit is the client's request */
 		o->tokens += lease->used.tokens;
 		o->counted += lease->admitted && lease->requests > 0 && !lease->used.never_sent;
 		if (lease->for_call) {
@@ -157,7 +169,7 @@ static void check_leases(const struct world *w, struct world_outcome *o)
 		}
 	}
 	o->leases = w->leases_count;
-	assert_true(o->counted <= 1);
+	MUST(o->counted <= 1);
 }
 
 static void check_transfers(const struct world *w, struct world_outcome *o)
@@ -166,58 +178,59 @@ static void check_transfers(const struct world *w, struct world_outcome *o)
 
 	for (int i = 0; i < w->transfers_count; i++) {
 		const struct transfer *t = &w->transfers[i];
-		assert_true(t->ended != t->cancelled);
+		MUST(t->ended != t->cancelled);
 		own += t->arg == w->client;
 		o->pieces = (int)t->piece;
 	}
 	o->calls = w->transfers_count;
-	assert_true(own <= 1 && o->calls - own <= 1); /* nobody is asked twice */
+	MUST(own <= 1 && o->calls - own <= 1); /* nobody is asked twice */
 }
 
 /* ---- what was counted ------------------------------------------------------------------------------------------------------------ */
 
-static void read_requests(const char *text, struct world_outcome *o)
+static void note_request(const struct request *r, struct world_outcome *o)
 {
-	const char *line = text, *at;
-	int count = 0;
+	const struct metrics *m = r->worker->metrics;
+	const char *outcome = request_outcome(r), *upstream = r->route.upstream != NULL ? r->route.upstream->name : "";
+	char text[12];
+	struct slice labels[] = { request_tenant(r), r->route.model, slice_of(upstream), slice_of(outcome),
+				  SLICE_NONE };
 
-	for (; (line = strstr(line, "\nsluice_requests_total{")) != NULL; line++) {
-		if (strncmp(strstr(line, "tenant="), "tenant=\"scout\"", strlen("tenant=\"scout\"")) == 0)
-			continue;
-		count++;
-		at = strstr(line, "outcome=\"");
-		assert_int_equal(sscanf(at, "outcome=\"%39[^\"]\"", o->outcome), 1);
-		at = strstr(line, "status=\"");
-		assert_int_equal(sscanf(at, "status=\"%d\"} 1", &o->status), 1);
+	if (r->shared.refresh) {
+		MUST(o->refresh[0] == '\0' && metrics_value(m, METRIC_refreshes_total, &labels[3]) == 1);
+		snprintf(o->refresh, sizeof(o->refresh), "%s", outcome);
+		return;
 	}
-	assert_int_equal(count, 1);
+	o->status = r->left != REFUSAL_none ? refusal_status(r->left) : r->status;
+	labels[4] = slice_make(text, (size_t)snprintf(text, sizeof(text), "%d", o->status));
+	MUST(o->outcome[0] == '\0' && metrics_value(m, METRIC_requests_total, labels) == 1);
+	snprintf(o->outcome, sizeof(o->outcome), "%s", outcome);
 }
 
-/* The one series of a metric with one label, each of whose counts is 1. `but`: not this one. */
-static void read_label(const char *text, const char *series, const char *but, char label[40])
+void world_note_ended(struct world *w)
 {
-	for (const char *line = text; (line = strstr(line, series)) != NULL; line++) {
-		char found[40];
-		int count;
-		assert_int_equal(sscanf(line + strlen(series), "%39[^\"]\"} %d", found, &count), 2);
-		if (but != NULL && strcmp(found, but) == 0)
-			continue;
-		assert_true(count == 1 && label[0] == '\0');
-		snprintf(label, 40, "%s", found);
+	LIST_EACH(&w->worker->requests, node, following)
+	{
+		const struct request *r = CONTAINER_OF(node, struct request, node);
+		if (r->waiting == NULL)
+			note_request(r, &w->outcome);
 	}
 }
 
-static void read_metrics(const struct world *w, struct world_outcome *o)
+/* The one result that was counted; of the scout's no word. */
+static void read_found(const struct world *w, struct world_outcome *o)
 {
-	struct buf text;
+	static const char *const results[] = { "local", "hit",       "stale", "stale_error",
+					       "miss",  "collapsed", "pass",  "none" };
 
-	buf_init(&text, 1024 * 1024);
-	metrics_write(w->worker->metrics, &text);
-	assert_true(buf_append_byte(&text, '\0'));
-	read_requests(text.data, o);
-	read_label(text.data, "\nsluice_refreshes_total{outcome=\"", NULL, o->refresh);
-	read_label(text.data, "\nsluice_cache_total{result=\"", w->scenario->local ? "hit" : NULL, o->found);
-	buf_free(&text);
+	for (size_t i = 0; i < ARRAY_LENGTH(results); i++) {
+		struct slice label = slice_of(results[i]);
+		double count = metrics_value(w->worker->metrics, METRIC_cache_total, &label);
+		if (count == 0 || (w->scenario->local && i == 1))
+			continue;
+		MUST(count == 1 && o->found[0] == '\0');
+		snprintf(o->found, sizeof(o->found), "%s", results[i]);
+	}
 }
 
 static void note_flight(const struct flight_seat *s, struct world_outcome *o)
@@ -235,14 +248,16 @@ void world_check(struct world_outcome *o)
 {
 	struct world *w = world_now();
 
-	*o = (struct world_outcome){ .steps = w->step,
-				     .fault_came = w->fault_came,
-				     .fault_step = w->fault_step,
-				     .hit_twin = w->fault_came && w->fault_hit != w->client,
-				     .left = w->left,
-				     .joins = w->seats_count };
-	assert_int_equal(w->worker->requests_count, 0);
-	assert_int_equal(atomic_load(&w->shared.body_bytes), 0);
+	*o = w->outcome;
+	MUST(w->worker->requests_count == 0 && o->outcome[0] != '\0');
+	o->steps = w->step;
+	o->fault_came = w->fault_came;
+	o->fault_step = w->fault_step;
+	o->hit_twin = w->fault_came && w->fault_hit != w->client;
+	o->left = w->left;
+	o->answered = w->exchange.answered;
+	o->joins = w->seats_count;
+	MUST(atomic_load(&w->shared.body_bytes) == 0);
 	snprintf(o->cache, sizeof(o->cache), "%s", w->exchange.cache);
 	check_answer(w);
 	check_leases(w, o);
@@ -251,5 +266,5 @@ void world_check(struct world_outcome *o)
 		check_seat(w, &w->seats[i]);
 		note_flight(&w->seats[i], o);
 	}
-	read_metrics(w, o);
+	read_found(w, o);
 }

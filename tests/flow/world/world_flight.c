@@ -19,8 +19,15 @@ static bool follows(const struct flight_seat *s)
 	return s->told && s->verdict == FLIGHT_FOLLOW;
 }
 
+/* What came of another flight is nothing to this one. */
 static void tell(struct flight_seat *s, const struct flight_told *told)
 {
+	s->has_head = false;
+	buf_clear(&s->head);
+	buf_clear(&s->bytes);
+	s->along = 0;
+	s->poisoned = s->poisoned && told->answer != NULL;
+	s->state = FLIGHT_GOING;
 	s->told = true;
 	s->verdict = told->verdict;
 	s->note = told->note;
@@ -52,8 +59,10 @@ static void give(struct flight_seat *s, enum flight_verdict verdict, enum world_
 
 	buf_init(&head, 4096);
 	write_head((int64_t)body.len + (word == WORD_short_hit), &head);
-	s->poisoned = word == WORD_bad_hit || word == WORD_short_hit;
-	told.answer = answer_new(word == WORD_bad_hit ? SLICE("0 nobody knows") : buf_slice(&head), body);
+	s->poisoned = word == WORD_bad_hit || word == WORD_short_hit || word == WORD_bad_refresh;
+	told.answer = answer_new(word == WORD_bad_hit || word == WORD_bad_refresh ? SLICE("0 nobody knows")
+										  : buf_slice(&head),
+				 body);
 	buf_free(&head);
 	tell(s, &told);
 	answer_release(&told.answer);
@@ -73,6 +82,7 @@ static void tell_word(struct flight_seat *s, enum world_word word)
 		give(s, FLIGHT_STALE, word);
 		return;
 	case WORD_refresh:
+	case WORD_bad_refresh:
 		give(s, FLIGHT_REFRESH, word);
 		return;
 	case WORD_follow:
@@ -148,7 +158,7 @@ static struct flight_seat *find(void)
 
 static bool is_verdict(enum world_word word)
 {
-	return word > WORD_end && word <= WORD_short_hit;
+	return word > WORD_end && word <= WORD_bad_refresh;
 }
 
 /* What a seat hears that awaits something of which the scenario knows nothing, because a fault has brought it there. */
@@ -171,8 +181,8 @@ bool world_flight_next(void)
 		return false;
 	if (w->scouting)
 		word = WORD_hit;
-	awaits_verdict = !s->told || (follows(s) && !s->took);
 	awaits_more = follows(s) && s->state == FLIGHT_GOING;
+	awaits_verdict = !s->told || (awaits_more && !s->took);
 	if (s->leads && s->orphan && word == WORD_alone) {
 		w->word++;
 		s->leads = false;
@@ -181,7 +191,7 @@ bool world_flight_next(void)
 	} else if (awaits_verdict && is_verdict(word)) {
 		w->word += !w->scouting;
 		tell_word(s, word);
-	} else if (awaits_more && word > WORD_short_hit && word < WORD_alone) {
+	} else if (awaits_more && word > WORD_bad_refresh && word < WORD_alone) {
 		w->word++;
 		come_along(s, word);
 	} else if (!s->told || awaits_more) {

@@ -99,6 +99,7 @@ struct world {
 	struct transfer transfers[WORLD_MANY];
 	struct flight_seat seats[WORLD_MANY];
 	int leases_count, transfers_count, seats_count;
+	struct world_outcome outcome; /* what is known of it before the end */
 };
 /* The one that stands at a time: the stand-ins have no other way to it. */
 struct world *world_now(void);
@@ -134,6 +135,7 @@ bool world_flight_lost(void);
 void world_flight_close(void);
 
 /* world_check.c */
+void world_note_ended(struct world *); /* before the loop turns: who has ended is buried then */
 void world_check(struct world_outcome *);
 
 #endif
