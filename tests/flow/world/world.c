@@ -70,24 +70,28 @@ static bool client_is_there(const struct world *w)
 	return !w->exchange.ended && !w->exchange.gone;
 }
 
-/* Only as long as the answer has not begun. */
+/* Only as long as the answer has not begun; and a client that left has none. */
 static bool pass_deadline(struct world *w)
 {
-	struct request *r = w->exchange.owner;
-
-	if (!client_is_there(w) || !r->deadline.armed)
-		return false;
-	loop_timer_clear(&r->deadline);
-	r->deadline.run(r->deadline.arg);
-	return true;
+	LIST_EACH(&w->worker->requests, node, following)
+	{
+		struct request *r = CONTAINER_OF(node, struct request, node);
+		if (!r->deadline.armed)
+			continue;
+		assert_true(client_is_there(w) && r == w->client);
+		loop_timer_clear(&r->deadline);
+		r->deadline.run(r->deadline.arg);
+		return true;
+	}
+	return false;
 }
 
 static bool leave(struct world *w, enum world_fault how)
 {
-	if (!client_is_there(w))
-		return false;
 	if (how == WORLD_deadline)
 		return pass_deadline(w);
+	if (!client_is_there(w))
+		return false;
 	world_http_gone(&w->exchange, how == WORLD_client_gone ? HTTP_GONE_LEFT : HTTP_GONE_STALLED);
 	return true;
 }
@@ -143,19 +147,24 @@ static bool bring_call(void)
 	return world_http_upload() || world_limiter_next() || world_pool_next();
 }
 
+static enum world_order order_now(const struct world *w)
+{
+	if (w->scenario->order == ORDER_turns)
+		return w->step % 2 == 0 ? ORDER_client : ORDER_call;
+	return w->scenario->order;
+}
+
 /* What is awaited comes. False: nothing is awaited. */
 static bool bring_next(const struct world *w)
 {
-	switch (w->scenario->order) {
-	case ORDER_call:
-	case ORDER_COUNT:
-		break;
+	switch (order_now(w)) {
 	case ORDER_flight:
 		return world_flight_next() || bring_call() || world_http_writable();
 	case ORDER_client:
 		return world_http_writable() || world_flight_next() || bring_call();
+	default:
+		return bring_call() || world_http_writable() || world_flight_next();
 	}
-	return bring_call() || world_http_writable() || world_flight_next();
 }
 
 static bool take_step(struct world *w)

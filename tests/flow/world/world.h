@@ -24,8 +24,8 @@
 #define WORLD_WORDS(X) \
 	X(end) X(hit) X(stale) X(refresh) X(lead) X(stale_behind) X(follow) X(pass) X(nothing) X(denied) \
 	X(bad_hit) X(short_hit) X(bad_refresh) X(head) X(bad_head) X(bytes) X(whole) X(failed) X(alone)
-/* X(name): of all that is awaited, what comes first */
-#define WORLD_ORDERS(X) X(call) X(flight) X(client)
+/* X(name): of all that is awaited, what comes first; `turns`: the call and the client by turns */
+#define WORLD_ORDERS(X) X(call) X(flight) X(client) X(turns)
 /* clang-format on */
 #define WORLD_ENUM(name) WORLD_##name,
 enum world_fault { WORLD_FAULTS(WORLD_ENUM) WORLD_FAULT_COUNT };

@@ -55,11 +55,23 @@ static void bring_head(struct transfer *t)
 				 .status = s->status, .fields = fields, .fields_count = s->promised ? 3 : 2 });
 }
 
+/* A client that takes no more holds its upstream up, unless the answer is kept for it on the way. */
+static bool must_pause(const struct world *w, const struct transfer *t)
+{
+	if (t->arg != w->client || !w->exchange.paused || w->exchange.ended || w->exchange.gone)
+		return false;
+	for (int i = 0; i < w->seats_count; i++)
+		if (w->seats[i].arg == t->arg && w->seats[i].leads && !w->scenario->slides)
+			return false;
+	return true;
+}
+
 static void bring_piece(struct transfer *t)
 {
 	char *piece = mem_text(slice_of(world_now()->scenario->pieces[t->piece++]));
 
 	t->paused = !t->receiver.body(t, t->arg, slice_of(piece));
+	assert_int_equal(t->paused, must_pause(world_now(), t));
 	mem_free(piece);
 }
 
