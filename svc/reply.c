@@ -198,7 +198,7 @@ static void add_common(struct lines *l, const struct request *r)
 	put_timing(&l->text, start, SLICE("upstream"), r->took.upstream);
 	if (l->text.len > start)
 		add(l, SLICE("Server-Timing"), start);
-	if (r->answer_held == NULL)
+	if (r->answer_held == NULL || r->refusal != REFUSAL_none) /* a hit may be refused, where hits count */
 		add_limits(l, r);
 }
 
