@@ -46,6 +46,17 @@ static const struct world_scenario stream = {
 	.tokens = 21,
 };
 
+static const struct world_scenario page = {
+	.target = "/plain/some/thing?q=1",
+	.method = "GET",
+	.always = true,
+	.status = 200,
+	.type = "application/json",
+	.pieces = { "{\"anything\":", "\"at all\"}" },
+	.stored = "{\"stored\":true}",
+	.along = { "{\"along\":", "\"for all\"}" },
+};
+
 /* ---- what is played ------------------------------------------------------------------------------------------------------- */
 
 struct play {
@@ -98,7 +109,7 @@ static struct world_scenario scenario_of(const struct play *play, const struct w
 {
 	struct world_scenario s = *shape;
 
-	snprintf(name, 100, "%s, %s", play->name, shape->marked ? "stream" : "plain");
+	snprintf(name, 100, "%s, %s", play->name, shape->marked ? "stream" : shape->always ? "http" : "plain");
 	s.name = name;
 	memcpy(s.words, play->words, sizeof(s.words));
 	s.note = SLICE("upstream_timeout");
@@ -239,6 +250,28 @@ static void check_payment(const struct run *run, enum world_fault fault, const s
 		assert_int_equal(o->leases, run->play->calls);
 }
 
+/* What is stored tells no limits; a refusal by one does. And each tells where it comes from. */
+static void check_fields(const struct run *run, enum world_fault fault, const struct world_outcome *o)
+{
+	const struct play *play = run->play;
+
+	if (fault == WORLD_denied && !o->hit_twin)
+		assert_true(o->tells_limits);
+	if (fault != WORLD_none)
+		return;
+	if (strcmp(o->found, "hit") == 0 || strcmp(o->found, "stale") == 0 || strcmp(o->found, "local") == 0) {
+		assert_false(o->tells_limits);
+		assert_non_null(strstr(o->cache, "sluice; hit; ttl="));
+	} else if (strcmp(o->found, "stale_error") == 0) {
+		assert_string_equal(o->cache, play->status != 0 ? "sluice; fwd=stale; fwd-status=529; detail=SIE"
+								: "sluice; fwd=stale; detail=SIE");
+	} else if (strcmp(o->found, "collapsed") == 0 && o->took) {
+		assert_string_equal(o->cache, "sluice; fwd=uri-miss; collapsed");
+	} else if (play->flight == WORLD_FLIGHT_STORED) {
+		assert_string_equal(o->cache, "sluice; fwd=uri-miss; stored");
+	}
+}
+
 static void judge(const void *arg, enum world_fault fault, const struct world_outcome *o)
 {
 	const struct run *run = arg;
@@ -246,6 +279,7 @@ static void judge(const void *arg, enum world_fault fault, const struct world_ou
 	check_names(run, fault, o);
 	check_flight(run, fault, o);
 	check_payment(run, fault, o);
+	check_fields(run, fault, o);
 	if (fault == WORLD_none)
 		assert_string_equal(o->found, run->play->found);
 	if (fault == WORLD_none && run->play->refresh != NULL)
@@ -278,6 +312,7 @@ static void test_each_verdict_with_each_fault(void **state)
 	for (size_t i = 0; i < ARRAY_LENGTH(plays); i++) {
 		torture_play(&plays[i], &plain, came);
 		torture_play(&plays[i], &stream, came);
+		torture_play(&plays[i], &page, came);
 	}
 	torture_report(came, none);
 }
@@ -355,6 +390,26 @@ static void test_who_leaves_while_others_follow(void **state)
 	assert_true(came[WORLD_truncated] > 100 && came[WORLD_lease_lost] > 100);
 }
 
+/* What an answer forbids to share is shared with nobody, and who went on for others alone stops. */
+static void test_a_private_answer(void **state)
+{
+	char name[100];
+	struct world_scenario s = scenario_of(&(struct play){ .name = "private", .words = { WORD_lead } }, &page, name);
+	struct world_outcome o;
+
+	(void)state;
+	s.others = true;
+	s.answer_control = "private, max-age=60";
+	world_run(&s, WORLD_none, 0, &o);
+	assert_string_equal(o.outcome, "ok");
+	assert_int_equal(o.flight, WORLD_FLIGHT_PRIVATE);
+	s.leaves = WORLD_client_gone;
+	s.leaves_at = 2; /* it waits for the upstream's head */
+	world_run(&s, WORLD_none, 0, &o);
+	assert_true(o.left && o.calls == 1 && o.pieces == 0);
+	assert_int_equal(o.flight, WORLD_FLIGHT_PRIVATE);
+}
+
 /* Who follows a leader that a quota refuses is told what the leader was. */
 static void test_a_denial_is_passed_on(void **state)
 {
@@ -378,6 +433,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_each_verdict_with_each_fault),
 		cmocka_unit_test(test_who_leaves_while_others_follow),
+		cmocka_unit_test(test_a_private_answer),
 		cmocka_unit_test(test_a_denial_is_passed_on),
 	};
 

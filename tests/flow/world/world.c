@@ -37,13 +37,15 @@ static const char configuration[] =
 
 static const struct config *read_configuration(const struct world_scenario *s)
 {
+	const char *when = s->always ? "always" : "deterministic";
 	const struct config *config;
 	struct buf error, text;
 
 	buf_init(&error, 4096);
 	buf_init(&text, 4096);
-	assert_true(buf_format(&text, "%scache: {scope: %s, count_hits: %s}\n", configuration,
-			       s->local ? "shared" : "tenant", s->counts_hits ? "true" : "false"));
+	assert_true(buf_format(&text, "%scache: {scope: %s, count_hits: %s, when: %s}\ncoalesce: {when: %s}\n",
+			       configuration, s->local ? "shared" : "tenant", s->counts_hits ? "true" : "false", when,
+			       when));
 	config = config_parse("test", buf_slice(&text), &error);
 	if (config == NULL)
 		fail_msg("%.*s", (int)error.len, error.data);
@@ -55,8 +57,8 @@ static const struct config *read_configuration(const struct world_scenario *s)
 /* Read once, and kept to the end of the process: reading takes longer than a run. */
 static const struct config *configuration_of(const struct world_scenario *s)
 {
-	static const struct config *kept[2][2];
-	const struct config **one = &kept[s->local][s->counts_hits];
+	static const struct config *kept[2][2][2];
+	const struct config **one = &kept[s->local][s->counts_hits][s->always];
 
 	if (*one == NULL)
 		*one = read_configuration(s);

@@ -63,9 +63,11 @@ struct world_scenario {
 	struct slice note;               /* of `denied` and `failed` */
 	bool local;                      /* it has been found once, and no change was heard since */
 	bool counts_hits;
-	bool others;  /* when the leader's client leaves, somebody else is there */
-	bool slides;  /* the record is kept for nobody who is slow */
-	bool private; /* the flight takes no head */
+	bool always;                /* every answer is kept and shared */
+	const char *answer_control; /* Cache-Control of the upstream's answer; NULL: none */
+	bool others;                /* when the leader's client leaves, somebody else is there */
+	bool slides;                /* the record is kept for nobody who is slow */
+	bool private;               /* the flight takes no head */
 	enum world_fault
 		leaves; /* client_gone, client_stalled or deadline: it comes at the step `leaves_at`, beside the fault */
 	int leaves_at;
@@ -95,6 +97,7 @@ struct world_outcome {
 	char outcome[40]; /* of the client's request, as it was counted */
 	int status;
 	bool answered;           /* the client has heard something */
+	bool tells_limits;       /* RateLimit */
 	char refresh[40];        /* of the one that refetched; empty: none did */
 	char cache[64];          /* Cache-Status, up to the key */
 	char found[40];          /* what cache_total counted; empty: nothing */

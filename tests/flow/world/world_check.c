@@ -256,6 +256,7 @@ void world_check(struct world_outcome *o)
 	o->hit_twin = w->fault_came && w->fault_hit != w->client;
 	o->left = w->left;
 	o->answered = w->exchange.answered;
+	o->tells_limits = w->exchange.tells_limits;
 	o->joins = w->seats_count;
 	MUST(atomic_load(&w->shared.body_bytes) == 0);
 	snprintf(o->cache, sizeof(o->cache), "%s", w->exchange.cache);

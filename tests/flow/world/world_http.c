@@ -191,9 +191,11 @@ void http_answer(struct exchange *e, const struct http_answer *answer)
 	e->status = answer->status;
 	e->promised = answer->content_length;
 	e->source = source_of(world_now());
-	for (size_t i = 0; i < answer->fields_count; i++)
+	for (size_t i = 0; i < answer->fields_count; i++) {
 		if (slice_equal(answer->fields[i].name, SLICE("Cache-Status")))
 			note_cache(e, answer->fields[i].value);
+		e->tells_limits |= slice_equal(answer->fields[i].name, SLICE("RateLimit"));
+	}
 }
 
 bool http_write(struct exchange *e, struct slice bytes)

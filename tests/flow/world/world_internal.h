@@ -40,6 +40,7 @@ struct exchange {
 	int status;
 	int64_t promised;
 	char cache[64];
+	bool tells_limits;
 	struct buf body;
 	const struct flight_seat *source; /* whose verdict its answer follows; NULL: none was asked for */
 };

@@ -32,6 +32,7 @@ static void answer(struct lease *lease, enum limiter_verdict verdict)
 		.verdict = verdict, .scope = LIMITER_TENANT, .kind = LIMIT_rpm, .wait = CLOCK_SECOND
 	};
 
+	said.left[LIMIT_rpm] = (struct limiter_left){ .known = verdict != LIMITER_UNAVAILABLE, .remaining = 5 };
 	lease->answered = true;
 	lease->admitted = verdict == LIMITER_ADMITTED;
 	lease->done(lease, lease->arg, &said);

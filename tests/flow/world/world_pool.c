@@ -42,17 +42,22 @@ static void bring_head(struct transfer *t)
 	const struct world_scenario *s = world_now()->scenario;
 	char length[24];
 	size_t total = 0;
-	struct pool_field fields[] = { { SLICE("Content-Type"), slice_of(s->type) },
-				       { SLICE("Set-Cookie"), SLICE("secret=1") },
-				       { SLICE("Content-Length"), SLICE_NONE } };
+	struct pool_head head = { .status = s->status };
+	struct pool_field fields[4] = { { SLICE("Content-Type"), slice_of(s->type) },
+					{ SLICE("Set-Cookie"), SLICE("secret=1") } };
 
+	head.fields = fields;
+	head.fields_count = 2;
 	for (size_t i = 0; i < WORLD_PIECES && s->pieces[i] != NULL; i++)
 		total += strlen(s->pieces[i]);
-	fields[2].value = slice_make(length, (size_t)snprintf(length, sizeof(length), "%zu", total));
+	snprintf(length, sizeof(length), "%zu", total);
+	if (s->promised)
+		fields[head.fields_count++] = (struct pool_field){ SLICE("Content-Length"), slice_of(length) };
+	if (s->answer_control != NULL)
+		fields[head.fields_count++] =
+			(struct pool_field){ SLICE("Cache-Control"), slice_of(s->answer_control) };
 	t->began = true;
-	t->receiver.head(t, t->arg,
-			 &(struct pool_head){
-				 .status = s->status, .fields = fields, .fields_count = s->promised ? 3 : 2 });
+	t->receiver.head(t, t->arg, &head);
 }
 
 /* A client that takes no more holds its upstream up, unless the answer is kept for it on the way. */
