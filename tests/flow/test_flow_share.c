@@ -88,6 +88,7 @@ static const struct play plays[] = {
 	{ "follow, follow", { WORD_follow, WORD_follow, WORD_head, WORD_bytes, WORD_bytes, WORD_bytes, WORD_whole }, .found = "collapsed" },
 	{ "follow, hit", { WORD_follow, WORD_hit }, .found = "hit" },
 	{ "follow, refresh", { WORD_follow, WORD_refresh }, .found = "stale", .refresh = "ok", .calls = 1, .flight = WORLD_FLIGHT_STORED },
+	{ "follow, refresh, poisoned", { WORD_follow, WORD_bad_refresh }, .found = "miss", .calls = 1, .flight = WORLD_FLIGHT_STORED },
 	{ "follow, pass", { WORD_follow, WORD_pass }, .found = "pass", .calls = 1 },
 	{ "follow, denied", { WORD_follow, WORD_denied }, .found = "collapsed", .outcome = "quota_unavailable" },
 	{ "follow, poisoned", { WORD_follow, WORD_bad_head }, .found = "pass", .calls = 1 },
