@@ -411,6 +411,21 @@ static void test_a_private_answer(void **state)
 	assert_int_equal(o.flight, WORLD_FLIGHT_PRIVATE);
 }
 
+/* Where nothing can be stored a flight is whole all the same, and nobody is told of a store. */
+static void test_a_full_store(void **state)
+{
+	char name[100];
+	struct world_scenario s = scenario_of(&(struct play){ .name = "full", .words = { WORD_lead } }, &stream, name);
+	struct world_outcome o;
+
+	(void)state;
+	s.full = true;
+	world_run(&s, WORLD_none, 0, &o);
+	assert_string_equal(o.outcome, "ok");
+	assert_int_equal(o.flight, WORLD_FLIGHT_DONE);
+	assert_string_equal(o.cache, "sluice; fwd=uri-miss");
+}
+
 /* Who follows a leader that a quota refuses is told what the leader was. */
 static void test_a_denial_is_passed_on(void **state)
 {
@@ -435,6 +450,7 @@ int main(void)
 		cmocka_unit_test(test_each_verdict_with_each_fault),
 		cmocka_unit_test(test_who_leaves_while_others_follow),
 		cmocka_unit_test(test_a_private_answer),
+		cmocka_unit_test(test_a_full_store),
 		cmocka_unit_test(test_a_denial_is_passed_on),
 	};
 

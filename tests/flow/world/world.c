@@ -214,6 +214,7 @@ static void open_world(struct world *w, const struct world_scenario *scenario, e
 	w->shared.lease_lost = flow_lease_lost;
 	w->config = configuration_of(scenario);
 	w->worker = worker_new(&w->shared, 0, w->config);
+	w->worker->answers_full = scenario->full;
 }
 
 static void close_world(struct world *w)

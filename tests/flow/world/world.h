@@ -68,6 +68,7 @@ struct world_scenario {
 	bool others;                /* when the leader's client leaves, somebody else is there */
 	bool slides;                /* the record is kept for nobody who is slow */
 	bool private;               /* the flight takes no head */
+	bool full;                  /* the Redis of answers has no room */
 	enum world_fault
 		leaves; /* client_gone, client_stalled or deadline: it comes at the step `leaves_at`, beside the fault */
 	int leaves_at;

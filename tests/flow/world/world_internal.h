@@ -1,9 +1,9 @@
 /* What the world's parts share: what the flow believes to be clients, leases, transfers and seats.
  *
- *   world.c          the play: what comes, in which order, and what comes instead
- *   world_check.c    what must hold at the end
- *   world_http.c     stands in for svc/http        world_limiter.c  for lib/limiter and lib/redis
- *   world_pool.c     for lib/pool                  world_flight.c   for lib/flight and lib/subscriber
+ *   world.c        the play: what comes, in which order, and what comes instead
+ *   world_check.c  what must hold at the end
+ *   world_http.c, world_limiter.c, world_pool.c, world_redis.c, world_flight.c
+ *                  stand in for svc/http, lib/limiter, lib/pool, lib/redis; lib/flight and lib/subscriber
  *
  * What can come is asked for by world_*_next and world_*_fault: false when it cannot come where the flow now waits. */
 #ifndef SLUICE_WORLD_INTERNAL_H

@@ -1,12 +1,8 @@
-/* The stand-in for lib/limiter and lib/redis. */
-#include "lib/redis.h"
+/* The stand-in for lib/limiter. */
 #include "tests/flow/world/world_internal.h"
 
 struct limiter {
 	void (*lost)(struct lease *, void *);
-};
-struct redis {
-	int nothing;
 };
 
 /* ---- what comes ----------------------------------------------------------------------------------------------------------- */
@@ -70,7 +66,7 @@ bool world_limiter_lost(void)
 	return true;
 }
 
-/* ---- what the flow calls: lib/limiter --------------------------------------------------------------------------------------- */
+/* ---- what the flow calls --------------------------------------------------------------------------------------- */
 
 struct limiter *limiter_new(struct loop *loop, struct redis *redis, const struct limiter_options *options,
 			    struct log *log)
@@ -136,29 +132,4 @@ const struct limiter_counts *limiter_counts(const struct limiter *l)
 
 	(void)l;
 	return &none;
-}
-
-/* ---- lib/redis -------------------------------------------------------------------------------------------------------------- */
-
-struct redis *redis_new(struct loop *loop, const struct redis_options *options, struct log *log)
-{
-	(void)loop, (void)options, (void)log;
-	return mem_new(sizeof(struct redis));
-}
-
-void redis_free(struct redis **redis)
-{
-	mem_free(*redis);
-	*redis = NULL;
-}
-
-bool redis_is_up(const struct redis *redis)
-{
-	(void)redis;
-	return true;
-}
-
-void redis_on_change(struct redis *redis, void (*changed)(void *arg, bool up), void *arg)
-{
-	(void)redis, (void)changed, (void)arg;
 }
