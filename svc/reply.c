@@ -225,7 +225,7 @@ static void put_cache_status(struct buf *out, const struct request *r)
 		buf_append(out, r->share.no_cache ? SLICE("; fwd=request") : SLICE("; fwd=uri-miss"));
 		if (r->shared.verdict == FLIGHT_FOLLOW)
 			buf_append(out, SLICE("; collapsed"));
-		else if (r->share.store && r->status == 200)
+		else if (r->share.store && r->status == 200 && !r->worker->answers_full)
 			buf_append(out, SLICE("; stored"));
 	}
 }
