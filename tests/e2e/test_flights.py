@@ -312,3 +312,12 @@ def test_hits_and_followers_count_where_told(start_gateway, sim, redis):
     assert [gateway.ask("openai", "[[sim tokens=1]]", **COLD["openai"]).status for _ in range(4)] == [200, 200, 200, 429]
     assert received(sim) == 1
     at_rest([gateway], redis, sim)
+
+
+def test_workers_of_one_instance_are_a_fleet(start_gateway, sim, redis):
+    gateway = start_gateway(sim.url, redis.url, {"workers": 3})
+    readings = crowd(clients([gateway], "openai", "[[sim tokens=40 rate=40 unique=on]]", 30, 0.5, True))
+    all_whole_and_alike(readings)
+    assert received(sim) == 1
+    assert gateway.metric("sluice_coalesced_total", where="fleet") > 0 and gateway.metric("sluice_coalesced_total", where="worker") > 0
+    at_rest([gateway], redis, sim)
