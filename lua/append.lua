@@ -21,11 +21,11 @@ local head, offset, bytes, ending, after = ARGV[7], ARGV[8], ARGV[9], ARGV[10], 
 
 local function int(x) return string.format('%d', x) end
 
-local f, readers, gone, all = {}, {}, {}, call('HGETALL', KEYS[1])
+local f, readers, gone, all = {}, {}, {}, redis.pcall('HGETALL', KEYS[1]) -- of another type: nobody leads
 for i = 1, #all, 2 do
   local channel = all[i]:match('^r:(.*)$')
   if not channel then f[all[i]] = all[i + 1]
-  elseif tonumber(all[i + 1]) > now then readers[#readers + 1] = channel
+  elseif (tonumber(all[i + 1]) or 0) > now then readers[#readers + 1] = channel
   else gone[#gone + 1] = all[i] end
 end
 if f.fence ~= fence or (f.state ~= 'r' and f.state ~= 'c') then return {0, 0} end

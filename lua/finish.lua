@@ -9,7 +9,7 @@
 --
 -- The answer counts as made when its flight began (the fence): a purge in between makes it old.
 -- Atomic: everything. Full memory refuses it, and nothing has changed: append then ends the flight without storing.
--- Expires: v with its last time, f 10 minutes, s 60 s. Calls: TIME HGETALL HSET (EXISTS) HSET PEXPIRE; with readers: XADD up to 3, PEXPIRE, PUBLISH each; else UNLINK.
+-- Expires: v with its last time, f 10 minutes, s 60 s. Calls: TIME HGETALL HSET (EXISTS) HSET (UNLINK HSET) PEXPIRE; with readers: XADD up to 3, PEXPIRE, PUBLISH each; else UNLINK.
 local call, max = redis.call, math.max
 local now = tonumber(ARGV[1])
 if not now then
@@ -21,18 +21,22 @@ local fresh, stale, failed, late = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumbe
 
 local function int(x) return string.format('%d', x) end
 
-local f, readers, all = {}, {}, call('HGETALL', KEYS[1])
+local f, readers, all = {}, {}, redis.pcall('HGETALL', KEYS[1]) -- of another type: nobody leads
 for i = 1, #all, 2 do
   local channel = all[i]:match('^r:(.*)$')
   if not channel then f[all[i]] = all[i + 1]
-  elseif tonumber(all[i + 1]) > now then readers[#readers + 1] = channel end
+  elseif (tonumber(all[i + 1]) or 0) > now then readers[#readers + 1] = channel end
 end
 if f.fence ~= fence or (f.state ~= 'r' and f.state ~= 'c') then return {0, 0} end
 
 call('HSET', KEYS[1], 'state', 'd')
 if fresh > 0 or call('EXISTS', KEYS[2]) == 0 then -- an answer for latecomers alone takes no other's place
-  call('HSET', KEYS[2], 'made', fence, 'fresh', int(now + fresh), 'stale', int(now + stale), 'error', int(now + failed), 'late', int(now + late),
-    'head', ARGV[12], 'body', ARGV[13], 'raw', ARGV[14], 'sum', ARGV[15])
+  local fields = {'made', fence, 'fresh', int(now + fresh), 'stale', int(now + stale), 'error', int(now + failed), 'late', int(now + late),
+    'head', ARGV[12], 'body', ARGV[13], 'raw', ARGV[14], 'sum', ARGV[15]}
+  if type(redis.pcall('HSET', KEYS[2], unpack(fields))) == 'table' then -- a key of another type is in the way
+    call('UNLINK', KEYS[2])
+    call('HSET', KEYS[2], unpack(fields))
+  end
   call('PEXPIRE', KEYS[2], int(math.ceil(max(fresh, stale, failed, late, 1000) / 1000)))
 end
 if #readers == 0 then

@@ -14,11 +14,11 @@ if not now then
   now = time[1] * 1000000 + time[2]
 end
 local fence, reader, presence, last = ARGV[2], 'r:' .. ARGV[3], tonumber(ARGV[4]), ARGV[5]
-local f = call('HMGET', KEYS[1], 'fence', 'state', 'lease')
+local f = redis.pcall('HMGET', KEYS[1], 'fence', 'state', 'lease')
 local goes_on = f[1] == fence and (f[2] == 'r' or f[2] == 'c')
 if presence < 0 then
   if f[1] == fence then call('HDEL', KEYS[1], reader) end
   return {0, 0, {}}
 end
 if goes_on and presence > 0 then call('HSET', KEYS[1], reader, string.format('%d', now + presence)) end
-return {goes_on and 1 or 0, tonumber(f[3] or 0) - now, call('XRANGE', KEYS[2], last == '' and '-' or '(' .. last, '+', 'COUNT', ARGV[6])}
+return {goes_on and 1 or 0, (tonumber(f[3] or nil) or 0) - now, call('XRANGE', KEYS[2], last == '' and '-' or '(' .. last, '+', 'COUNT', ARGV[6])}

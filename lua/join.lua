@@ -18,10 +18,12 @@
 --
 -- States  r running (joinable, as long as its lease holds), c running but closed to newcomers, p its answers cannot be shared: until `until` everybody asks for
 --         himself, x it failed: until `until` a stale answer is given without a refresh; anything else: over.
--- Fence   max(the last one + 1, now): it grows even when the key was lost; a leader whose fence is not the key's is refused by append and finish.
+-- Fence   max(the last one + 1, now, behind every purge that is heeded): it grows even when the key was lost; a leader whose fence is not the key's is
+--         refused by append and finish.
 -- Atomic: everything. Expires: f lease + 10 minutes. Full memory refuses it: who cannot join asks for himself.
+-- What is not as we write it (another type of key, a time that is no number) is as if it were not there, and is replaced.
 -- Calls: TIME HMGET HMGET HMGET; lead: (DEL) HSET PEXPIRE; follow: HSET PUBLISH.
-local call, max = redis.call, math.max
+local call, look, max = redis.call, redis.pcall, math.max
 local now = tonumber(ARGV[1])
 if not now then
   local time = call('TIME')
@@ -31,34 +33,35 @@ local channel, lease, presence, wishes = ARGV[2], tonumber(ARGV[3]), tonumber(AR
 local oldest, slack, name = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
 
 local function int(x) return string.format('%d', x) end
+local function number(x) return tonumber(x or nil) end
 local function wants(letter) return wishes:find(letter, 1, true) ~= nil end
 
 local floor = 0
 for _, at in ipairs(call('HMGET', KEYS[3], unpack(ARGV, 9))) do
-  if at then floor = max(floor, tonumber(at)) end
+  floor = max(floor, number(at) or 0)
 end
 
-local v = call('HMGET', KEYS[2], 'made', 'fresh', 'stale', 'error', 'head', 'body', 'raw', 'sum', 'late')
-local made, fresh, stale, failed = tonumber(v[1] or nil), tonumber(v[2] or nil), tonumber(v[3] or nil), tonumber(v[4] or nil)
+local v = look('HMGET', KEYS[2], 'made', 'fresh', 'stale', 'error', 'head', 'body', 'raw', 'sum', 'late')
+local made, fresh, stale, failed = number(v[1]), number(v[2]), number(v[3]), number(v[4])
 local stored = made and fresh and stale and failed and v[5] and v[6] and made > floor
 local function give(verdict, fence) return {verdict, now, made, fresh, stale, failed, v[5], v[6], v[7] or '0', v[8] or '', fence} end
 
 local young = stored and (not oldest or now - made <= oldest)
-if wants('w') and stored and now < tonumber(v[9] or 0) then return give('hit', 0) end
+if wants('w') and stored and now < (number(v[9]) or 0) then return give('hit', 0) end
 if wants('c') and young and now < fresh + slack then return give(now < fresh and 'hit' or 'stale', 0) end
 if wants('e') then
   if stored and now < failed then return give('stale', 0) end
   return {'none', now}
 end
 
-local f = call('HMGET', KEYS[1], 'fence', 'owner', 'lease', 'state', 'until')
-local fence, owner, held, state, still = tonumber(f[1] or 0), f[2], tonumber(f[3] or 0), f[4], tonumber(f[5] or 0)
-local running = (state == 'r' or state == 'c') and held > now and fence > floor and (owner ~= channel or not wants('n'))
+local f = look('HMGET', KEYS[1], 'fence', 'owner', 'lease', 'state', 'until')
+local fence, owner, held, state, still = number(f[1]) or 0, f[2], number(f[3]) or 0, f[4], number(f[5]) or 0
+local running = owner and (state == 'r' or state == 'c') and held > now and fence > floor and (owner ~= channel or wants('k'))
 local resting = (state == 'p' or state == 'x') and still > now
 
 local function lead()
-  fence = max(fence + 1, now)
-  if f[1] then call('DEL', KEYS[1]) end -- its readers belong to the flight before
+  fence = max(fence + 1, now, floor + 1)
+  if f[1] or f.err then call('DEL', KEYS[1]) end -- its readers belong to the flight before
   call('HSET', KEYS[1], 'fence', int(fence), 'owner', channel, 'lease', int(now + lease), 'state', 'r')
   call('PEXPIRE', KEYS[1], int(lease / 1000 + 600000))
 end
