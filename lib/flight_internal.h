@@ -1,6 +1,7 @@
 /* What the flight's files share.
  *
- *   flight.c         seats, and what is asked of Redis for them      seat ──► ask ──► told
+ *   flight.c         seats and flights, their lives                  who joins, who leaves
+ *   flight_ask.c     what is asked of Redis for seats                seat ──► ask ──► told
  *   flight_record.c  what has come of an answer, and who reads it    flight ──► seats
  *   flight_lead.c    the leader's side: append, finish               flight ──► Redis
  *   flight_read.c    the reader of another worker's flight           Redis ──► flight
@@ -66,10 +67,11 @@ struct flight {
 	struct flights *flights;
 	struct list node; /* in flights->all */
 	unsigned char key[ANSWER_KEY];
-	bool joinable; /* it is in flights->joinable */
-	bool over;     /* an answer is stored that it will replace: who may read asks Redis */
-	bool doubted;  /* a purge may have been missed: who comes asks Redis first */
-	bool fleet;    /* another worker leads: this is a reader */
+	bool listed;  /* it is in flights->listed: who asks finds it, if only to ask Redis about it */
+	bool over;    /* an answer is stored that it will replace: who may read asks Redis */
+	bool doubted; /* something was purged since: whoever comes asks Redis whether that concerns it */
+	bool closed;  /* too large for newcomers, or the process holds too much */
+	bool fleet;   /* another worker leads: this is a reader */
 
 	/* The record. `bytes` holds what came from `base` on. */
 	bool has_head;
@@ -97,7 +99,6 @@ struct flight {
 		bool orphan;     /* the leader's client has left */
 		bool ended;      /* the leader has said how */
 		bool unfinished; /* and Redis has not heard it */
-		bool closed;     /* too large for newcomers */
 		bool head_told;
 		unsigned readers; /* elsewhere, as last heard */
 		uint64_t told;    /* bytes that Redis has */
@@ -129,29 +130,34 @@ struct flights {
 	struct log *log;
 	struct flight_options options;
 	struct slice channel;   /* owned */
-	struct map *joinable;   /* key → struct flight */
+	struct map *listed;     /* key → struct flight */
 	struct map *identities; /* → struct flight_asking */
+	struct map
+		*contenders; /* key → struct flight_asking that may lead, the newest: the others are answered before */
 	struct list all, askings;
 	unsigned seats, leading, reading, unfinished;
 	int64_t bytes;
 };
 
 /* flight.c */
-void flights_heard(const struct flights *, const char *script, const struct redis_answer *);
-/* The seat, which is in no list, asks anew; `read`: what is stored may do. */
-void flight_ask_again(struct flight_seat *, bool read);
+struct slice flight_key_slice(const unsigned char key[ANSWER_KEY]);
+struct flight *flights_find(const struct flights *, const unsigned char key[ANSWER_KEY]); /* the listed one */
 void flight_tell(struct flight_seat *, const struct flight_told *);
 void flight_tell_later(struct flight_seat *, const struct flight_told *); /* at the end of the turn */
 struct flight *flight_new(struct flights *, const unsigned char key[ANSWER_KEY], bool fleet, int64_t fence);
-void flight_unlist(struct flight *);      /* nobody joins any more */
+void flight_unlist(struct flight *);      /* nobody finds it any more */
 void flight_look_at_end(struct flight *); /* at the end of the turn it dies if nothing holds it */
 void flight_seat_follow(struct flight_seat *, struct flight *);
 struct flight_seat *flight_pop_seat(struct flight *); /* the first that follows, in no list any more; NULL: none */
 
+/* flight_ask.c */
+void flights_heard(const struct flights *, const char *script, const struct redis_answer *);
+void flight_ask_again(struct flight_seat *); /* which is in no list */
+void flight_asking_free(struct flight_asking *);
+
 /* flight_record.c */
 bool flight_record_head(struct flight *, struct slice head) MUST_CHECK; /* false: too long */
-/* False: it is too large for who comes now, or the process holds too much: newcomers cannot be served any more. */
-bool flight_record_bytes(struct flight *, struct slice bytes) MUST_CHECK;
+void flight_record_bytes(struct flight *, struct slice bytes);          /* which may close it */
 void flight_record_free(struct flight *);
 void flight_over(struct flight *, enum flight_state, struct slice note); /* told to all who follow */
 void flight_pump(void *flight);

@@ -55,6 +55,7 @@ static void arm(struct flight *f)
 		loop_timer_set(&f->timer, next - now);
 }
 
+/* Until Redis has heard of the end it would say that this worker leads: so long the flight is found. */
 static void finished(struct flight *f)
 {
 	f->flights->unfinished -= f->lead.unfinished;
@@ -176,7 +177,7 @@ static struct slice end_word(const struct flight *f, char memory[FLIGHT_NOTE + 1
 	memcpy(memory + 1, f->note, f->note_length);
 	*after = words[outcome].after;
 	*holds = words[outcome].holds;
-	if (outcome == FLIGHT_DONE && f->lead.closed)
+	if (f->lead.ended && f->closed)
 		*after = 'p', *holds = PASS_HOLDS;
 	else if (outcome == FLIGHT_DONE) /* it was not worth storing */
 		*after = 'x', *holds = FAILED_HOLDS;
@@ -220,12 +221,12 @@ static void say(struct flight *f)
 	char memory[FLIGHT_NOTE + 1];
 	struct slice bytes = news(f);
 	bool last = f->lead.told + bytes.len == end_of(f);
-	bool nobody = f->lead.closed && f->lead.readers == 0;
+	bool nobody = f->closed && f->lead.readers == 0;
 	struct flight_words words = { .key = f->key,
 				      .fence = f->fence,
 				      .lease = f->flights->options.lease,
 				      .end_if_alone = !f->lead.ended && f->lead.orphan && f->seats_count == 0,
-				      .close = f->lead.closed,
+				      .close = f->closed,
 				      .offset = f->lead.told,
 				      .bytes = bytes,
 				      .after = 'r' };
@@ -240,7 +241,7 @@ static void say(struct flight *f)
 	f->lead.ask_alone = false;
 	if (f->lead.sent.end)
 		words.end = end_word(f, memory, &words.after, &words.holds);
-	if (f->lead.sent.end && f->lead.end.store && !f->lead.closed)
+	if (f->lead.sent.end && f->lead.end.store && !f->closed)
 		start_finish(f, &words);
 	else
 		start_append(f, &words);
@@ -266,7 +267,7 @@ static void speak(struct flight *f)
 		f->touched = now;
 		if (f->fence != 0)
 			say(f);
-		else if (f->joinable && redis_is_up(f->flights->redis))
+		else if (f->listed && redis_is_up(f->flights->redis))
 			ask_for_the_lead(f);
 	}
 	arm(f);
@@ -277,8 +278,7 @@ void flight_lead_tick(struct flight *f)
 	if (f->window && clock_now() >= f->lead.window_ends) {
 		f->window = false;
 		if (!f->lead.unfinished)
-			flight_unlist(f);
-		flight_look_at_end(f);
+			finished(f);
 	}
 	speak(f);
 }
@@ -325,8 +325,9 @@ static void conclude(struct flight *f)
 	if (f->fence != 0 && !f->lead.gives_up) {
 		f->lead.unfinished = true;
 		f->flights->unfinished++;
+	} else {
+		finished(f);
 	}
-	flight_look_at_end(f);
 	speak(f);
 }
 
@@ -355,11 +356,11 @@ static bool pass_the_lead(struct flight *f, uint64_t group, struct slice note)
 static void end_whole(struct flight *f, const struct flight_end *end)
 {
 	flight_over(f, FLIGHT_WHOLE, SLICE_NONE);
-	f->lead.end.store = end->store && !f->lead.closed;
-	f->window = f->joinable && f->flights->options.window > 0;
-	f->lead.window_ends = clock_now() + f->flights->options.window;
-	if (!f->window && !f->lead.end.store)
-		flight_unlist(f);
+	f->lead.end.store = end->store && !f->closed;
+	if (f->listed && f->flights->options.window > 0 && !f->over && !f->closed) {
+		f->window = true;
+		f->lead.window_ends = clock_now() + f->flights->options.window;
+	}
 }
 
 void flight_end(struct flight_seat *s, const struct flight_end *end)
@@ -446,7 +447,7 @@ bool flight_leads(const struct flight_seat *s)
 
 bool flight_slides(const struct flight_seat *s)
 {
-	return flight_leads(s) && s->flight->lead.closed;
+	return flight_leads(s) && s->flight->closed;
 }
 
 /* ---- what the leader says ------------------------------------------------------------------------------------------------ */
@@ -465,15 +466,15 @@ void flight_begin(struct flight_seat *s, struct slice head)
 void flight_write(struct flight_seat *s, struct slice bytes)
 {
 	struct flight *f = s->flight;
+	bool was_closed;
 
 	CHECK(s->magic == SEAT_MAGIC);
 	if (s->place != SEAT_LEADING)
 		return;
 	CHECK(f->has_head);
-	if (!flight_record_bytes(f, bytes) && !f->lead.closed) {
-		f->lead.closed = true;
-		flight_unlist(f);
+	was_closed = f->closed;
+	flight_record_bytes(f, bytes);
+	if (f->closed && !was_closed)
 		flight_release_untouched(f, flight_pass);
-	}
 	speak(f);
 }

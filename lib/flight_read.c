@@ -65,8 +65,8 @@ static void take_bytes(struct flight *f, uint64_t offset, struct slice bytes)
 		return;
 	}
 	bytes = slice_skip(bytes, (size_t)(have - offset));
-	if (bytes.len > 0 && !flight_record_bytes(f, bytes))
-		flight_unlist(f);
+	if (bytes.len > 0)
+		flight_record_bytes(f, bytes);
 }
 
 /* {id, {field, value}}. False: it is none of ours. */

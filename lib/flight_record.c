@@ -52,22 +52,19 @@ static void slide(struct flight *f, size_t coming)
 		drop_front(f, f->bytes.len);
 }
 
-bool flight_record_bytes(struct flight *f, struct slice bytes)
+void flight_record_bytes(struct flight *f, struct slice bytes)
 {
 	size_t most = f->flights->options.most;
 	bool fits = f->base + f->bytes.len + bytes.len <= most;
 
-	if (!fits)
-		flight_unlist(f);
 	while (bytes.len > 0) {
 		struct slice part = slice_first(bytes, most);
-		if (!fits)
-			slide(f, part.len);
+		slide(f, part.len);
 		CHECK(buf_append(&f->bytes, part));
 		bytes = slice_skip(bytes, part.len);
 	}
+	f->closed |= !count_memory(f) || !fits;
 	loop_defer(f->flights->loop, &f->pump);
-	return count_memory(f) && fits;
 }
 
 void flight_record_free(struct flight *f)
