@@ -95,19 +95,22 @@ static void seat_leader(struct flight_asking *a, int64_t fence, const struct fli
 	struct flight_seat *first = pop_asker(a), *s;
 	struct flight *f = flights_find(a->flights, a->key);
 
-	if (first == NULL) { /* they have all left: whoever comes next takes it over */
+	if (first == NULL) { /* they have all left: nobody shall wait for the lease to end */
+		if (fence != 0)
+			flight_lead_give_back(flight_new(a->flights, a->key, false, fence));
 		return;
 	}
 	if (f != NULL && fence == 0 && can_follow(first, f)) { /* one of ours began meanwhile */
 		flight_seat_follow(first, f);
 		flight_tell(first, &others);
 	} else if (!first->ask.may_follow && fence == 0) {
-		flight_tell(first, &(struct flight_told){ .verdict = FLIGHT_PASS,
-							  .took = told->took,
-							  .unavailable = told->unavailable });
+		others.verdict = FLIGHT_PASS;
+		flight_tell(first, &others);
+		tell_all(a, &others);
 	} else {
 		f = flight_new(a->flights, a->key, false, fence);
 		f->over = !first->ask.may_read || first->ask.oldest >= 0 || told->verdict == FLIGHT_REFRESH;
+		f->has_stale = told->has_stale;
 		flight_lead_take(f, first);
 		flight_tell(first, told);
 	}

@@ -52,7 +52,7 @@ struct flight_seat {
 	const struct flight_events *events;
 	void *arg;
 	bool took;                 /* the head, or bytes: no other answer will do any more */
-	bool cut;                  /* what it should take next is gone */
+	bool cut;                  /* what it should take next is gone; only of one that took */
 	uint64_t at;               /* bytes taken */
 	bool knows_none;           /* Redis says that this worker leads, and it does not: it takes that lead over */
 	bool untold;               /* what it is waits for the end of the turn; until then it hears of no bytes */
@@ -67,11 +67,12 @@ struct flight {
 	struct flights *flights;
 	struct list node; /* in flights->all */
 	unsigned char key[ANSWER_KEY];
-	bool listed;  /* it is in flights->listed: who asks finds it, if only to ask Redis about it */
-	bool over;    /* an answer is stored that it will replace: who may read asks Redis */
-	bool doubted; /* something was purged since: whoever comes asks Redis whether that concerns it */
-	bool closed;  /* too large for newcomers, or the process holds too much */
-	bool fleet;   /* another worker leads: this is a reader */
+	bool listed;    /* it is in flights->listed: who asks finds it, if only to ask Redis about it */
+	bool over;      /* an answer is stored that it will replace: who may read asks Redis */
+	bool doubted;   /* something was purged since: whoever comes asks Redis whether that concerns it */
+	bool closed;    /* too large for newcomers, or the process holds too much */
+	bool fleet;     /* another worker leads: this is a reader */
+	bool has_stale; /* lead: an answer is stored that will do if the upstream fails */
 
 	/* The record. `bytes` holds what came from `base` on. */
 	bool has_head;
@@ -102,6 +103,7 @@ struct flight {
 		bool head_told;
 		unsigned readers; /* elsewhere, as last heard */
 		uint64_t told;    /* bytes that Redis has */
+		bool hinted;      /* somebody came to read along while a word was on its way */
 		bool stumbled;    /* the last word had no answer */
 		bool ask_alone;   /* the next word asks whether anybody reads along */
 		struct {
@@ -171,7 +173,8 @@ void flight_lead_take(struct flight *, struct flight_seat *); /* which is in no 
 void flight_lead_left(struct flight *);                       /* the leader has left without an end */
 void flight_lead_alone(struct flight *);                      /* one that followed has left */
 void flight_lead_hint(struct flight *);
-void flight_lead_tick(struct flight *); /* the timer's */
+void flight_lead_give_back(struct flight *); /* nobody has waited for the lead */
+void flight_lead_tick(struct flight *);      /* the timer's */
 void flight_lead_lonely(void *flight);
 
 /* flight_read.c */

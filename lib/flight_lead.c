@@ -33,8 +33,10 @@ static int64_t due(const struct flight *f)
 
 	if (f->fence == 0)
 		return f->touched + o->beat;
+	if (f->lead.stumbled)
+		return f->touched + LONELY_LOOK;
 	if (f->lead.ended || f->lead.ask_alone)
-		return f->lead.stumbled ? f->touched + LONELY_LOOK : 0;
+		return 0;
 	if (f->lead.orphan && f->seats_count == 0)
 		return f->touched + LONELY_LOOK;
 	if (f->lead.readers > 0 && news)
@@ -73,15 +75,15 @@ static void give_up(struct flight *f)
 
 /* ---- answers ----------------------------------------------------------------------------------------------------------- */
 
-/* Redis ended it, because nobody reads along; unless somebody came in this worker meanwhile. */
+/* Nobody elsewhere will read along any more. An orphan whom nobody in this worker follows either is over; somebody may have come meanwhile, or leads now. */
 static void left_alone(struct flight *f)
 {
 	struct flight_seat *leader = f->leader;
 
 	give_up(f);
-	flight_unlist(f);
-	if (f->seats_count > 0 || leader == NULL)
+	if (!f->lead.orphan || f->seats_count > 0 || leader == NULL)
 		return;
+	flight_unlist(f);
 	f->lead.ended = true;
 	f->leader = NULL;
 	leader->place = SEAT_ALONE;
@@ -92,8 +94,8 @@ static void left_alone(struct flight *f)
 
 static void word_taken(struct flight *f, int64_t readers)
 {
-	f->lead.readers = readers > 0 ? (unsigned)readers : 0;
-	f->lead.stumbled = false;
+	f->lead.readers = readers > 0 ? (unsigned)readers : f->lead.hinted;
+	f->lead.hinted = f->lead.stumbled = false;
 	f->lead.head_told |= f->lead.sent.head;
 	if (f->lead.sent.bytes > f->lead.told)
 		f->lead.told = f->lead.sent.bytes;
@@ -114,6 +116,13 @@ static void unheard(struct flight *f)
 		give_up(f);
 }
 
+/* Redis has ended it, for it asked whether anybody reads along and nobody does: who comes now to another worker leads there. */
+static void ended_for_us(struct flight *f)
+{
+	flight_unlist(f);
+	left_alone(f);
+}
+
 static void on_word(struct script_call *call, void *arg, const struct redis_answer *redis)
 {
 	struct flight *f = arg;
@@ -130,9 +139,9 @@ static void on_word(struct script_call *call, void *arg, const struct redis_answ
 	else if (verdict == 1)
 		word_taken(f, readers);
 	else if (verdict == 2)
-		left_alone(f);
+		ended_for_us(f);
 	else
-		give_up(f); /* another leads: what we have stays in this worker */
+		left_alone(f); /* another leads: what we have stays in this worker */
 	arm(f);
 	flight_look_at_end(f);
 }
@@ -147,12 +156,13 @@ static void on_adopted(struct script_call *call, void *arg, const struct redis_a
 	flights_heard(f->flights, "join", redis);
 	if (redis->result == REDIS_OK &&
 	    flight_wire_read_join(redis->reply, f->key, f->flights->options.most, &joined)) {
-		if (joined.verdict == FLIGHT_LEAD)
-			f->fence = joined.fence;
-		else
-			f->lead.gives_up = true;
+		f->fence = joined.verdict == FLIGHT_LEAD ? joined.fence : 0;
+		if (f->fence == 0)
+			left_alone(f);
 		answer_release(&joined.answer);
 	}
+	if (f->fence == 0 && f->lead.ended) /* it was not worth another try */
+		give_up(f);
 	arm(f);
 	flight_look_at_end(f);
 }
@@ -285,6 +295,7 @@ void flight_lead_tick(struct flight *f)
 
 void flight_lead_hint(struct flight *f)
 {
+	f->lead.hinted = f->call != NULL; /* its answer may not count that one yet */
 	if (f->lead.readers == 0)
 		f->lead.readers = 1;
 	speak(f);
@@ -314,7 +325,7 @@ static void let_go(struct flight *f)
 static void promote(struct flight *f, struct flight_seat *s)
 {
 	flight_lead_take(f, s);
-	flight_tell_later(s, &(struct flight_told){ .verdict = FLIGHT_LEAD });
+	flight_tell_later(s, &(struct flight_told){ .verdict = FLIGHT_LEAD, .has_stale = f->has_stale });
 }
 
 /* The flight is over in this worker; Redis is to hear it. */
@@ -322,7 +333,7 @@ static void conclude(struct flight *f)
 {
 	f->lead.ended = true;
 	f->lead.until = clock_now() + f->flights->options.lease;
-	if (f->fence != 0 && !f->lead.gives_up) {
+	if ((f->fence != 0 || f->call != NULL) && !f->lead.gives_up) { /* or it is about to get the lead */
 		f->lead.unfinished = true;
 		f->flights->unfinished++;
 	} else {
@@ -388,19 +399,23 @@ void flight_end(struct flight_seat *s, const struct flight_end *end)
 	conclude(f);
 }
 
-void flight_lead_left(struct flight *f)
+void flight_lead_give_back(struct flight *f)
 {
-	struct flight_seat *next = f->has_head ? NULL : flight_pop_seat(f);
-
-	if (next != NULL) {
-		promote(f, next);
-		return;
-	}
 	f->lead.end = (struct flight_end){ .outcome = FLIGHT_REFUSED }; /* nobody's fault: others contend anew */
 	flight_unlist(f);
 	flight_over(f, FLIGHT_FAILED, SLICE_NONE);
 	conclude(f);
 	flight_release_untouched(f, flight_rejoin);
+}
+
+void flight_lead_left(struct flight *f)
+{
+	struct flight_seat *next = f->has_head ? NULL : flight_pop_seat(f);
+
+	if (next != NULL)
+		promote(f, next);
+	else
+		flight_lead_give_back(f);
 }
 
 bool flight_orphan(struct flight_seat *s)
@@ -474,7 +489,9 @@ void flight_write(struct flight_seat *s, struct slice bytes)
 	CHECK(f->has_head);
 	was_closed = f->closed;
 	flight_record_bytes(f, bytes);
-	if (f->closed && !was_closed)
+	if (f->closed && !was_closed) {
 		flight_release_untouched(f, flight_pass);
+		flight_lead_alone(f);
+	}
 	speak(f);
 }

@@ -76,23 +76,38 @@ void flight_record_free(struct flight *f)
 
 /* ---- who reads --------------------------------------------------------------------------------------------------------- */
 
+static void unseat(struct flight_seat *s)
+{
+	list_remove(&s->node);
+	s->flight->seats_count--;
+	s->place = SEAT_ALONE;
+	s->flight = NULL;
+}
+
 static void wake(struct flight_seat *s)
 {
-	if (s->at < s->flight->base)
-		s->cut = true;
+	struct flight *f = s->flight;
+	bool behind = s->at < f->base;
+
+	if (behind && !s->took) { /* it has nothing to lose */
+		unseat(s);
+		flight_pass(s);
+		flight_lead_alone(f);
+		return;
+	}
+	s->cut |= behind;
 	s->events->more(s, s->arg);
 }
 
-/* A seat may leave while it is told, and another may be seated behind those that are told. */
+/* Anything may happen while a seat is told: it leaves, others do, the flight ends and lets them all go. So the seats go round, each to the back before it is
+ * told, and those not told yet are in front; who is told twice, because somebody left, finds nothing new. */
 void flight_pump(void *flight)
 {
 	struct flight *f = flight;
-	struct list told;
 
 	CHECK(f->magic == FLIGHT_MAGIC);
-	list_init(&told);
-	list_move_all(&told, &f->seats);
-	for (struct list *node; (node = list_pop_front(&told)) != NULL;) {
+	for (unsigned left = f->seats_count; left > 0 && !list_empty(&f->seats); left--) {
+		struct list *node = list_pop_front(&f->seats);
 		struct flight_seat *s = CONTAINER_OF(node, struct flight_seat, node);
 		list_push_back(&f->seats, node);
 		if (!s->untold && (f->has_head || f->state != FLIGHT_GOING))
@@ -122,11 +137,8 @@ void flight_release_untouched(struct flight *f, void (*what)(struct flight_seat 
 		struct flight_seat *s = CONTAINER_OF(node, struct flight_seat, node);
 		if (s->took)
 			continue;
-		list_remove(node);
+		unseat(s);
 		list_push_back(&untouched, node);
-		f->seats_count--;
-		s->place = SEAT_ALONE;
-		s->flight = NULL;
 	}
 	for (struct list *node; (node = list_pop_front(&untouched)) != NULL;)
 		what(CONTAINER_OF(node, struct flight_seat, node));

@@ -34,6 +34,7 @@ static void on_invalidated(void *arg, struct slice key)
 {
 	struct rig_worker *w = arg;
 
+	w->invalidations++;
 	if (w->flights != NULL)
 		flights_invalidated(w->flights, key);
 }

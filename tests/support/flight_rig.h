@@ -25,8 +25,9 @@ struct rig_worker {
 	struct flights *flights; /* NULL: it has died */
 	struct fault_proxy *proxy;
 	char channel[32];
-	bool deaf;        /* it hears no hints */
-	unsigned hints;   /* heard */
+	bool deaf;      /* it hears no hints */
+	unsigned hints; /* heard */
+	unsigned invalidations;
 	unsigned answers; /* of Redis, to the flights' calls */
 };
 
