@@ -100,14 +100,14 @@ struct flight {
 		bool orphan;     /* the leader's client has left */
 		bool ended;      /* the leader has said how */
 		bool unfinished; /* and Redis has not heard it */
-		bool head_told;
+		bool head_told, close_told;
 		unsigned readers; /* elsewhere, as last heard */
 		uint64_t told;    /* bytes that Redis has */
 		bool hinted;      /* somebody came to read along while a word was on its way */
 		bool stumbled;    /* the last word had no answer */
 		bool ask_alone;   /* the next word asks whether anybody reads along */
 		struct {
-			bool head, end, alone, adopts, stores;
+			bool head, end, alone, close, stores;
 			uint64_t bytes; /* up to here */
 		} sent;                 /* by the call under way */
 		int64_t until;          /* clock_now: no more tries of the end after */

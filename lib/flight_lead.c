@@ -2,7 +2,7 @@
  *
  *   beat    nobody elsewhere reads along: a word each beat, with all that came since
  *   batch   somebody does: a word each batch, or for each 4 KiB
- *   now     it has ended; or it must be known whether anybody else is there
+ *   now     it has ended; nobody can join any more; or it must be known whether anybody else is there
  *
  * A word whose answer was lost is said again: readers go by offsets, and what has ended already refuses the second time. A flight that Redis does not know
  * (it was away, or the answer to join was lost) asks for the lead once a beat, and tells all from the first byte when it gets it. */
@@ -35,7 +35,7 @@ static int64_t due(const struct flight *f)
 		return f->touched + o->beat;
 	if (f->lead.stumbled)
 		return f->touched + LONELY_LOOK;
-	if (f->lead.ended || f->lead.ask_alone)
+	if (f->lead.ended || f->lead.ask_alone || (f->closed && !f->lead.close_told))
 		return 0;
 	if (f->lead.orphan && f->seats_count == 0)
 		return f->touched + LONELY_LOOK;
@@ -97,6 +97,7 @@ static void word_taken(struct flight *f, int64_t readers)
 	f->lead.readers = readers > 0 ? (unsigned)readers : f->lead.hinted;
 	f->lead.hinted = f->lead.stumbled = false;
 	f->lead.head_told |= f->lead.sent.head;
+	f->lead.close_told |= f->lead.sent.close;
 	if (f->lead.sent.bytes > f->lead.told)
 		f->lead.told = f->lead.sent.bytes;
 	if (f->lead.sent.end)
@@ -244,6 +245,7 @@ static void say(struct flight *f)
 	if (f->has_head && !f->lead.head_told)
 		words.head = buf_slice(&f->head);
 	f->lead.sent.head = words.head.len > 0;
+	f->lead.sent.close = words.close;
 	f->lead.sent.bytes = f->lead.told + bytes.len;
 	f->lead.sent.alone = words.end_if_alone;
 	f->lead.sent.end = (f->lead.ended && last) || nobody;

@@ -1,7 +1,8 @@
 /* Reads another worker's flight into a record of this one: one reader, however many follow here.
  *
  *   start ──► look ──► entries: head, bytes, end        a look at each hint, and on a back-off of 50 to 500 ms should hints be lost
- *               └──► the leader's lease is over, or another has it: lost. Who has taken nothing joins again; the others are told that it failed. */
+ *               ├──► the leader's lease is over, or another has it: lost. Who has taken nothing joins again; the others are told that it failed
+ *               └──► what nobody can read, or a gap: the same, but who has taken nothing asks for itself, for the leader may live on */
 #include "lib/flight_internal.h"
 
 #include "lib/clock.h"
@@ -24,19 +25,29 @@ static void arm(struct flight *f)
 
 /* ---- what comes in ------------------------------------------------------------------------------------------------------ */
 
-/* The leader is gone without an end. */
-static void lose(struct flight *f)
+static void stop(struct flight *f, void (*untouched)(struct flight_seat *))
 {
 	flight_unlist(f);
 	flight_over(f, FLIGHT_FAILED, SLICE_NONE);
-	flight_release_untouched(f, flight_rejoin);
+	flight_release_untouched(f, untouched);
+}
+
+/* The leader is gone without an end. */
+static void lose(struct flight *f)
+{
+	stop(f, flight_rejoin);
+}
+
+static void give_up(struct flight *f)
+{
+	stop(f, flight_pass);
 }
 
 static void take_end(struct flight *f, struct slice word)
 {
 	struct slice note = slice_skip(word, 1);
 
-	switch (word.len > 0 ? word.data[0] : 'a') {
+	switch (word.len > 0 ? word.data[0] : 'p') {
 	case 'd':
 		flight_unlist(f);
 		flight_over(f, FLIGHT_WHOLE, SLICE_NONE);
@@ -45,13 +56,11 @@ static void take_end(struct flight *f, struct slice word)
 		flight_unlist(f);
 		flight_over(f, FLIGHT_FAILED, note);
 		break;
-	case 'p':
-		flight_unlist(f);
-		flight_release_untouched(f, flight_pass);
-		flight_over(f, FLIGHT_FAILED, SLICE_NONE);
-		break;
-	default:
+	case 'a':
 		lose(f);
+		break;
+	default: /* 'p', or who knows */
+		give_up(f);
 	}
 }
 
@@ -61,7 +70,7 @@ static void take_bytes(struct flight *f, uint64_t offset, struct slice bytes)
 	uint64_t have = f->base + f->bytes.len;
 
 	if (offset > have || !f->has_head) {
-		lose(f);
+		give_up(f);
 		return;
 	}
 	bytes = slice_skip(bytes, (size_t)(have - offset));
@@ -102,12 +111,12 @@ static void take_reply(struct flight *f, const struct redisReply *reply)
 
 	if (!redis_reply_int(redis_reply_at(reply, 0), &goes_on) ||
 	    !redis_reply_int(redis_reply_at(reply, 1), &holds)) {
-		lose(f);
+		give_up(f);
 		return;
 	}
 	for (size_t i = 0; i < count && f->state == FLIGHT_GOING; i++)
 		if (!take_entry(f, redis_reply_at(entries, i))) {
-			lose(f);
+			give_up(f);
 			return;
 		}
 	if (f->state != FLIGHT_GOING)
