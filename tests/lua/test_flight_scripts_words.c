@@ -143,7 +143,7 @@ static void alone_ends_it_when_nobody_reads(void **state)
 
 static void a_closed_flight_keeps_its_last_entries(void **state)
 {
-	char bytes[8], first[32];
+	char bytes[16], first[48];
 	(void)state;
 	lead();
 	read_along("w2", 100);

@@ -199,8 +199,10 @@ static void who_leaves_is_not_told_any_more(void **state)
 	seat(0, 0, FLIGHT_LEAD);
 	seat(1, 1, FLIGHT_FOLLOW);
 	seat(2, 2, FLIGHT_FOLLOW);
+	assert_int_equal(look("HEXISTS %s r:sluice:w:1", "}:f"), 1);
 	flight_rig_leave(&seats[1]);
-	RIG_UNTIL(&rig, look("HLEN %s", "}:f") == 6); /* one reader */
+	RIG_UNTIL(&rig, look("HEXISTS %s r:sluice:w:1", "}:f") == 0);
+	assert_int_equal(look("HEXISTS %s r:sluice:w:2", "}:f"), 1);
 	flight_begin(seats[0].seat, SLICE("h"));
 	flight_rig_write(&seats[0], "abc");
 	until_got(2, "abc");
