@@ -135,7 +135,8 @@ void flight_end(struct flight_seat *, const struct flight_end *);
 /* The leader's own client has left. True: somebody else may be there, the call goes on until `alone`. False: nobody is, leave. */
 bool flight_orphan(struct flight_seat *) MUST_CHECK;
 
-/* ---- for who follows; and for a leader that reads its own record, to be as slow as its client is ---- */
+/* ---- for who follows; and for a leader that reads its own record, to be as slow as its client is ----
+ * Of one that has lost its flight and is about to be told something else there is nothing to read, and it goes on. */
 bool flight_head(const struct flight_seat *, struct slice *head) MUST_CHECK; /* false: it has not come */
 void flight_take_head(struct flight_seat *);
 struct slice flight_unread(const struct flight_seat *); /* valid until the loop turns */

@@ -146,9 +146,10 @@ void flight_release_untouched(struct flight *f, void (*what)(struct flight_seat 
 
 /* ---- for who follows ---------------------------------------------------------------------------------------------------- */
 
+/* NULL: it has none, or none any more and was not told yet. */
 static const struct flight *flight_of(const struct flight_seat *s)
 {
-	CHECK(s->magic == SEAT_MAGIC && (s->place == SEAT_FOLLOWING || s->place == SEAT_LEADING));
+	CHECK(s->magic == SEAT_MAGIC);
 	return s->flight;
 }
 
@@ -156,13 +157,13 @@ bool flight_head(const struct flight_seat *s, struct slice *head)
 {
 	const struct flight *f = flight_of(s);
 
-	*head = buf_slice(&f->head);
-	return f->has_head;
+	*head = f != NULL ? buf_slice(&f->head) : SLICE_NONE;
+	return f != NULL && f->has_head;
 }
 
 void flight_take_head(struct flight_seat *s)
 {
-	CHECK(flight_of(s)->has_head);
+	CHECK(flight_of(s) != NULL && s->flight->has_head);
 	s->took = true;
 }
 
@@ -170,7 +171,7 @@ struct slice flight_unread(const struct flight_seat *s)
 {
 	const struct flight *f = flight_of(s);
 
-	if (s->cut || s->at < f->base)
+	if (f == NULL || s->cut || s->at < f->base)
 		return SLICE_NONE;
 	return slice_skip(buf_slice(&f->bytes), (size_t)(s->at - f->base));
 }
@@ -186,6 +187,6 @@ enum flight_state flight_state(const struct flight_seat *s, struct slice *note)
 {
 	const struct flight *f = flight_of(s);
 
-	*note = s->cut ? SLICE_NONE : slice_make(f->note, f->note_length);
-	return s->cut ? FLIGHT_FAILED : f->state;
+	*note = f == NULL || s->cut ? SLICE_NONE : slice_make(f->note, f->note_length);
+	return s->cut ? FLIGHT_FAILED : f == NULL ? FLIGHT_GOING : f->state;
 }
