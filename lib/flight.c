@@ -1,5 +1,6 @@
 #include "lib/flight.h"
 
+#include "lib/clock.h"
 #include "lib/flight_internal.h"
 #include "lib/map.h"
 #include "lib/mem.h"

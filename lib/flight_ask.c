@@ -8,6 +8,7 @@
  * have got the lead, this worker has. */
 #include "lib/flight_internal.h"
 
+#include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/map.h"
 #include "lib/mem.h"
@@ -78,14 +79,25 @@ static void tell_all(struct flight_asking *a, const struct flight_told *told)
 		flight_tell(s, told);
 }
 
+/* It has ended, and is still here: as long as its window is open, or until Redis has its answer. */
+static bool can_come_late(const struct flight_ask *a, const struct flight *f)
+{
+	if (f->state != FLIGHT_WHOLE)
+		return false;
+	if (f->window && a->may_be_late)
+		return true;
+	return a->may_read && f->lead.unfinished && f->lead.end.store && f->lead.end.fresh > 0 &&
+	       (a->oldest < 0 || clock_now() - f->born <= a->oldest);
+}
+
 /* It may read along with this flight of its own worker's. */
 static bool can_follow(const struct flight_seat *s, const struct flight *f)
 {
 	const struct flight_ask *a = &s->ask;
 
-	if (!a->may_follow || !a->may_lead || a->upstream_failed || f->closed || f->doubted)
+	if (a->upstream_failed || f->closed || f->doubted)
 		return false;
-	return f->state == FLIGHT_GOING || (f->window && a->may_be_late);
+	return f->state == FLIGHT_GOING ? a->may_follow && a->may_lead : can_come_late(a, f);
 }
 
 /* Redis said that we lead, or cannot be asked: the first seat does; the others read along, as far as they may. */
@@ -253,8 +265,8 @@ static struct flight_asking *asking_new(struct flights *all, const struct flight
 	a->epoch = all->options.listener != NULL ? subscriber_epoch(all->options.listener) : 0;
 	flight_wire_join(&wire, ask, all->channel, all->options.lease, all->options.lease,
 			 knows_that_it_leads(all, ask->key));
-	a->call = script_start(all->redis, &script_join, all->options.timeout, on_joined, a, wire.key, wire.keys,
-			       wire.argument, wire.arguments);
+	a->call = script_start(all->redis, &script_join, ask->timeout > 0 ? ask->timeout : all->options.timeout,
+			       on_joined, a, wire.key, wire.keys, wire.argument, wire.arguments);
 	if (ask->may_lead && !ask->upstream_failed)
 		map_put(all->contenders, flight_key_slice(a->key), a);
 	return a;
@@ -290,10 +302,11 @@ static void do_without(struct flight_seat *s)
 	}
 }
 
-/* Where a stored answer may do, Redis is asked for that first; and a flight that has ended is a stored answer, too. */
+/* Where a stored answer may do, Redis is asked for that first; a flight that has ended is the newest that is stored. */
 static bool may_join(const struct flight_seat *s, const struct flight *f)
 {
-	return can_follow(s, f) && (!f->over || !s->ask.may_read || !redis_is_up(s->flights->redis));
+	return can_follow(s, f) &&
+	       (!f->over || !s->ask.may_read || f->state == FLIGHT_WHOLE || !redis_is_up(s->flights->redis));
 }
 
 void flight_ask_again(struct flight_seat *s)

@@ -54,7 +54,6 @@ struct flight_seat {
 	bool took;                 /* the head, or bytes: no other answer will do any more */
 	bool cut;                  /* what it should take next is gone; only of one that took */
 	uint64_t at;               /* bytes taken */
-	bool knows_none;           /* Redis says that this worker leads, and it does not: it takes that lead over */
 	bool untold;               /* what it is waits for the end of the turn; until then it hears of no bytes */
 	struct loop_deferred tell; /* what was known at once, and waits for the end of the turn */
 	struct flight_told told;   /* what `tell` says */

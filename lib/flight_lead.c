@@ -266,7 +266,7 @@ static void ask_for_the_lead(struct flight *f)
 	struct flight_wire wire;
 
 	memcpy(ask.key, f->key, sizeof(ask.key));
-	flight_wire_join(&wire, &ask, f->flights->channel, f->flights->options.lease, f->flights->options.lease, true);
+	flight_wire_join(&wire, &ask, f->flights->channel, f->flights->options.lease, f->flights->options.lease, false);
 	f->call = script_start(f->flights->redis, &script_join, f->flights->options.timeout, on_adopted, f, wire.key,
 			       wire.keys, wire.argument, wire.arguments);
 }
@@ -370,7 +370,7 @@ static void end_whole(struct flight *f, const struct flight_end *end)
 {
 	flight_over(f, FLIGHT_WHOLE, SLICE_NONE);
 	f->lead.end.store = end->store && !f->closed;
-	if (f->listed && f->flights->options.window > 0 && !f->over && !f->closed) {
+	if (f->listed && f->flights->options.window > 0 && !f->closed) {
 		f->window = true;
 		f->lead.window_ends = clock_now() + f->flights->options.window;
 	}

@@ -87,7 +87,7 @@ static void put_now(struct flight_wire *w)
 	put(w, SLICE("")); /* Redis' own clock */
 }
 
-static struct slice wishes_of(const struct flight_ask *ask, bool knows_none, char letters[6])
+static struct slice wishes_of(const struct flight_ask *ask, bool knows, char letters[6])
 {
 	size_t count = 0;
 
@@ -97,8 +97,8 @@ static struct slice wishes_of(const struct flight_ask *ask, bool knows_none, cha
 		letters[count++] = 'l';
 	if (ask->may_follow)
 		letters[count++] = 'f';
-	if (knows_none)
-		letters[count++] = 'n';
+	if (knows)
+		letters[count++] = 'k';
 	if (ask->upstream_failed)
 		letters[count++] = 'e';
 	if (ask->may_be_late)
@@ -107,7 +107,7 @@ static struct slice wishes_of(const struct flight_ask *ask, bool knows_none, cha
 }
 
 void flight_wire_join(struct flight_wire *w, const struct flight_ask *ask, struct slice channel, int64_t lease,
-		      int64_t presence, bool knows_none)
+		      int64_t presence, bool knows)
 {
 	char letters[6];
 	size_t start;
@@ -121,7 +121,7 @@ void flight_wire_join(struct flight_wire *w, const struct flight_ask *ask, struc
 	put_int(w, lease);
 	put_int(w, presence);
 	start = w->text.len;
-	buf_append(&w->text, wishes_of(ask, knows_none, letters));
+	buf_append(&w->text, wishes_of(ask, knows, letters));
 	put(w, since(w, start));
 	if (ask->oldest >= 0)
 		put_int(w, ask->oldest);

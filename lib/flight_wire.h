@@ -23,7 +23,7 @@ bool flight_key(struct slice name, unsigned char key[ANSWER_KEY]) MUST_CHECK;
 bool flight_key_of_answer(struct slice redis_key, unsigned char key[ANSWER_KEY]) MUST_CHECK;
 
 void flight_wire_join(struct flight_wire *, const struct flight_ask *, struct slice channel, int64_t lease,
-		      int64_t presence, bool knows_none);
+		      int64_t presence, bool knows);
 
 /* What append says of a flight; texts are the caller's. */
 struct flight_words {

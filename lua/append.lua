@@ -8,7 +8,7 @@
 -- Reply  {1 = taken | 0 = not the leader any more | 2 = over: alone, how many workers read along}
 --
 -- A batch may come twice, when its first answer was lost: readers go by the offset. Nothing is kept for nobody: without readers an end leaves no stream.
--- Atomic: everything. Full memory does not stop it (allow-oom): followers would wait for a leader that lives. Expires: f lease + 10 minutes, s 60 s after the
+-- Atomic: everything. Full memory does not stop it (allow-oom): followers would wait for a leader that lives. Expires: f lease + 10 minutes, 60 s after its end, s 60 s after the
 -- last batch's lease. Calls: TIME HGETALL HSET PEXPIRE, (HDEL), XADD up to 3, PEXPIRE or UNLINK, PUBLISH a reader.
 local call = redis.call
 local now = tonumber(ARGV[1])
@@ -38,7 +38,7 @@ if alone and #readers == 0 then
 end
 local state = ending ~= '' and after or (close and 'c' or f.state)
 call('HSET', KEYS[1], 'lease', int(now + lease), 'state', state, 'until', ending ~= '' and int(now + tonumber(ARGV[12])) or '0')
-call('PEXPIRE', KEYS[1], int(lease / 1000 + 600000))
+call('PEXPIRE', KEYS[1], int(ending ~= '' and 60000 or lease / 1000 + 600000))
 if ending ~= '' and #readers == 0 then
   call('UNLINK', KEYS[2])
   return {1, 0}

@@ -6,7 +6,7 @@
 --        [2] v HASH: the stored answer: made, fresh, stale, error, late (times), head, body, raw, sum
 --        [3] HASH of purges: what was purged -> when; nothing begun before is given to who asks after
 -- ARGV   now ('' = Redis' clock; tests give it) | channel of the asking worker | lease | presence (how long a reader counts without a sign of life)
---        | wishes, a letter each: c may be given what is stored; l may lead; f may follow; n this worker knows of no lead of its own: one that it has is taken over; e the upstream has failed, so
+--        | wishes, a letter each: c may be given what is stored; l may lead; f may follow; k this worker knows that it leads; e the upstream has failed, so
 --        that what is stale for that case will do; w what came in just now, within the window, will do | the oldest age that will do ('' = any) | how stale beyond fresh will do | the flight's name for hints
 --        | fields of KEYS[3] to heed, any number. All times are microseconds.
 -- Reply  {verdict, now, …}:
