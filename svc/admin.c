@@ -1,306 +1,17 @@
-/* Each path is a row: what visits the workers for it, and what writes its answer. An answer is a whole text, made when the visit is over; if its reader has left
- * meanwhile, it is dropped. */
-#include "svc/admin.h"
-
-#include <inttypes.h>
+/* Each path is a row (admin_pages.c): what visits the workers for it, and what writes its answer. An answer is a whole text, made when the visit is over; if its
+ * reader has left meanwhile, it is dropped. */
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
 
-#include "lib/buf.h"
 #include "lib/clock.h"
-#include "lib/limiter.h"
-#include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
-#include "lib/pool.h"
-#include "lib/redis.h"
-#include "svc/admin_quotas.h"
-#include "svc/flow.h"
-#include "svc/http.h"
+#include "svc/admin_internal.h"
 #include "svc/metrics.h"
-#include "svc/server.h"
 
-enum { ADMIN_MAGIC = 0x41444d49, ANSWER_MOST = 64 * 1024 * 1024 };
-#define REFRESH_LEAST (10 * CLOCK_SECOND) /* between two looks at the quotas for /metrics */
+enum { ANSWER_MOST = 64 * 1024 * 1024 };
 
-/* Owned by the control thread. `fullest` is what the last look at the quotas found, whoever asked for it. */
-struct admin {
-	unsigned magic;
-	struct loop *loop;
-	struct server *server;
-	struct log *log;
-	struct http_listener *listener;
-	struct http_server *http;
-	void (*drain)(void *arg);
-	void *drain_arg;
-	struct admin_quotas *refresh; /* under way for /metrics */
-	int64_t looked;               /* when the last look ended; clock_now; 0: none has */
-	double fullest[LIMITER_SCOPES][LIMIT_COUNT];
-};
-
-/* The pools of one upstream, summed over the workers. */
-struct pools {
-	struct pool_stats calls, streams;
-};
-
-/* One question to the admin plane; lives until its visit is over, its quotas are there, and its reader has the answer or has left. */
-struct question {
-	struct admin *admin;
-	const struct row *row;
-	struct exchange *exchange; /* NULL: the reader has left */
-	int status;
-	unsigned awaited; /* the visit, the quotas */
-	struct buf answer;
-	struct admin_quotas *quotas; /* NULL: not asked for */
-	/* What the visit gathers. */
-	const struct config *config; /* held */
-	struct metrics *metrics;
-	struct pools *pools; /* as many as config->upstreams_count */
-	unsigned workers, redis_up, requests, connections, leases, unsettled;
-	struct limiter_counts limiter;
-};
-
-struct row {
-	struct slice path, method, type;
-	void (*visit)(struct worker *, void *question); /* NULL: nothing to fetch */
-	void (*write)(struct question *);
-	bool quotas; /* it waits for Redis, redis.timeout at most */
-	struct slice help;
-};
-
-/* ---- /metrics ------------------------------------------------------------------------------------------------------------ */
-
-static void visit_metrics(struct worker *w, void *question)
-{
-	struct question *q = question;
-	struct http_stats stats;
-
-	worker_gauge(w);
-	flow_gauge(w);
-	http_server_stats(w->http, &stats);
-	metrics_set(w->metrics, METRIC_client_connections, NULL, stats.connections);
-	metrics_merge(q->metrics, w->metrics);
-}
-
-static void keep_fullest(struct admin *a, const struct admin_quotas *quotas)
-{
-	admin_quotas_fullest(quotas, a->fullest);
-	a->looked = clock_now();
-}
-
-static void refreshed(void *arg)
-{
-	struct admin *a = arg;
-
-	CHECK(a->magic == ADMIN_MAGIC);
-	keep_fullest(a, a->refresh);
-	admin_quotas_free(&a->refresh);
-}
-
-/* What is known is told at once; what it finds, the next scrape tells. */
-static void refresh_quotas(struct admin *a)
-{
-	if (a->refresh == NULL && (a->looked == 0 || clock_now() - a->looked >= REFRESH_LEAST))
-		a->refresh = admin_quotas_ask(a->server, a->loop, server_config(a->server), refreshed, a);
-}
-
-static void set_fullest(struct metrics *m, const struct admin *a)
-{
-	for (int s = 0; s < LIMITER_SCOPES; s++)
-		for (int k = 0; k < LIMIT_COUNT; k++) {
-			struct slice labels[2] = { slice_of(limiter_scope_name((enum limiter_scope)s)),
-						   slice_of(limit_name((enum limit_kind)k)) };
-			if (a->fullest[s][k] >= 0)
-				metrics_set(m, METRIC_quota_used_ratio, labels, a->fullest[s][k]);
-		}
-}
-
-static void write_metrics(struct question *q)
-{
-	const struct worker_shared *shared = server_shared(q->admin->server);
-	struct slice version = SLICE(SLUICE_VERSION);
-
-	metrics_set(q->metrics, METRIC_request_body_bytes, NULL, (double)atomic_load(&shared->body_bytes));
-	metrics_add(q->metrics, METRIC_log_dropped_total, NULL, (double)log_dropped(q->admin->log));
-	metrics_set(q->metrics, METRIC_ready, NULL, atomic_load(&shared->ready) ? 1 : 0);
-	metrics_set(q->metrics, METRIC_build_info, &version, 1);
-	set_fullest(q->metrics, q->admin);
-	refresh_quotas(q->admin);
-	metrics_write(q->metrics, &q->answer);
-}
-
-/* ---- /status ------------------------------------------------------------------------------------------------------------- */
-
-static void add_stats(struct pool_stats *sum, const struct pool *pool)
-{
-	struct pool_stats stats;
-
-	pool_stats(pool, &stats);
-	sum->active += stats.active;
-	sum->idle += stats.idle;
-	sum->waiting += stats.waiting;
-	sum->opened += stats.opened;
-	sum->reused += stats.reused;
-	sum->failed += stats.failed;
-}
-
-static void visit_status(struct worker *w, void *question)
-{
-	struct question *q = question;
-	const struct limiter_counts *counts = limiter_counts(w->limiter);
-	struct http_stats stats;
-
-	http_server_stats(w->http, &stats);
-	q->workers++;
-	q->redis_up += redis_is_up(w->redis);
-	q->requests += w->requests_count;
-	q->connections += stats.connections;
-	q->leases += limiter_held(w->limiter);
-	q->unsettled += limiter_unsettled(w->limiter);
-	q->limiter.admitted += counts->admitted;
-	q->limiter.denied += counts->denied;
-	q->limiter.unavailable += counts->unavailable;
-	/* A reload may be on its way: pools are found by their upstream's name. */
-	for (size_t i = 0; i < w->now->config->upstreams_count; i++) {
-		const struct config_upstream *u =
-			config_find_upstream(q->config, slice_of(w->now->config->upstreams[i].name));
-		if (u == NULL)
-			continue;
-		add_stats(&q->pools[u - q->config->upstreams].calls, w->now->upstreams[i]->calls);
-		add_stats(&q->pools[u - q->config->upstreams].streams, w->now->upstreams[i]->streams);
-	}
-}
-
-static void put_text(struct buf *out, const char *before, const char *text)
-{
-	buf_append(out, slice_of(before));
-	buf_append_json(out, slice_of(text));
-}
-
-static void put_pool(struct buf *out, const char *name, const struct pool_stats *s, int64_t limit)
-{
-	buf_format(out,
-		   "\"%s\":{\"limit\":%" PRId64 ",\"active\":%u,\"idle\":%u,\"waiting\":%u,\"opened\":%" PRIu64
-		   ",\"reused\":%" PRIu64 ",\"failed\":%" PRIu64 "}",
-		   name, limit, s->active, s->idle, s->waiting, s->opened, s->reused, s->failed);
-}
-
-static void put_upstreams(const struct question *q, struct buf *out)
-{
-	buf_append(out, SLICE(",\"upstreams\":{"));
-	for (size_t i = 0; i < q->config->upstreams_count; i++) {
-		const struct config_upstream *u = &q->config->upstreams[i];
-		put_text(out, i > 0 ? "," : "", u->name);
-		put_text(out, ":{\"dialect\":", config_dialect_name(u->dialect));
-		put_text(out, ",\"origin\":", u->endpoints[0].origin);
-		buf_append(out, SLICE(",\"pools\":{"));
-		put_pool(out, "calls", &q->pools[i].calls, u->pool.max);
-		buf_append_byte(out, ',');
-		put_pool(out, "streams", &q->pools[i].streams, u->pool.streams);
-		buf_append(out, SLICE("}}"));
-	}
-	buf_append_byte(out, '}');
-}
-
-static void write_status(struct question *q)
-{
-	const struct worker_shared *shared = server_shared(q->admin->server);
-	struct buf *out = &q->answer;
-
-	put_text(out, "{\"version\":", SLUICE_VERSION);
-	put_text(out, ",\"instance\":", shared->instance);
-	buf_format(out, ",\"uptime_seconds\":%" PRId64 ",\"ready\":%s,\"draining\":%s,\"workers\":%u",
-		   (clock_now() - server_born(q->admin->server)) / CLOCK_SECOND,
-		   atomic_load(&shared->ready) ? "true" : "false", atomic_load(&shared->draining) ? "true" : "false",
-		   q->workers);
-	buf_format(out, ",\"redis\":{\"up\":%s,\"on_failure\":\"%s\"}", q->redis_up == q->workers ? "true" : "false",
-		   q->config->redis.on_failure == CONFIG_OPEN ? "open" : "closed");
-	buf_format(out, ",\"requests\":{\"in_flight\":%u,\"body_bytes\":%" PRId64 "},\"clients\":{\"connections\":%u}",
-		   q->requests, atomic_load(&shared->body_bytes), q->connections);
-	buf_format(out,
-		   ",\"quota\":{\"leases\":%u,\"unsettled\":%u,\"admitted\":%" PRIu64 ",\"denied\":%" PRIu64
-		   ",\"unavailable\":%" PRIu64 "}",
-		   q->leases, q->unsettled, q->limiter.admitted, q->limiter.denied, q->limiter.unavailable);
-	put_upstreams(q, out);
-	buf_append(out, SLICE(",\"quotas\":"));
-	admin_quotas_write(q->quotas, out);
-	buf_append(out, SLICE("}\n"));
-	keep_fullest(q->admin, q->quotas);
-}
-
-/* ---- the others ---------------------------------------------------------------------------------------------------------- */
-
-static void visit_requests(struct worker *w, void *question)
-{
-	struct question *q = question;
-
-	if (q->answer.len == 0)
-		buf_append(&q->answer, SLICE("{\"requests\":["));
-	else if (w->requests_count > 0 && q->answer.data[q->answer.len - 1] != '[')
-		buf_append_byte(&q->answer, ',');
-	flow_write_requests(w, &q->answer);
-}
-
-static void write_requests(struct question *q)
-{
-	buf_append(&q->answer, SLICE("]}\n"));
-}
-
-static void write_config(struct question *q)
-{
-	config_write_json(q->config, &q->answer);
-	buf_append_byte(&q->answer, '\n');
-}
-
-static void write_healthz(struct question *q)
-{
-	buf_append(&q->answer, SLICE("ok\n"));
-}
-
-static void write_readyz(struct question *q)
-{
-	const struct worker_shared *shared = server_shared(q->admin->server);
-	bool ready = atomic_load(&shared->ready);
-
-	q->status = ready ? 200 : 503;
-	buf_append(&q->answer, ready                            ? SLICE("ok\n")
-			       : atomic_load(&shared->draining) ? SLICE("draining\n")
-								: SLICE("warming up\n"));
-}
-
-static void write_drain(struct question *q)
-{
-	q->status = 202;
-	buf_append(&q->answer, SLICE("{\"draining\":true}\n"));
-	q->admin->drain(q->admin->drain_arg);
-}
-
-static void write_index(struct question *q);
-
-/* clang-format off */
-static const struct row rows[] = {
-	{ { "/", 1 },         { "GET", 3 },  { "text/plain", 10 },                NULL,              write_index,    false, { "this list", 9 } },
-	{ { "/healthz", 8 },  { "GET", 3 },  { "text/plain", 10 },                NULL,              write_healthz,  false, { "the process lives", 17 } },
-	{ { "/readyz", 7 },   { "GET", 3 },  { "text/plain", 10 },                NULL,              write_readyz,   false, { "it is warm, and takes requests", 30 } },
-	{ { "/metrics", 8 },  { "GET", 3 },  { "text/plain; version=0.0.4", 25 }, visit_metrics,     write_metrics,  false, { "for Prometheus", 14 } },
-	{ { "/status", 7 },   { "GET", 3 },  { "application/json", 16 },          visit_status,      write_status,   true,  { "pools, quotas with what is left, Redis", 38 } },
-	{ { "/requests", 9 }, { "GET", 3 },  { "application/json", 16 },          visit_requests,    write_requests, false, { "what is in flight, by stage and age", 35 } },
-	{ { "/config", 7 },   { "GET", 3 },  { "application/json", 16 },          NULL,              write_config,   false, { "what it runs with; secrets are left out", 39 } },
-	{ { "/drain", 6 },    { "POST", 4 }, { "application/json", 16 },          NULL,              write_drain,    false, { "end in order, as at SIGTERM", 27 } },
-};
-/* clang-format on */
-
-static void write_index(struct question *q)
-{
-	buf_append(&q->answer, SLICE("Sluice " SLUICE_VERSION "\n\n"));
-	for (size_t i = 0; i < ARRAY_LENGTH(rows); i++)
-		buf_format(&q->answer, "%-5.*s%-10.*s %.*s\n", SLICE_ARGS(rows[i].method), SLICE_ARGS(rows[i].path),
-			   SLICE_ARGS(rows[i].help));
-}
-
-/* ---- questions and answers ------------------------------------------------------------------------------------------------ */
-
-static void question_free(struct question *q)
+static void question_free(struct admin_question *q)
 {
 	admin_quotas_free(&q->quotas);
 	metrics_free(&q->metrics);
@@ -343,7 +54,7 @@ static void refuse(struct exchange *e, int status, struct http_field more, const
 /* The visit is over, or the quotas are there; the last of them answers. */
 static void answer(void *arg)
 {
-	struct question *q = arg;
+	struct admin_question *q = arg;
 
 	if (--q->awaited > 0)
 		return;
@@ -355,14 +66,6 @@ static void answer(void *arg)
 			send(q->exchange, q->status, q->row->type, no_field, buf_slice(&q->answer));
 	}
 	question_free(q);
-}
-
-static const struct row *find_row(struct slice path)
-{
-	for (size_t i = 0; i < ARRAY_LENGTH(rows); i++)
-		if (slice_equal(rows[i].path, path))
-			return &rows[i];
-	return NULL;
 }
 
 static bool may_ask(const struct admin *a, const struct http_head *head)
@@ -380,9 +83,9 @@ static bool may_ask(const struct admin *a, const struct http_head *head)
 	return CRYPTO_memcmp(wanted, given, sizeof(wanted)) == 0;
 }
 
-static struct question *ask(struct admin *a, struct exchange *e, const struct row *row)
+static struct admin_question *ask(struct admin *a, struct exchange *e, const struct admin_row *row)
 {
-	struct question *q = mem_new(sizeof(*q));
+	struct admin_question *q = mem_new(sizeof(*q));
 
 	q->admin = a;
 	q->row = row;
@@ -404,13 +107,13 @@ static struct question *ask(struct admin *a, struct exchange *e, const struct ro
 }
 
 /* One path takes one method; HEAD is a GET without its body. */
-static bool takes(const struct row *row, const struct http_head *head)
+static bool takes(const struct admin_row *row, const struct http_head *head)
 {
 	return slice_equal(head->method_name, row->method) ||
 	       (head->method == HTTP_HEAD && slice_equal(row->method, SLICE("GET")));
 }
 
-static void refuse_method(struct exchange *e, const struct row *row)
+static void refuse_method(struct exchange *e, const struct admin_row *row)
 {
 	struct http_field allow = { SLICE("Allow"), row->method };
 
@@ -440,7 +143,7 @@ static void *take_head(struct exchange *e, void *arg)
 	struct admin *a = arg;
 	const struct http_head *head = http_head_of(e);
 	struct slice query, path = slice_cut(head->target, '?', &query);
-	const struct row *row = find_row(path);
+	const struct admin_row *row = admin_find_row(path);
 	bool open = slice_equal(path, SLICE("/healthz")) || slice_equal(path, SLICE("/readyz"));
 
 	CHECK(a->magic == ADMIN_MAGIC);
@@ -474,7 +177,7 @@ static void ignore(struct exchange *e, void *owner)
 /* No question has a body that is read, so that none breaks; should one do so all the same, its reader hears it at once, and the visit goes on for nobody. */
 static void broken(struct exchange *e, void *owner, enum http_fault fault)
 {
-	struct question *q = owner;
+	struct admin_question *q = owner;
 
 	if (q != NULL)
 		q->exchange = NULL;
@@ -483,7 +186,7 @@ static void broken(struct exchange *e, void *owner, enum http_fault fault)
 
 static void reader_gone(struct exchange *e, void *owner, enum http_gone gone)
 {
-	struct question *q = owner;
+	struct admin_question *q = owner;
 
 	(void)gone;
 	if (q != NULL && q->exchange == e)

@@ -99,7 +99,7 @@ def test_the_manual_names_every_command_and_option():
 
 def test_the_manual_names_the_admin_planes_paths_and_the_version():
     manual = MANUAL.read_text()
-    paths = re.findall(r'^\t\{ \{ "(/\w+)", \d+ \}', (ROOT / "svc/admin.c").read_text(), re.M)
+    paths = re.findall(r'^\t\{ \{ "(/\w+)", \d+ \}', (ROOT / "svc/admin_pages.c").read_text(), re.M)
     for path in paths:
         assert re.search(rf"^\.B (?:POST )?{path}$", manual, re.M), path
     version = re.search(r"^VERSION = (\S+)$", (ROOT / "Makefile").read_text(), re.M)[1]

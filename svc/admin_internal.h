@@ -1,0 +1,73 @@
+/* What the admin plane's files share.
+ *
+ *   admin.c         the wire: who may ask, questions, answers
+ *   admin_pages.c   the table of paths; what fills each page, but for
+ *   admin_status.c  /status
+ *   admin_quotas.c  what Redis says is left of the quotas */
+#ifndef SLUICE_ADMIN_INTERNAL_H
+#define SLUICE_ADMIN_INTERNAL_H
+
+#include "lib/buf.h"
+#include "lib/limiter.h"
+#include "lib/pool.h"
+#include "svc/admin.h"
+#include "svc/admin_quotas.h"
+#include "svc/http.h"
+#include "svc/server.h"
+
+enum { ADMIN_MAGIC = 0x41444d49 };
+
+/* Owned by the control thread. `fullest` is what the last look at the quotas found, whoever asked for it. */
+struct admin {
+	unsigned magic;
+	struct loop *loop;
+	struct server *server;
+	struct log *log;
+	struct http_listener *listener;
+	struct http_server *http;
+	void (*drain)(void *arg);
+	void *drain_arg;
+	struct admin_quotas *refresh; /* under way for /metrics */
+	int64_t looked;               /* when the last look ended; clock_now; 0: none has */
+	double fullest[LIMITER_SCOPES][LIMIT_COUNT];
+};
+
+/* The pools of one upstream, summed over the workers. */
+struct admin_pools {
+	struct pool_stats calls, streams;
+};
+
+/* One question to the admin plane; lives until its visit is over, its quotas are there, and its reader has the answer or has left. */
+struct admin_question {
+	struct admin *admin;
+	const struct admin_row *row;
+	struct exchange *exchange; /* NULL: the reader has left */
+	int status;
+	unsigned awaited; /* the visit, the quotas */
+	struct buf answer;
+	struct admin_quotas *quotas; /* NULL: not asked for */
+	/* What the visit gathers. */
+	const struct config *config; /* held */
+	struct metrics *metrics;
+	struct admin_pools *pools; /* as many as config->upstreams_count */
+	unsigned workers, redis_up, requests, connections, leases, unsettled;
+	struct limiter_counts limiter;
+};
+
+struct admin_row {
+	struct slice path, method, type;
+	void (*visit)(struct worker *, void *question); /* NULL: nothing to fetch */
+	void (*write)(struct admin_question *);
+	bool quotas; /* it waits for Redis, redis.timeout at most */
+	struct slice help;
+};
+
+/* admin_pages.c */
+const struct admin_row *admin_find_row(struct slice path); /* NULL: there is nothing */
+void admin_keep_fullest(struct admin *, const struct admin_quotas *);
+
+/* admin_status.c */
+void admin_visit_status(struct worker *, void *question);
+void admin_write_status(struct admin_question *);
+
+#endif

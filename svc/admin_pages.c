@@ -1,0 +1,147 @@
+/* The paths of the admin plane: what visits the workers for each, and what writes its answer. */
+#include "lib/clock.h"
+#include "lib/log.h"
+#include "svc/admin_internal.h"
+#include "svc/flow.h"
+#include "svc/metrics.h"
+
+#define REFRESH_LEAST (10 * CLOCK_SECOND) /* between two looks at the quotas for /metrics */
+
+/* ---- /metrics ------------------------------------------------------------------------------------------------------------ */
+
+static void visit_metrics(struct worker *w, void *question)
+{
+	struct admin_question *q = question;
+	struct http_stats stats;
+
+	worker_gauge(w);
+	flow_gauge(w);
+	http_server_stats(w->http, &stats);
+	metrics_set(w->metrics, METRIC_client_connections, NULL, stats.connections);
+	metrics_merge(q->metrics, w->metrics);
+}
+
+void admin_keep_fullest(struct admin *a, const struct admin_quotas *quotas)
+{
+	admin_quotas_fullest(quotas, a->fullest);
+	a->looked = clock_now();
+}
+
+static void refreshed(void *arg)
+{
+	struct admin *a = arg;
+
+	CHECK(a->magic == ADMIN_MAGIC);
+	admin_keep_fullest(a, a->refresh);
+	admin_quotas_free(&a->refresh);
+}
+
+/* What is known is told at once; what it finds, the next scrape tells. */
+static void refresh_quotas(struct admin *a)
+{
+	if (a->refresh == NULL && (a->looked == 0 || clock_now() - a->looked >= REFRESH_LEAST))
+		a->refresh = admin_quotas_ask(a->server, a->loop, server_config(a->server), refreshed, a);
+}
+
+static void set_fullest(struct metrics *m, const struct admin *a)
+{
+	for (int s = 0; s < LIMITER_SCOPES; s++)
+		for (int k = 0; k < LIMIT_COUNT; k++) {
+			struct slice labels[2] = { slice_of(limiter_scope_name((enum limiter_scope)s)),
+						   slice_of(limit_name((enum limit_kind)k)) };
+			if (a->fullest[s][k] >= 0)
+				metrics_set(m, METRIC_quota_used_ratio, labels, a->fullest[s][k]);
+		}
+}
+
+static void write_metrics(struct admin_question *q)
+{
+	const struct worker_shared *shared = server_shared(q->admin->server);
+	struct slice version = SLICE(SLUICE_VERSION);
+
+	metrics_set(q->metrics, METRIC_request_body_bytes, NULL, (double)atomic_load(&shared->body_bytes));
+	metrics_add(q->metrics, METRIC_log_dropped_total, NULL, (double)log_dropped(q->admin->log));
+	metrics_set(q->metrics, METRIC_ready, NULL, atomic_load(&shared->ready) ? 1 : 0);
+	metrics_set(q->metrics, METRIC_build_info, &version, 1);
+	set_fullest(q->metrics, q->admin);
+	refresh_quotas(q->admin);
+	metrics_write(q->metrics, &q->answer);
+}
+
+/* ---- the others ---------------------------------------------------------------------------------------------------------- */
+
+static void visit_requests(struct worker *w, void *question)
+{
+	struct admin_question *q = question;
+
+	if (q->answer.len == 0)
+		buf_append(&q->answer, SLICE("{\"requests\":["));
+	else if (w->requests_count > 0 && q->answer.data[q->answer.len - 1] != '[')
+		buf_append_byte(&q->answer, ',');
+	flow_write_requests(w, &q->answer);
+}
+
+static void write_requests(struct admin_question *q)
+{
+	buf_append(&q->answer, SLICE("]}\n"));
+}
+
+static void write_config(struct admin_question *q)
+{
+	config_write_json(q->config, &q->answer);
+	buf_append_byte(&q->answer, '\n');
+}
+
+static void write_healthz(struct admin_question *q)
+{
+	buf_append(&q->answer, SLICE("ok\n"));
+}
+
+static void write_readyz(struct admin_question *q)
+{
+	const struct worker_shared *shared = server_shared(q->admin->server);
+	bool ready = atomic_load(&shared->ready);
+
+	q->status = ready ? 200 : 503;
+	buf_append(&q->answer, ready                            ? SLICE("ok\n")
+			       : atomic_load(&shared->draining) ? SLICE("draining\n")
+								: SLICE("warming up\n"));
+}
+
+static void write_drain(struct admin_question *q)
+{
+	q->status = 202;
+	buf_append(&q->answer, SLICE("{\"draining\":true}\n"));
+	q->admin->drain(q->admin->drain_arg);
+}
+
+static void write_index(struct admin_question *q);
+
+/* clang-format off */
+static const struct admin_row rows[] = {
+	{ { "/", 1 },         { "GET", 3 },  { "text/plain", 10 },                NULL,               write_index,        false, { "this list", 9 } },
+	{ { "/healthz", 8 },  { "GET", 3 },  { "text/plain", 10 },                NULL,               write_healthz,      false, { "the process lives", 17 } },
+	{ { "/readyz", 7 },   { "GET", 3 },  { "text/plain", 10 },                NULL,               write_readyz,       false, { "it is warm, and takes requests", 30 } },
+	{ { "/metrics", 8 },  { "GET", 3 },  { "text/plain; version=0.0.4", 25 }, visit_metrics,      write_metrics,      false, { "for Prometheus", 14 } },
+	{ { "/status", 7 },   { "GET", 3 },  { "application/json", 16 },          admin_visit_status, admin_write_status, true,  { "pools, quotas with what is left, Redis", 38 } },
+	{ { "/requests", 9 }, { "GET", 3 },  { "application/json", 16 },          visit_requests,     write_requests,     false, { "what is in flight, by stage and age", 35 } },
+	{ { "/config", 7 },   { "GET", 3 },  { "application/json", 16 },          NULL,               write_config,       false, { "what it runs with; secrets are left out", 39 } },
+	{ { "/drain", 6 },    { "POST", 4 }, { "application/json", 16 },          NULL,               write_drain,        false, { "end in order, as at SIGTERM", 27 } },
+};
+/* clang-format on */
+
+static void write_index(struct admin_question *q)
+{
+	buf_append(&q->answer, SLICE("Sluice " SLUICE_VERSION "\n\n"));
+	for (size_t i = 0; i < ARRAY_LENGTH(rows); i++)
+		buf_format(&q->answer, "%-5.*s%-10.*s %.*s\n", SLICE_ARGS(rows[i].method), SLICE_ARGS(rows[i].path),
+			   SLICE_ARGS(rows[i].help));
+}
+
+const struct admin_row *admin_find_row(struct slice path)
+{
+	for (size_t i = 0; i < ARRAY_LENGTH(rows); i++)
+		if (slice_equal(rows[i].path, path))
+			return &rows[i];
+	return NULL;
+}

@@ -1,0 +1,103 @@
+/* /status: what the workers have in hand, summed; what is left of the quotas, as Redis says. */
+#include <inttypes.h>
+
+#include "lib/clock.h"
+#include "lib/redis.h"
+#include "svc/admin_internal.h"
+
+static void add_stats(struct pool_stats *sum, const struct pool *pool)
+{
+	struct pool_stats stats;
+
+	pool_stats(pool, &stats);
+	sum->active += stats.active;
+	sum->idle += stats.idle;
+	sum->waiting += stats.waiting;
+	sum->opened += stats.opened;
+	sum->reused += stats.reused;
+	sum->failed += stats.failed;
+}
+
+void admin_visit_status(struct worker *w, void *question)
+{
+	struct admin_question *q = question;
+	const struct limiter_counts *counts = limiter_counts(w->limiter);
+	struct http_stats stats;
+
+	http_server_stats(w->http, &stats);
+	q->workers++;
+	q->redis_up += redis_is_up(w->redis);
+	q->requests += w->requests_count;
+	q->connections += stats.connections;
+	q->leases += limiter_held(w->limiter);
+	q->unsettled += limiter_unsettled(w->limiter);
+	q->limiter.admitted += counts->admitted;
+	q->limiter.denied += counts->denied;
+	q->limiter.unavailable += counts->unavailable;
+	/* A reload may be on its way: pools are found by their upstream's name. */
+	for (size_t i = 0; i < w->now->config->upstreams_count; i++) {
+		const struct config_upstream *u =
+			config_find_upstream(q->config, slice_of(w->now->config->upstreams[i].name));
+		if (u == NULL)
+			continue;
+		add_stats(&q->pools[u - q->config->upstreams].calls, w->now->upstreams[i]->calls);
+		add_stats(&q->pools[u - q->config->upstreams].streams, w->now->upstreams[i]->streams);
+	}
+}
+
+static void put_text(struct buf *out, const char *before, const char *text)
+{
+	buf_append(out, slice_of(before));
+	buf_append_json(out, slice_of(text));
+}
+
+static void put_pool(struct buf *out, const char *name, const struct pool_stats *s, int64_t limit)
+{
+	buf_format(out,
+		   "\"%s\":{\"limit\":%" PRId64 ",\"active\":%u,\"idle\":%u,\"waiting\":%u,\"opened\":%" PRIu64
+		   ",\"reused\":%" PRIu64 ",\"failed\":%" PRIu64 "}",
+		   name, limit, s->active, s->idle, s->waiting, s->opened, s->reused, s->failed);
+}
+
+static void put_upstreams(const struct admin_question *q, struct buf *out)
+{
+	buf_append(out, SLICE(",\"upstreams\":{"));
+	for (size_t i = 0; i < q->config->upstreams_count; i++) {
+		const struct config_upstream *u = &q->config->upstreams[i];
+		put_text(out, i > 0 ? "," : "", u->name);
+		put_text(out, ":{\"dialect\":", config_dialect_name(u->dialect));
+		put_text(out, ",\"origin\":", u->endpoints[0].origin);
+		buf_append(out, SLICE(",\"pools\":{"));
+		put_pool(out, "calls", &q->pools[i].calls, u->pool.max);
+		buf_append_byte(out, ',');
+		put_pool(out, "streams", &q->pools[i].streams, u->pool.streams);
+		buf_append(out, SLICE("}}"));
+	}
+	buf_append_byte(out, '}');
+}
+
+void admin_write_status(struct admin_question *q)
+{
+	const struct worker_shared *shared = server_shared(q->admin->server);
+	struct buf *out = &q->answer;
+
+	put_text(out, "{\"version\":", SLUICE_VERSION);
+	put_text(out, ",\"instance\":", shared->instance);
+	buf_format(out, ",\"uptime_seconds\":%" PRId64 ",\"ready\":%s,\"draining\":%s,\"workers\":%u",
+		   (clock_now() - server_born(q->admin->server)) / CLOCK_SECOND,
+		   atomic_load(&shared->ready) ? "true" : "false", atomic_load(&shared->draining) ? "true" : "false",
+		   q->workers);
+	buf_format(out, ",\"redis\":{\"up\":%s,\"on_failure\":\"%s\"}", q->redis_up == q->workers ? "true" : "false",
+		   q->config->redis.on_failure == CONFIG_OPEN ? "open" : "closed");
+	buf_format(out, ",\"requests\":{\"in_flight\":%u,\"body_bytes\":%" PRId64 "},\"clients\":{\"connections\":%u}",
+		   q->requests, atomic_load(&shared->body_bytes), q->connections);
+	buf_format(out,
+		   ",\"quota\":{\"leases\":%u,\"unsettled\":%u,\"admitted\":%" PRIu64 ",\"denied\":%" PRIu64
+		   ",\"unavailable\":%" PRIu64 "}",
+		   q->leases, q->unsettled, q->limiter.admitted, q->limiter.denied, q->limiter.unavailable);
+	put_upstreams(q, out);
+	buf_append(out, SLICE(",\"quotas\":"));
+	admin_quotas_write(q->quotas, out);
+	buf_append(out, SLICE("}\n"));
+	admin_keep_fullest(q->admin, q->quotas);
+}
