@@ -26,6 +26,7 @@
 #include "lib/base.h"
 #include "lib/slice.h"
 
+struct flight_purge;
 struct flight_seat;
 struct flights;
 struct log;
@@ -151,5 +152,13 @@ struct flights_stats {
 	int64_t bytes;      /* of records */
 };
 void flights_stats(const struct flights *, struct flights_stats *);
+
+/* Has what was begun up to now and heeds `name` (a field of FLIGHT_PURGED) given to nobody who asks from now on. `done` runs once, with when that was, in
+ * microseconds by Redis' clock; -1: Redis refused, or gave no answer in time and may have done it all the same. Redis tells every other connection that the
+ * key has changed, but not `redis`, which wrote it: its own worker's flights and cache are for the caller to tell, whatever came of it. */
+typedef void flight_purged(struct flight_purge *, void *arg, int64_t at);
+struct flight_purge *flight_purge_start(struct redis *, struct slice name, int64_t timeout, flight_purged *done,
+					void *arg);
+void flight_purge_cancel(struct flight_purge **); /* NULL inside is fine */
 
 #endif

@@ -5,7 +5,8 @@
  *   flight_record.c  what has come of an answer, and who reads it    flight ──► seats
  *   flight_lead.c    the leader's side: append, finish               flight ──► Redis
  *   flight_read.c    the reader of another worker's flight           Redis ──► flight
- *   flight_wire.c    names, arguments, replies */
+ *   flight_wire.c    names, arguments, replies
+ *   flight_purge.c   what must not be given any more; for itself */
 #ifndef SLUICE_FLIGHT_INTERNAL_H
 #define SLUICE_FLIGHT_INTERNAL_H
 
