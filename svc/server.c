@@ -437,6 +437,8 @@ static void drain_step(void *arg)
 	struct server *s = arg;
 
 	CHECK(s->magic == SERVER_MAGIC);
+	if (s->state == DRAINED) /* it was due when all ended */
+		return;
 	if (s->state == WAITING) {
 		s->state = ENDING;
 		log_say(s->log, LOG_INFO, "draining", "no new connections from now on");

@@ -78,6 +78,15 @@ def test_a_second_signal_cuts_and_says_so(start_gateway, sim, redis):
             stream.read_all()
 
 
+def test_two_signals_at_once_end_it_in_order(start_gateway, sim, redis):
+    """The drain has begun, and its first look is due when all ends: it must find nobody to look at."""
+    for _ in range(4):
+        gateway = start_gateway(sim.url, redis.url, PATIENT)
+        for number in signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT:
+            gateway.signal(number)
+        assert gateway.wait() == 1 and "a second signal" in gateway.stdout()
+
+
 def test_a_settle_that_redis_never_answers_holds_nobody(start_gateway, sim, redis):
     gateway = start_gateway(sim.url, redis.url, {"drain": {"wait": "0s", "deadline": "300s"}, "tenants": {"acme": {"limits": {"rpm": 1000}}}})
     with gateway.open_stream("openai", "[[sim tokens=20 rate=20]]") as stream:
