@@ -9,13 +9,15 @@
 #include "svc/admin_internal.h"
 #include "svc/metrics.h"
 
-enum { ANSWER_MOST = 64 * 1024 * 1024 };
+enum { BODY_MOST = 4 * 1024, ANSWER_MOST = 64 * 1024 * 1024 };
 
 static void question_free(struct admin_question *q)
 {
 	admin_quotas_free(&q->quotas);
+	admin_purge_free(&q->purge);
 	metrics_free(&q->metrics);
 	mem_free(q->pools);
+	buf_free(&q->body);
 	buf_free(&q->answer);
 	config_release(&q->config);
 	mem_free(q);
@@ -39,22 +41,26 @@ static void send(struct exchange *e, int status, struct slice type, struct http_
 
 static const struct http_field no_field = { { NULL, 0 }, { NULL, 0 } };
 
+void admin_put_error(struct buf *out, struct slice why)
+{
+	buf_append(out, SLICE("{\"error\":"));
+	buf_append_json(out, why);
+	buf_append(out, SLICE("}\n"));
+}
+
 static void refuse(struct exchange *e, int status, struct http_field more, const char *why)
 {
 	char memory[256];
 	struct buf body;
 
 	buf_wrap(&body, memory, sizeof(memory), 0);
-	buf_append(&body, SLICE("{\"error\":"));
-	buf_append_json(&body, slice_of(why));
-	buf_append(&body, SLICE("}\n"));
+	admin_put_error(&body, slice_of(why));
 	send(e, status, SLICE("application/json"), more, buf_slice(&body));
 }
 
-/* The visit is over, or the quotas are there; the last of them answers. */
-static void answer(void *arg)
+void admin_answer(void *question)
 {
-	struct admin_question *q = arg;
+	struct admin_question *q = question;
 
 	if (--q->awaited > 0)
 		return;
@@ -94,15 +100,21 @@ static struct admin_question *ask(struct admin *a, struct exchange *e, const str
 	q->config = config_hold(server_config(a->server));
 	q->metrics = metrics_new();
 	q->pools = mem_new_array(q->config->upstreams_count, sizeof(*q->pools));
+	buf_init(&q->body, BODY_MOST);
 	buf_init(&q->answer, ANSWER_MOST);
 	q->awaited = row->quotas ? 2 : 1;
+	if (row->take != NULL) {
+		q->gathers = true;
+		http_take_body(e, BODY_MOST);
+		return q;
+	}
 	if (row->visit == NULL) {
-		answer(q);
+		admin_answer(q);
 		return NULL;
 	}
 	if (row->quotas)
-		q->quotas = admin_quotas_ask(a->server, a->loop, q->config, answer, q);
-	server_visit(a->server, row->visit, answer, q);
+		q->quotas = admin_quotas_ask(a->server, a->loop, q->config, admin_answer, q);
+	server_visit(a->server, row->visit, admin_answer, q);
 	return q;
 }
 
@@ -159,14 +171,29 @@ static void *take_head(struct exchange *e, void *arg)
 		refuse_method(e, row);
 	else if (is_a_pages(head))
 		refuse(e, 403, no_field, "A page in a browser may not ask this.");
+	else if (row->take != NULL && head->content_length == 0)
+		refuse(e, 400, no_field, "This takes a JSON body; / lists which.");
 	else
 		return ask(a, e, row);
 	return NULL;
 }
 
-static void ignore_body(struct exchange *e, void *owner, struct slice piece)
+static void take_piece(struct exchange *e, void *owner, struct slice piece)
 {
-	(void)e, (void)owner, (void)piece;
+	struct admin_question *q = owner;
+
+	CHECK(q->exchange == e && q->gathers);
+	buf_append(&q->body, piece);
+}
+
+static void take_end(struct exchange *e, void *owner)
+{
+	struct admin_question *q = owner;
+
+	CHECK(q->exchange == e && q->gathers);
+	q->gathers = false;
+	q->row->take(q);
+	admin_answer(q);
 }
 
 static void ignore(struct exchange *e, void *owner)
@@ -174,13 +201,17 @@ static void ignore(struct exchange *e, void *owner)
 	(void)e, (void)owner;
 }
 
-/* No question has a body that is read, so that none breaks; should one do so all the same, its reader hears it at once, and the visit goes on for nobody. */
+/* Nobody waits any more: what has begun goes on, for nobody. */
+static void let_go(struct admin_question *q)
+{
+	q->exchange = NULL;
+	if (q->gathers)
+		question_free(q);
+}
+
 static void broken(struct exchange *e, void *owner, enum http_fault fault)
 {
-	struct admin_question *q = owner;
-
-	if (q != NULL)
-		q->exchange = NULL;
+	let_go(owner);
 	refuse(e, http_fault_status(fault), no_field, http_fault_text(fault));
 }
 
@@ -190,7 +221,7 @@ static void reader_gone(struct exchange *e, void *owner, enum http_gone gone)
 
 	(void)gone;
 	if (q != NULL && q->exchange == e)
-		q->exchange = NULL;
+		let_go(q);
 }
 
 static void malformed(void *arg, enum http_fault fault, struct slice target, struct buf *body, struct slice *type)
@@ -200,7 +231,7 @@ static void malformed(void *arg, enum http_fault fault, struct slice target, str
 	*type = SLICE("text/plain");
 }
 
-static const struct http_handler handler = { take_head, ignore_body, ignore, ignore, broken, reader_gone, malformed };
+static const struct http_handler handler = { take_head, take_piece, take_end, ignore, broken, reader_gone, malformed };
 static const struct http_options options = { .head_timeout = 10 * CLOCK_SECOND,
 					     .body_timeout = 10 * CLOCK_SECOND,
 					     .idle_timeout = 60 * CLOCK_SECOND,

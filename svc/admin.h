@@ -1,5 +1,6 @@
-/* The admin plane: /healthz, /readyz, /metrics, /status, /requests, /config and POST /drain, on an address of its own; one small HTTP server on the control
- * thread's loop. What the workers know is fetched by a visit (svc/server.h), so a scrape never waits for the data plane, nor the other way round. */
+/* The admin plane: /healthz, /readyz, /metrics, /status, /requests, /config, POST /cache/purge and POST /drain, on an address of its own; one small HTTP
+ * server on the control thread's loop. What the workers know is fetched by a visit (svc/server.h), so a scrape never waits for the data plane, nor the other
+ * way round. */
 #ifndef SLUICE_ADMIN_H
 #define SLUICE_ADMIN_H
 

@@ -3,7 +3,8 @@
  *   admin.c         the wire: who may ask, questions, answers
  *   admin_pages.c   the table of paths; what fills each page, but for
  *   admin_status.c  /status
- *   admin_quotas.c  what Redis says is left of the quotas */
+ *   admin_quotas.c  what Redis says is left of the quotas
+ *   admin_purge.c   having shared answers purged */
 #ifndef SLUICE_ADMIN_INTERNAL_H
 #define SLUICE_ADMIN_INTERNAL_H
 
@@ -11,6 +12,7 @@
 #include "lib/limiter.h"
 #include "lib/pool.h"
 #include "svc/admin.h"
+#include "svc/admin_purge.h"
 #include "svc/admin_quotas.h"
 #include "svc/http.h"
 #include "svc/server.h"
@@ -37,15 +39,17 @@ struct admin_pools {
 	struct pool_stats calls, streams;
 };
 
-/* One question to the admin plane; lives until its visit is over, its quotas are there, and its reader has the answer or has left. */
+/* One question to the admin plane; lives until its body, its visit, its quotas or its purge are there, and its reader has the answer or has left. */
 struct admin_question {
 	struct admin *admin;
 	const struct admin_row *row;
 	struct exchange *exchange; /* NULL: the reader has left */
 	int status;
-	unsigned awaited; /* the visit, the quotas */
-	struct buf answer;
+	unsigned awaited; /* the body, the visit, the quotas, the purge */
+	bool gathers;     /* the body is still coming: it waits for nothing else */
+	struct buf body, answer;
 	struct admin_quotas *quotas; /* NULL: not asked for */
+	struct admin_purge *purge;   /* the same */
 	/* What the visit gathers. */
 	const struct config *config; /* held */
 	struct metrics *metrics;
@@ -57,10 +61,15 @@ struct admin_question {
 struct admin_row {
 	struct slice path, method, type;
 	void (*visit)(struct worker *, void *question); /* NULL: nothing to fetch */
+	void (*take)(struct admin_question *); /* the body is there; NULL: it takes none, and what comes is dropped */
 	void (*write)(struct admin_question *);
 	bool quotas; /* it waits for Redis, redis.timeout at most */
 	struct slice help;
 };
+
+/* admin.c */
+void admin_answer(void *question); /* one of those awaited is there: the last has it answered */
+void admin_put_error(struct buf *, struct slice why);
 
 /* admin_pages.c */
 const struct admin_row *admin_find_row(struct slice path); /* NULL: there is nothing */

@@ -115,18 +115,43 @@ static void write_drain(struct admin_question *q)
 	q->admin->drain(q->admin->drain_arg);
 }
 
+static void take_purge(struct admin_question *q)
+{
+	char memory[1024];
+	struct buf error;
+
+	buf_wrap(&error, memory, sizeof(memory), 0);
+	q->purge = admin_purge_read(buf_slice(&q->body), q->config, &error);
+	if (q->purge == NULL) {
+		q->status = 400;
+		admin_put_error(&q->answer, buf_slice(&error));
+		return;
+	}
+	q->awaited++;
+	admin_purge_start(q->purge, q->admin->server, q->admin->loop, admin_answer, q);
+}
+
+static void write_purge(struct admin_question *q)
+{
+	if (q->purge == NULL || admin_purge_write(q->purge, &q->answer))
+		return;
+	q->status = 503;
+	admin_put_error(&q->answer, SLICE("Redis did not say that it is purged; it may be all the same. Ask again."));
+}
+
 static void write_index(struct admin_question *q);
 
 /* clang-format off */
 static const struct admin_row rows[] = {
-	{ { "/", 1 },         { "GET", 3 },  { "text/plain", 10 },                NULL,               write_index,        false, { "this list", 9 } },
-	{ { "/healthz", 8 },  { "GET", 3 },  { "text/plain", 10 },                NULL,               write_healthz,      false, { "the process lives", 17 } },
-	{ { "/readyz", 7 },   { "GET", 3 },  { "text/plain", 10 },                NULL,               write_readyz,       false, { "it is warm, and takes requests", 30 } },
-	{ { "/metrics", 8 },  { "GET", 3 },  { "text/plain; version=0.0.4", 25 }, visit_metrics,      write_metrics,      false, { "for Prometheus", 14 } },
-	{ { "/status", 7 },   { "GET", 3 },  { "application/json", 16 },          admin_visit_status, admin_write_status, true,  { "pools, quotas with what is left, Redis", 38 } },
-	{ { "/requests", 9 }, { "GET", 3 },  { "application/json", 16 },          visit_requests,     write_requests,     false, { "what is in flight, by stage and age", 35 } },
-	{ { "/config", 7 },   { "GET", 3 },  { "application/json", 16 },          NULL,               write_config,       false, { "what it runs with; secrets are left out", 39 } },
-	{ { "/drain", 6 },    { "POST", 4 }, { "application/json", 16 },          NULL,               write_drain,        false, { "end in order, as at SIGTERM", 27 } },
+	{ { "/", 1 },             { "GET", 3 },  { "text/plain", 10 },              NULL,               NULL,       write_index,        false, { "this list", 9 } },
+	{ { "/healthz", 8 },      { "GET", 3 },  { "text/plain", 10 },              NULL,               NULL,       write_healthz,      false, { "the process lives", 17 } },
+	{ { "/readyz", 7 },       { "GET", 3 },  { "text/plain", 10 },              NULL,               NULL,       write_readyz,       false, { "it is warm, and takes requests", 30 } },
+	{ { "/metrics", 8 },      { "GET", 3 },  { "text/plain; version=0.0.4", 25 }, visit_metrics,      NULL,       write_metrics,      false, { "for Prometheus", 14 } },
+	{ { "/status", 7 },       { "GET", 3 },  { "application/json", 16 },        admin_visit_status, NULL,       admin_write_status, true,  { "pools, quotas with what is left, shared answers, Redis", 54 } },
+	{ { "/requests", 9 },     { "GET", 3 },  { "application/json", 16 },        visit_requests,     NULL,       write_requests,     false, { "what is in flight, by stage and age", 35 } },
+	{ { "/config", 7 },       { "GET", 3 },  { "application/json", 16 },        NULL,               NULL,       write_config,       false, { "what it runs with; secrets are left out", 39 } },
+	{ { "/cache/purge", 12 }, { "POST", 4 }, { "application/json", 16 },        NULL,               take_purge, write_purge,        false, { "no shared answer so far is given any more: {\"tenant\": …, \"model\": …}, {\"key\": …} or {\"all\": true}", 103 } },
+	{ { "/drain", 6 },        { "POST", 4 }, { "application/json", 16 },        NULL,               NULL,       write_drain,        false, { "end in order, as at SIGTERM", 27 } },
 };
 /* clang-format on */
 
@@ -134,7 +159,7 @@ static void write_index(struct admin_question *q)
 {
 	buf_append(&q->answer, SLICE("Sluice " SLUICE_VERSION "\n\n"));
 	for (size_t i = 0; i < ARRAY_LENGTH(rows); i++)
-		buf_format(&q->answer, "%-5.*s%-10.*s %.*s\n", SLICE_ARGS(rows[i].method), SLICE_ARGS(rows[i].path),
+		buf_format(&q->answer, "%-5.*s%-13.*s %.*s\n", SLICE_ARGS(rows[i].method), SLICE_ARGS(rows[i].path),
 			   SLICE_ARGS(rows[i].help));
 }
 

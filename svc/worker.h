@@ -118,6 +118,8 @@ struct answer *worker_cached(struct worker *, const unsigned char key[ANSWER_KEY
 void worker_keep(struct worker *, const unsigned char key[ANSWER_KEY], struct answer *, const struct answer_times *,
 		 uint64_t epoch);
 void worker_drop(struct worker *, const unsigned char key[ANSWER_KEY]); /* it turned out to be no answer */
+/* A purge went out over this worker's own connection (flight_purge_start), of which Redis does not tell it. */
+void worker_purged(struct worker *);
 
 /* "INSTANCE.WORKER.NUMBER": never used twice. */
 void worker_make_id(struct worker *, char *id, size_t size);

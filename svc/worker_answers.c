@@ -126,6 +126,13 @@ void worker_drop(struct worker *w, const unsigned char key[ANSWER_KEY])
 	cache_drop(w->cache, key);
 }
 
+/* One that was on its way is over when the connection is closed, behind the flights. */
+void worker_purged(struct worker *w)
+{
+	if (w->flights != NULL)
+		invalidated(w, SLICE(FLIGHT_PURGED));
+}
+
 static void gauge(struct worker *w, enum metric metric, const char *label, double value)
 {
 	struct slice name = slice_of(label);
