@@ -124,6 +124,21 @@ def test_a_running_flight_from_before_is_not_joined(start_gateway, sim, redis):
     at_rest(fleet, redis, sim)
 
 
+def test_a_running_flight_of_somebody_else_goes_on(start_gateway, sim, redis):
+    """Which it is, only Redis knows; who comes now joins all the same, in the leader's worker and elsewhere, and nobody is cut."""
+    fleet = [start_gateway(sim.url, redis.url, {"tenants": TENANTS}) for _ in range(2)]
+    text = "[[sim tokens=60 rate=20 unique=on]]"
+    with fleet[0].open_stream("openai", text, temperature=0) as leader, fleet[1].open_stream("openai", text, temperature=0) as elsewhere:
+        begins = [leader.read_event(), elsewhere.read_event()]
+        for through in fleet:
+            assert purge(through, {"tenant": "other"}).status == 200
+            for gateway in fleet:
+                with gateway.open_stream("openai", text, temperature=0) as late:
+                    assert late.read_event() == begins[0] and "collapsed" in late.headers["cache-status"]
+        whole = begins[0] + leader.read_all()
+        assert begins[1] + elsewhere.read_all() == whole and whole.endswith(b"[DONE]\n\n") and sim.stats()["received"] == 1
+
+
 def test_a_flight_that_has_just_ended_is_purged_too(start_gateway, sim, redis):
     """Within the window it is given to who comes late, without being kept."""
     gateway = start_gateway(sim.url, redis.url, {"cache": {"when": "never"}, "coalesce": {"window": "10s"}})
