@@ -9,6 +9,8 @@
 #define SLUICE_ADMIN_INTERNAL_H
 
 #include "lib/buf.h"
+#include "lib/cache.h"
+#include "lib/flight.h"
 #include "lib/limiter.h"
 #include "lib/pool.h"
 #include "svc/admin.h"
@@ -39,6 +41,13 @@ struct admin_pools {
 	struct pool_stats calls, streams;
 };
 
+/* What is shared of answers, summed over the workers. */
+struct admin_shared {
+	unsigned up, listening; /* workers whose store answers; whose own copies are sure to be true */
+	struct flights_stats flights;
+	struct cache_stats hot;
+};
+
 /* One question to the admin plane; lives until its body, its visit, its quotas or its purge are there, and its reader has the answer or has left. */
 struct admin_question {
 	struct admin *admin;
@@ -56,6 +65,7 @@ struct admin_question {
 	struct admin_pools *pools; /* as many as config->upstreams_count */
 	unsigned workers, redis_up, requests, connections, leases, unsettled;
 	struct limiter_counts limiter;
+	struct admin_shared shared;
 };
 
 struct admin_row {

@@ -3,6 +3,7 @@
 
 #include "lib/clock.h"
 #include "lib/redis.h"
+#include "lib/subscriber.h"
 #include "svc/admin_internal.h"
 
 static void add_stats(struct pool_stats *sum, const struct pool *pool)
@@ -16,6 +17,26 @@ static void add_stats(struct pool_stats *sum, const struct pool *pool)
 	sum->opened += stats.opened;
 	sum->reused += stats.reused;
 	sum->failed += stats.failed;
+}
+
+static void add_shared(struct admin_shared *sum, const struct worker *w)
+{
+	struct flights_stats flights;
+	struct cache_stats hot;
+
+	flights_stats(w->flights, &flights);
+	cache_stats(w->cache, &hot);
+	sum->up += redis_is_up(w->answers);
+	sum->listening += subscriber_epoch(w->listener) != 0;
+	sum->flights.leading += flights.leading;
+	sum->flights.reading += flights.reading;
+	sum->flights.seats += flights.seats;
+	sum->flights.unfinished += flights.unfinished;
+	sum->flights.bytes += flights.bytes;
+	sum->hot.entries += hot.entries;
+	sum->hot.bytes += hot.bytes;
+	sum->hot.hits += hot.hits;
+	sum->hot.evicted += hot.evicted;
 }
 
 void admin_visit_status(struct worker *w, void *question)
@@ -34,6 +55,7 @@ void admin_visit_status(struct worker *w, void *question)
 	q->limiter.admitted += counts->admitted;
 	q->limiter.denied += counts->denied;
 	q->limiter.unavailable += counts->unavailable;
+	add_shared(&q->shared, w);
 	/* A reload may be on its way: pools are found by their upstream's name. */
 	for (size_t i = 0; i < w->now->config->upstreams_count; i++) {
 		const struct config_upstream *u =
@@ -76,6 +98,20 @@ static void put_upstreams(const struct admin_question *q, struct buf *out)
 	buf_append_byte(out, '}');
 }
 
+static void put_shared(const struct admin_question *q, struct buf *out)
+{
+	const struct flights_stats *flights = &q->shared.flights;
+	const struct cache_stats *hot = &q->shared.hot;
+
+	buf_format(out, ",\"cache\":{\"up\":%s,\"listening\":%u", q->shared.up == q->workers ? "true" : "false",
+		   q->shared.listening);
+	buf_format(out,
+		   ",\"flights\":{\"leading\":%u,\"reading\":%u,\"seats\":%u,\"unfinished\":%u,\"bytes\":%" PRId64 "}",
+		   flights->leading, flights->reading, flights->seats, flights->unfinished, flights->bytes);
+	buf_format(out, ",\"hot\":{\"entries\":%zu,\"bytes\":%zu,\"hits\":%" PRIu64 ",\"evicted\":%" PRIu64 "}}",
+		   hot->entries, hot->bytes, hot->hits, hot->evicted);
+}
+
 void admin_write_status(struct admin_question *q)
 {
 	const struct worker_shared *shared = server_shared(q->admin->server);
@@ -95,6 +131,7 @@ void admin_write_status(struct admin_question *q)
 		   ",\"quota\":{\"leases\":%u,\"unsettled\":%u,\"admitted\":%" PRIu64 ",\"denied\":%" PRIu64
 		   ",\"unavailable\":%" PRIu64 "}",
 		   q->leases, q->unsettled, q->limiter.admitted, q->limiter.denied, q->limiter.unavailable);
+	put_shared(q, out);
 	put_upstreams(q, out);
 	buf_append(out, SLICE(",\"quotas\":"));
 	admin_quotas_write(q->quotas, out);

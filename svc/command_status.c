@@ -201,6 +201,19 @@ static void print_quotas(json_t *status)
 	}
 }
 
+/* An instance of an earlier version tells nothing of it. */
+static void print_shared(const json_t *cache)
+{
+	if (cache == NULL)
+		return;
+	printf("flights: leading %lld, reading %lld, requests in them %lld; hot answers %lld, %lld bytes, %lld hits; "
+	       "store %s, %lld listening\n",
+	       number(cache, "flights", "leading"), number(cache, "flights", "reading"),
+	       number(cache, "flights", "seats"), number(cache, "hot", "entries"), number(cache, "hot", "bytes"),
+	       number(cache, "hot", "hits"), truth(cache, NULL, "up") ? "up" : "DOWN",
+	       number(cache, NULL, "listening"));
+}
+
 static void print_status(json_t *status)
 {
 	char version[SHOWN_MOST], instance[SHOWN_MOST];
@@ -215,6 +228,7 @@ static void print_status(json_t *status)
 	       number(status, "requests", "in_flight"), number(status, "clients", "connections"),
 	       number(status, "quota", "leases"), number(status, "quota", "admitted"),
 	       number(status, "quota", "denied"), number(status, "quota", "unavailable"));
+	print_shared(json_object_get(status, "cache"));
 	print_pools(json_object_get(status, "upstreams"));
 	print_quotas(status);
 }

@@ -1,8 +1,8 @@
 /* Control and workers talk by posted messages alone. A visit is a baton: posted to the first worker, by it to the next, by the last one back to control; so a
  * scrape needs no lock and no worker waits for another.
  *
- * A drain looks at the workers ten times a second until all are at rest: requests ended, clients' connections closed, settles answered (for a second: Redis may
- * be away, and the leases end by themselves). Shortly before the deadline it ends what is left, so that clients still hear why. */
+ * A drain looks at the workers ten times a second until all are at rest: requests ended, clients' connections closed, settles and ends of flights answered (for
+ * a second: Redis may be away, and the leases end by themselves). Shortly before the deadline it ends what is left, so that clients still hear why. */
 #include "svc/server.h"
 
 #include <pthread.h>
@@ -11,6 +11,7 @@
 #include <sys/random.h>
 
 #include "lib/clock.h"
+#include "lib/flight.h"
 #include "lib/limiter.h"
 #include "lib/log.h"
 #include "lib/loop.h"
@@ -53,6 +54,7 @@ struct server {
 	bool looking;
 	size_t restless;    /* workers that the present look found at work */
 	unsigned unsettled; /* settles that it found unanswered */
+	unsigned untold;    /* ends of shared answers that it found the same */
 	int64_t at_rest;    /* since when none was at work; 0: one is */
 	void (*drained)(void *arg);
 	void *drained_arg;
@@ -371,10 +373,13 @@ static void look_at_worker(struct worker *w, void *arg)
 {
 	struct server *s = arg;
 	struct http_stats stats;
+	struct flights_stats flights;
 
 	http_server_stats(w->http, &stats);
+	flights_stats(w->flights, &flights);
 	s->restless += w->requests_count > 0 || stats.connections > 0;
 	s->unsettled += limiter_unsettled(w->limiter);
+	s->untold += flights.unfinished;
 }
 
 /* The workers are at rest, and so is Redis, or it was waited for in vain. */
@@ -386,12 +391,16 @@ static bool has_settled(struct server *s)
 	}
 	if (s->at_rest == 0)
 		s->at_rest = clock_now();
-	if (s->unsettled > 0 && clock_now() - s->at_rest < SETTLE_PATIENCE)
+	if ((s->unsettled > 0 || s->untold > 0) && clock_now() - s->at_rest < SETTLE_PATIENCE)
 		return false;
 	if (s->unsettled > 0)
 		log_say(s->log, LOG_WARNING, "drain",
 			"Redis did not answer %u settles: their leases end by themselves, their charges stay",
 			s->unsettled);
+	if (s->untold > 0)
+		log_say(s->log, LOG_WARNING, "drain",
+			"Redis did not take the ends of %u shared answers: who reads along elsewhere takes over",
+			s->untold);
 	return true;
 }
 
@@ -421,6 +430,7 @@ static void look(struct server *s)
 	s->looking = true;
 	s->restless = 0;
 	s->unsettled = 0;
+	s->untold = 0;
 	server_visit(s, look_at_worker, look_over, s);
 }
 

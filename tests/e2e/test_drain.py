@@ -98,6 +98,25 @@ def test_a_settle_that_redis_never_answers_holds_nobody(start_gateway, sim, redi
     assert gateway.wait() == 0
 
 
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_the_end_of_a_shared_answer_is_waited_for(start_gateway, sim, redis, comes_back):
+    """A second at most: who reads along elsewhere takes over then."""
+    gateway = start_gateway(sim.url, redis.url, {"drain": {"wait": "0s", "deadline": "300s"}, "redis": {"timeout": "10s"}})
+    with gateway.open_stream("openai", "[[sim tokens=20 rate=20]]", temperature=0) as stream:
+        assert stream.read_event()
+        redis.signal(signal.SIGSTOP)
+        assert stream.read_all().rstrip().endswith(b"[DONE]")
+    wait_until(lambda: gateway.status()["cache"]["flights"]["unfinished"] == 1, "its end waits")
+    gateway.signal(signal.SIGTERM)
+    wait_until(lambda: "no new connections" in gateway.stdout(), "it drains")
+    if comes_back:
+        redis.signal(signal.SIGCONT)
+    assert gateway.wait() == 0
+    assert ("the ends of 1 shared answers" in gateway.stdout()) == (not comes_back)
+    redis.signal(signal.SIGCONT)
+    assert len(redis.keys("sluice:{c:*}:v")) == comes_back
+
+
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_the_end_may_come_before_it_is_warm(start_gateway, sim, redis, end):
     with Silent() as silent:

@@ -200,6 +200,27 @@ def test_status_and_top(gateway):
     assert told.returncode == 1 and "does not answer" in told.stderr
 
 
+def test_status_tells_what_is_shared(start_gateway, sim, redis):
+    gateway = start_gateway(sim.url, redis.url, {"workers": 2})
+    shared = lambda: gateway.status()["cache"]  # noqa: E731
+    wait_until(lambda: (shared()["up"], shared()["listening"]) == (True, 2), "it listens")
+    with gateway.open_stream("openai", "[[sim tokens=1000 rate=20]]", temperature=0) as first, \
+            gateway.open_stream("openai", "[[sim tokens=1000 rate=20]]", temperature=0) as second:
+        assert first.read_event() and second.read_event()
+        flights = shared()["flights"]
+        assert flights["leading"] == 1 and flights["seats"] == 2 and flights["unfinished"] == 0 and flights["bytes"] > 0
+        told = sluice("status", "--admin", gateway.admin_url).stdout
+        assert re.search(r"^flights: leading 1, reading [01], requests in them 2; hot answers 0, .*; store up, 2 listening$", told, re.M), told
+    wait_until(lambda: shared()["flights"] == dict.fromkeys(("leading", "reading", "seats", "unfinished", "bytes"), 0), "it is over")
+    for _ in range(40):
+        gateway.ask("openai", "[[sim tokens=3]]", temperature=0)
+    hot = wait_until(lambda: (told := shared()["hot"])["hits"] > 0 and told, "it is hot")
+    assert 1 <= hot["entries"] <= 2 and hot["bytes"] > 0 and hot["evicted"] == 0
+    redis.kill()
+    wait_until(lambda: (shared()["up"], shared()["listening"]) == (False, 0), "it hears nothing any more")
+    assert "store DOWN, 0 listening" in sluice("status", "--admin", gateway.admin_url).stdout
+
+
 def test_the_admin_token(start_gateway, sim, redis):
     gateway = start_gateway(sim.url, redis.url, {"admin_token": "token-of-sixteen-bytes"})
     assert request(gateway.admin_url + "/readyz").status == 200

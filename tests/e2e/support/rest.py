@@ -14,7 +14,8 @@ def own_descriptors(gateway):
     before = gateway.status()
     count = descriptors(gateway.pid)
     after = gateway.status()
-    if not after["redis"]["up"] or _connections(before) != _connections(after):
+    shared = after["cache"]
+    if not after["redis"]["up"] or not shared["up"] or shared["listening"] != after["workers"] or _connections(before) != _connections(after):
         return None
     return count - _connections(after)
 
