@@ -1,9 +1,10 @@
 #!/bin/sh
-# docker/demo.sh BUILD: three instances, HAProxy, one Redis and the simulated provider on free ports of 127.0.0.1; offers ten times a tenant's quota
-# through all of them, kills one instance half-way, and prints each second what went where, beside what the quota allows. `make demo` calls it.
+# docker/demo.sh BUILD: three instances, HAProxy, one Redis and the simulated provider on free ports of 127.0.0.1. First 300 clients ask the same while its
+# answer streams: one call. Then ten times a tenant's quota is offered through all three, one is killed half-way, and each second says what went where,
+# beside what the quota allows. `make demo` calls it.
 #
-#   load ──100/s──► HAProxy ──► three instances ──► the simulated provider, which counts
-#                                     └── one Redis: the quota of 10/s
+#   clients ──300 streams──► HAProxy ──► three instances ──► the simulated provider, which counts
+#   load ──────────100/s──►                    └── one Redis: the flight, and the quota of 10/s
 #
 # The same configurations as docker/compose.yml. DEMO_SECONDS (30) is how long, DEMO_ANSWERS (tokens=5) how the provider answers
 # (`status=503 chance=20%`: calls fail, and their codes are shown). Every command is printed as it is run, and ends with the script.
@@ -101,6 +102,11 @@ for port in "$4" "$6" "$8"; do wait_for "http://127.0.0.1:$port/readyz"; done
 start haproxy env "HAPROXY_BIND=$door" "HAPROXY_STATISTICS=$statistics" "SLUICE_1=127.0.0.1:$4" "SLUICE_2=127.0.0.1:$6" "SLUICE_3=127.0.0.1:$8" \
 	haproxy -db -f "$here/haproxy.cfg"
 wait_for "http://$door/readyz"
+
+echo
+echo "300 clients ask the same at temperature 0, the first at once, the others within a second; its stream takes three:"
+/usr/bin/python3 "$here/demo_flight.py" "http://$door/v1/chat/completions" "http://$provider" "$DEMO_KEY"
+curl -fs -o "$folder/answer" -d '' "http://$provider/__sim/reset" # from here on it counts for the quota
 ready=0
 read -r _ ready _ <<-END
 	$(answered 0 0)

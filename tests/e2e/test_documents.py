@@ -179,9 +179,24 @@ def demonstrate(folder, **settings):
 
 def test_the_demonstration_holds(tmp_path):
     told = demonstrate(tmp_path)
+    assert re.search(r"^  calls that the provider received +1\n  whole answers +300, over instances: (\d+), (\d+), (\d+)\n  SHA-256 of each, its beginning +[0-9a-f]{16}\n  "
+                     r"behind the first client +median .*\nshared: 300 streams over 3 instances were one call; ", told, re.M), told
     assert re.search(r"^failed for another reason than the quota: \d+ calls", told, re.M), told
     for program in ("redis-server", "sluice-sim", "sluice serve", "haproxy -db", "sluice-load"):
         assert re.search(rf"^  .*{program}", told, re.M), program
+
+
+def test_the_demonstration_says_when_nothing_is_shared(tmp_path):
+    """A copy whose fleet does not: each client is a call of its own, which a quota of 60 at once does not let pass."""
+    for name in ("demo.sh", "demo_flight.py", "haproxy.cfg", "fleet.yaml"):
+        shutil.copy(ROOT / "docker" / name, tmp_path / name)
+    with open(tmp_path / "fleet.yaml", "a") as configuration:
+        configuration.write("cache: {when: never}\ncoalesce: {when: never}\n")
+    demo = Process([tmp_path / "demo.sh", BUILD], tmp_path, "demo")
+    try:
+        assert demo.wait(120) == 1 and re.search(r"^NOT shared: [1-9]\d+ calls, ", demo.stdout(), re.M), (demo.stdout(), demo.stderr())
+    finally:
+        demo.stop()
 
 
 def test_the_demonstration_tells_the_codes_of_what_failed(tmp_path):
