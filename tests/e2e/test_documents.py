@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import xml.etree.ElementTree
 
 import pytest
 
@@ -37,6 +38,21 @@ def test_readme_lists_what_comes_later():
 def test_readme_names_files_that_exist():
     for name in re.findall(r"`((?:svc|lib|tests|docker)/[\w./*]+)`", (ROOT / "README.md").read_text()):
         assert list(ROOT.glob(name.rstrip("/"))), name
+
+
+def test_readmes_picture_is_one():
+    """It is well-formed, its words are text, it says what it shows to who cannot see it, and it has colours for a dark page."""
+    name = re.search(r"^!\[[^\]]{100,}\]\((docker/\w+\.svg)\)$", (ROOT / "README.md").read_text(), re.M)[1]
+    text = (ROOT / name).read_text()
+    root = xml.etree.ElementTree.fromstring(text)
+    svg = "{http://www.w3.org/2000/svg}"
+    assert root.tag == f"{svg}svg" and root.get("viewBox") == f"0 0 {root.get('width')} {root.get('height')}"
+    assert root.find(f"{svg}title").text and len(root.find(f"{svg}desc").text) > 200
+    assert {"Provider", "Redis", "Instance A", "one call", "join: lead", "join: follow", "join: hit"} <= {each.text for each in root.iter(f"{svg}text")}
+    named = {each.get("id") for each in root.iter() if each.get("id")}
+    used = set(re.findall(r"url\(#(\w+)\)", text)) | set(re.findall(r'href="#(\w+)"', text)) | set(root.get("aria-labelledby").split())
+    assert used <= named and len(used) >= 6 and "prefers-color-scheme: dark" in text
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|<(image|script|foreignObject)\b", text)  # nothing of elsewhere
 
 
 def readme_block(words):
@@ -99,11 +115,11 @@ def test_the_manual_names_every_command_and_option():
 
 def test_the_manual_names_the_admin_planes_paths_and_the_version():
     manual = MANUAL.read_text()
-    paths = re.findall(r'^\t\{ \{ "(/\w+)", \d+ \}', (ROOT / "svc/admin_pages.c").read_text(), re.M)
+    paths = re.findall(r'^\t\{ \{ "(/[\w/]+)", \d+ \}', (ROOT / "svc/admin_pages.c").read_text(), re.M)
     for path in paths:
         assert re.search(rf"^\.B (?:POST )?{path}$", manual, re.M), path
     version = re.search(r"^VERSION = (\S+)$", (ROOT / "Makefile").read_text(), re.M)[1]
-    assert len(paths) >= 7 and re.match(rf'\.TH SLUICE 1 "\d{{4}}-\d\d-\d\d" "Sluice {re.escape(version)}" ', manual)
+    assert len(paths) >= 8 and re.match(rf'\.TH SLUICE 1 "\d{{4}}-\d\d-\d\d" "Sluice {re.escape(version)}" ', manual)
 
 
 def test_the_manual_is_well_formed():
@@ -181,6 +197,9 @@ def test_the_demonstration_holds(tmp_path):
     told = demonstrate(tmp_path)
     assert re.search(r"^  calls that the provider received +1\n  whole answers +300, over instances: (\d+), (\d+), (\d+)\n  SHA-256 of each, its beginning +[0-9a-f]{16}\n  "
                      r"behind the first client +median .*\nshared: 300 streams over 3 instances were one call; ", told, re.M), told
+    for line in readme_block("calls that the provider received").splitlines():
+        measured = line.startswith(("  SHA-256", "  behind", "  whole"))
+        assert re.search("^" + (re.sub(r"\d+(\\\.\d+)?|[0-9a-f]{16}", "[0-9a-f.]+", re.escape(line)) if measured else re.escape(line)) + "$", told, re.M), line
     assert re.search(r"^failed for another reason than the quota: \d+ calls", told, re.M), told
     for program in ("redis-server", "sluice-sim", "sluice serve", "haproxy -db", "sluice-load"):
         assert re.search(rf"^  .*{program}", told, re.M), program
