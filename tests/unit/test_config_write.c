@@ -311,6 +311,9 @@ static void says_what_needs_a_restart(void **state)
 	judge_reload("redis: {url: 'redis://h/1'}\n", "redis: {url: 'redis://h/1', timeout: 0.05s}\n", NULL);
 	judge_reload("client: {head: 1s}\n", "client: {head: 2s}\n",
 		     "client.head: from \"1s\" to \"2s\": needs a restart\n");
+	judge_reload("", "cache: {max_body: 8MiB}\ncoalesce: {window: 0}\n",
+		     "cache.max_body: from \"1MiB\" to \"8MiB\": needs a restart\n"
+		     "coalesce.window: from \"100ms\" to \"0\": needs a restart\n");
 	judge_reload("", "cache: {local: 0, redis: 'redis://:CANARY@h'}\n",
 		     "cache.local: from \"32MiB\" to \"0\": needs a restart\n"
 		     "cache.redis: from null to \"***\": needs a restart\n");
@@ -325,8 +328,8 @@ static void reloads_the_rest(void **state)
 		     "log_level: debug\nmax_body: 1MiB\nmemory_limit: 2GiB\nallow_anonymous: true\n"
 		     "trusted_proxies: 10.0.0.1\ndrain: {wait: 1s}\nredis: {on_failure: open}\n"
 		     "cache: {ttl: 5m, stale_while_revalidate: 0, stale_if_error: 0, when: never, scope: shared,\n"
-		     "  max_body: 8MiB, count_hits: true, local: 32768KiB}\n"
-		     "coalesce: {when: asked, window: 0, streams: false}\n"
+		     "  max_body: 1024KiB, count_hits: true, local: 32768KiB}\n"
+		     "coalesce: {when: asked, window: 0.1s, streams: false}\n"
 		     "tenants: {a: {keys: [12345678]}}\nmodels: {m: {targets: [{upstream: u}]}}\n",
 		     NULL);
 }
