@@ -466,7 +466,8 @@ static void commands_are_counted(void **state)
 	join_at(113, "w3", "lf");
 	assert_int_equal(flight_script_calls(), 5); /* follow: HSET PUBLISH */
 	store(113, 112, "N");
-	assert_int_equal(flight_script_calls(), 8); /* HGETALL HSET PEXPIRE HSET PEXPIRE; a reader: XADD PEXPIRE PUBLISH */
+	assert_int_equal(flight_script_calls(),
+			 8); /* HGETALL HSET PEXPIRE HSET PEXPIRE; a reader: XADD PEXPIRE PUBLISH */
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, flight_script_clean, flight_script_leave)

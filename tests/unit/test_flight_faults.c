@@ -227,7 +227,7 @@ static void without_redis_a_worker_is_its_own_fleet(void **state)
 	flight_rig_join(&seats[4], &rig.worker[0], &ask);
 	RIG_UNTIL(&rig, seats[3].told > 0 && seats[4].told > 0);
 	assert_int_equal(seats[3].verdict, FLIGHT_NONE);
-	assert_int_equal(seats[4].verdict, FLIGHT_FOLLOW); /* what has ended is here until Redis has it */
+	assert_int_equal(seats[4].verdict, FLIGHT_PASS);
 	assert_true(seats[3].last.unavailable);
 	assert_false(flight_orphan(seats[2].seat)); /* nobody can be there */
 	flight_rig_leave(&seats[2]);
