@@ -100,7 +100,7 @@ struct flight_options {
 };
 
 struct flights *flights_new(struct loop *, struct redis *, const struct flight_options *, struct log *);
-void flights_free(struct flights **); /* every seat must have left; waits for nothing */
+void flights_free(struct flights **); /* every seat must have left; waits for nothing; never inside an event */
 /* For the subscriber's owner: a hint came, a key has changed (data == NULL: all of them). */
 void flights_hint(struct flights *, struct slice text);
 void flights_invalidated(struct flights *, struct slice key);

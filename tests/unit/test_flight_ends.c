@@ -197,6 +197,27 @@ static void a_leader_that_leaves_before_the_head_is_replaced(void **state)
 	assert_true(flight_rig_got(&seats[2], "abc"));
 }
 
+/* Whoever leads knows whether something stale would do instead. */
+static void who_takes_over_knows_what_is_stale(void **state)
+{
+	struct flight_ask ask = flight_rig_ask(1);
+	(void)state;
+	seat(0, FLIGHT_LEAD);
+	assert_false(seats[0].last.has_stale);
+	flight_begin(seats[0].seat, SLICE("h"));
+	flight_end(seats[0].seat, &(struct flight_end){ .store = true, .fresh = 1, .error = CLOCK_MINUTE });
+	flight_rig_until_quiet(&rig);
+	ask.may_read = false;
+	for (size_t i = 1; i <= 2; i++)
+		flight_rig_join(&seats[i], worker, &ask);
+	until_told(1, 1, FLIGHT_LEAD);
+	assert_true(seats[1].last.has_stale);
+	until_told(2, 1, FLIGHT_FOLLOW);
+	flight_rig_leave(&seats[1]);
+	until_told(2, 2, FLIGHT_LEAD);
+	assert_true(seats[2].last.has_stale);
+}
+
 /* Two answers are never spliced: who has taken of this one fails with it. */
 static void a_leader_that_leaves_behind_the_head_fails_who_took(void **state)
 {
@@ -400,6 +421,7 @@ int main(void)
 		TEST(a_head_that_is_too_long_is_private),
 		TEST(a_leader_that_leaves_before_the_head_is_replaced),
 		TEST(a_leader_that_leaves_behind_the_head_fails_who_took),
+		TEST(who_takes_over_knows_what_is_stale),
 		TEST(a_lead_that_nobody_waited_for_is_given_back),
 		TEST(an_orphan_goes_on_for_who_follows),
 		TEST(an_orphan_whom_nobody_follows_is_told_so),

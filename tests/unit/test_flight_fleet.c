@@ -280,8 +280,10 @@ static void what_is_too_large_goes_on_for_who_keeps_up(void **state)
 {
 	char all[1024] = FIFTY;
 	(void)state;
+	seats[5].slow = true;
 	seat(0, 0, FLIGHT_LEAD);
 	seat(1, 1, FLIGHT_FOLLOW);
+	seat(5, 1, FLIGHT_FOLLOW); /* it takes nothing, until what it should take first is gone */
 	flight_begin(seats[0].seat, SLICE("h"));
 	flight_rig_write(&seats[0], FIFTY);
 	for (int i = 0; i < 8; i++) {
@@ -292,6 +294,7 @@ static void what_is_too_large_goes_on_for_who_keeps_up(void **state)
 	assert_true(flight_slides(seats[0].seat));
 	seat(2, 2, FLIGHT_PASS);
 	seat(3, 1, FLIGHT_PASS);
+	until_told(5, 2, FLIGHT_PASS);
 	flight_rig_done(&seats[0], true);
 	until_over(1, FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[1], all));
