@@ -169,11 +169,11 @@ static void nothing_is_nothing(void **state)
 /* Anybody may have written there. */
 static void half_an_entry_is_none(void **state)
 {
-	static const char *const spoils[] = { "HDEL " STORED_KEY " made",     "HDEL " STORED_KEY " fresh",
-					      "HDEL " STORED_KEY " stale",    "HDEL " STORED_KEY " error",
-					      "HDEL " STORED_KEY " head",     "HDEL " STORED_KEY " body",
-					      "HSET " STORED_KEY " made x",   "HSET " STORED_KEY " fresh x",
-					      "HSET " STORED_KEY " made nan", "DEL " STORED_KEY };
+	static const char *const spoils[] = { ("HDEL " STORED_KEY " made"),     ("HDEL " STORED_KEY " fresh"),
+					      ("HDEL " STORED_KEY " stale"),    ("HDEL " STORED_KEY " error"),
+					      ("HDEL " STORED_KEY " head"),     ("HDEL " STORED_KEY " body"),
+					      ("HSET " STORED_KEY " made x"),   ("HSET " STORED_KEY " fresh x"),
+					      ("HSET " STORED_KEY " made nan"), ("DEL " STORED_KEY) };
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(spoils); i++) {
 		redis_server_do(flight_script_server(), "FLUSHALL");
@@ -187,9 +187,11 @@ static void half_an_entry_is_none(void **state)
 /* A key of another type, a time that is none: as if nothing were there, and the next answer takes its place. */
 static void a_key_of_another_kind_is_nothing(void **state)
 {
-	static const char *const spoils[] = { "SET " STORED_KEY " x EX 100", "SET " FLIGHT_KEY " x EX 100",
-					      "HSET " STORED_KEY " late x",  "HSET " FLIGHT_KEY " lease x state r",
-					      "HSET " FLIGHT_KEY " fence x", "HSET " FLIGHT_KEY " until x state p" };
+	static const char *const spoils[] = {
+		("SET " STORED_KEY " x EX 100"), ("SET " FLIGHT_KEY " x EX 100"),
+		("HSET " STORED_KEY " late x"),  ("HSET " FLIGHT_KEY " lease x state r"),
+		("HSET " FLIGHT_KEY " fence x"), ("HSET " FLIGHT_KEY " until x state p")
+	};
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(spoils); i++) {
 		redis_server_do(flight_script_server(), "FLUSHALL");

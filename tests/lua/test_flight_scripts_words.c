@@ -80,9 +80,9 @@ static void a_word_renews_the_lease(void **state)
 
 static void who_does_not_lead_is_refused(void **state)
 {
-	static const char *const others[] = { "HSET " FLIGHT_KEY " fence 100000001", "HSET " FLIGHT_KEY " state d",
-					      "HSET " FLIGHT_KEY " state a",         "HDEL " FLIGHT_KEY " state",
-					      "SET " FLIGHT_KEY " x EX 9",           "DEL " FLIGHT_KEY };
+	static const char *const others[] = { ("HSET " FLIGHT_KEY " fence 100000001"), ("HSET " FLIGHT_KEY " state d"),
+					      ("HSET " FLIGHT_KEY " state a"),         ("HDEL " FLIGHT_KEY " state"),
+					      ("SET " FLIGHT_KEY " x EX 9"),           ("DEL " FLIGHT_KEY) };
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(others); i++) {
 		redis_server_do(flight_script_server(), "FLUSHALL");
