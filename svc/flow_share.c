@@ -415,6 +415,7 @@ static void end_whole(struct request *r)
 	if (!end.store && good && r->share.ask.may_be_late && r->config->coalesce.window > 0)
 		end.store = true; /* for latecomers alone */
 	end.store &= !r->worker->answers_full;
+	worker_drop(r->worker, r->share.ask.key); /* what is older than this; elsewhere Redis tells so */
 	flight_end(r->seat, &end);
 }
 

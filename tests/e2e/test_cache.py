@@ -1,6 +1,7 @@
 """What is stored is given again, byte for byte, to whom it may be given, as long as it may be; and what must not be stored is not."""
 
 import json
+import os
 import signal
 import time
 
@@ -325,7 +326,7 @@ def test_a_full_redis_of_its_own_costs_hits_never_requests(start_gateway, sim, r
 
 
 def test_a_redis_of_its_own_that_dies_costs_hits_never_requests(start_gateway, sim, redis, start_redis):
-    answers = start_redis()
+    answers = start_redis(name="answers")
     gateway = start_gateway(sim.url, redis.url, {"cache": {"redis": answers.url}, "coalesce": {"window": "0s"}, "redis": {"timeout": "200ms"}})
     first = ask(gateway)
     assert ask(gateway).body == first.body
@@ -340,6 +341,8 @@ def test_a_redis_of_its_own_that_dies_costs_hits_never_requests(start_gateway, s
     answers.kill()
     assert ask(gateway).status == 200
     assert gateway.page("/readyz").status == 200
+    os.unlink(answers.path)
+    start_redis(name="answers")
     at_rest([gateway], redis, sim)
 
 

@@ -91,6 +91,7 @@ def test_without_window_and_cache_an_ended_flight_is_gone(start_gateway, sim, re
     gateways = fleet(start_gateway, sim, redis, {"cache": {"when": "never"}, "coalesce": {"window": "0s"}}, 2)
     for g in (*gateways, *gateways):
         assert g.ask("openai", "[[sim tokens=3]]", **COLD["openai"]).status == 200
+        wait_until(lambda: all(each.metric("sluice_flights", role="unfinished") == 0 for each in gateways), "Redis has heard the end")
     assert received(sim) == 4
     at_rest(gateways, redis, sim)
 
