@@ -208,7 +208,7 @@ bench: ## measure CPU, latency and memory beside nginx and HAProxy (BENCH=--quic
 	@$(again) $(patsubst tests/bench/%.c,$(B)/tests/bench/%,$(wildcard tests/bench/bench_*.c)) $(B)/tests/http-echo
 	@$(PYTHON) tests/bench/bench.py $(B) $(BENCH)
 
-demo: ## three instances, HAProxy, one Redis, the simulator: watch one quota hold
+demo: ## three instances, HAProxy, one Redis, the simulator: watch 300 streams be one call, and one quota hold
 	@tests/check/packages.sh build run demo
 	@$(again) all
 	@docker/demo.sh $(B)
@@ -224,7 +224,7 @@ docs: all ## write the generated documents below build/docs, and the generated p
 
 # The library's headers say "lib/…" here and "sluice/…" where they are installed. What a module keeps to its own parts
 # (module_part.h) stays here, but for the parts that a public header includes.
-PUBLIC = $(filter-out %_internal.h,$(shell cd lib && ls *.h | grep -vE '^(redis|pool|limiter|json|embedded)_') json_scan.h json_plan.h)
+PUBLIC = $(filter-out %_internal.h %_wire.h,$(shell cd lib && ls *.h | grep -vE '^(redis|pool|limiter|json|embedded)_') json_scan.h json_plan.h json_hash.h json_member.h)
 install: all ## install below DESTDIR and PREFIX: program, library, headers, pkg-config, manual, systemd unit
 	@$(MAKE) --no-print-directory install-files
 # What is there, without building.
@@ -235,7 +235,7 @@ install-files:
 	for header in $(sort $(PUBLIC)); do \
 		sed 's|#include "lib/|#include "sluice/|' lib/$$header >$(DESTDIR)$(PREFIX)/include/sluice/$$header || exit 1; \
 	done
-	printf '%s\n' 'prefix=$(PREFIX)' 'Name: sluice' 'Description: quotas, pools and scripts shared by a fleet' 'Version: $(VERSION)' \
+	printf '%s\n' 'prefix=$(PREFIX)' 'Name: sluice' 'Description: quotas, flights, answers and scripts shared by a fleet' 'Version: $(VERSION)' \
 		'Requires: $(PACKAGES)' 'Libs: -L$${prefix}/lib -lsluice -pthread -lm' 'Cflags: -I$${prefix}/include' \
 		>$(DESTDIR)$(PREFIX)/lib/pkgconfig/sluice.pc
 	for page in $(wildcard docker/*.1); do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man1/$${page##*/}; done
