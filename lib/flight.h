@@ -45,7 +45,7 @@ struct flight_ask {
 	bool may_lead;        /* false: what is stored, or nothing */
 	bool upstream_failed; /* what is stale for that case will do, and nothing else is wanted */
 	int64_t oldest;       /* age in microseconds that will do; -1: any */
-	int64_t slack;        /* microseconds beyond fresh that will do */
+	int64_t slack;        /* microseconds beyond fresh that will do; below 0: as long it must be fresh still */
 	int64_t timeout;      /* for Redis to answer, microseconds; 0: options.timeout */
 	uint64_t group;       /* whose quota it meets: who are of one group are denied together */
 	struct slice purges[FLIGHT_PURGES]; /* what it can be purged by: fields of FLIGHT_PURGED */

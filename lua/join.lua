@@ -7,7 +7,8 @@
 --        [3] HASH of purges: what was purged -> when; nothing begun before is given to who asks after
 -- ARGV   now ('' = Redis' clock; tests give it) | channel of the asking worker | lease | presence (how long a reader counts without a sign of life)
 --        | wishes, a letter each: c may be given what is stored; l may lead; f may follow; k this worker knows that it leads; e the upstream has failed, so
---        that what is stale for that case will do; w what came in just now, within the window, will do | the oldest age that will do ('' = any) | how stale beyond fresh will do | the flight's name for hints
+--        that what is stale for that case will do; w what came in just now, within the window, will do | the oldest age that will do ('' = any) | how stale beyond fresh will do (below 0: how long
+--        it must be fresh still) | the flight's name for hints
 --        | fields of KEYS[3] to heed, any number. All times are microseconds.
 -- Reply  {verdict, now, …}:
 --        hit, stale, refresh   made, fresh, stale, error, head, body, raw, sum, fence (refresh: of the flight that is ours to lead; else 0)
@@ -66,7 +67,7 @@ local function lead()
   call('PEXPIRE', KEYS[1], int(lease / 1000 + 600000))
 end
 
-if wants('c') and young and now < stale then
+if wants('c') and young and now < stale and slack >= 0 then -- not for who wants it fresh for some time to come
   if running or resting or not wants('l') then return give('stale', 0) end
   lead()
   return give('refresh', fence)

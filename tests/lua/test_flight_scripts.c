@@ -117,10 +117,16 @@ static void the_asker_says_how_stale_and_how_old(void **state)
 	assert_string_equal(flight_script_join(&(struct rig_join){
 				    .now = 115 * SEC, .channel = "w1", .wishes = "clf", .slack = 5 * SEC }),
 			    STORED("stale", "115" S, "0"));
-	/* at least 2 s of its freshness must be left (a slack below 0) */
+	/* at least 2 s of its freshness must be left (a slack below 0): with less it is asked for, not given while somebody refreshes it */
+	assert_string_equal(flight_script_join(&(struct rig_join){
+				    .now = 108 * SEC - 1, .channel = "w1", .wishes = "c", .slack = -2 * SEC }),
+			    STORED("hit", "107999999", "0"));
 	assert_string_equal(flight_script_join(&(struct rig_join){
 				    .now = 109 * SEC, .channel = "w1", .wishes = "c", .slack = -2 * SEC }),
-			    STORED("stale", "109" S, "0"));
+			    "none 109" S);
+	assert_string_equal(flight_script_join(&(struct rig_join){
+				    .now = 109 * SEC, .channel = "w1", .wishes = "clf", .slack = -2 * SEC }),
+			    "lead 109" S " 109" S " 1");
 	/* 10 s old at 110 s: as old as will do, and older */
 	assert_string_equal(flight_script_join(&(struct rig_join){
 				    .now = 110 * SEC, .channel = "w1", .wishes = "c", .oldest = "10000000" }),
