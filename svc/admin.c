@@ -172,7 +172,7 @@ static void *take_head(struct exchange *e, void *arg)
 	else if (is_a_pages(head))
 		refuse(e, 403, no_field, "A page in a browser may not ask this.");
 	else if (row->take != NULL && head->content_length == 0)
-		refuse(e, 400, no_field, "This takes a JSON body; / lists which.");
+		refuse(e, 400, no_field, "This path takes a JSON body; GET / says which.");
 	else
 		return ask(a, e, row);
 	return NULL;
