@@ -202,6 +202,13 @@ static void add_common(struct lines *l, const struct request *r)
 		add_limits(l, r);
 }
 
+/* Who is told that an answer is larger than what is kept, or private, leads no more. */
+static bool will_store(const struct request *r)
+{
+	return r->share.store && flight_leads(r->seat) && share_may_keep(&r->call, r->status, &r->answer) &&
+	       !r->worker->answers_full;
+}
+
 /* Cache-Status (RFC 9211): "sluice; hit; ttl=376", "sluice; fwd=uri-miss; stored", "sluice; fwd=uri-miss; collapsed", "sluice; fwd=stale; fwd-status=503;
  * detail=SIE". `stored` says what will be done if the answer is whole: its head goes out before that is known. */
 static void put_cache_status(struct buf *out, const struct request *r)
@@ -225,7 +232,7 @@ static void put_cache_status(struct buf *out, const struct request *r)
 		buf_append(out, r->share.no_cache ? SLICE("; fwd=request") : SLICE("; fwd=uri-miss"));
 		if (r->shared.verdict == FLIGHT_FOLLOW)
 			buf_append(out, SLICE("; collapsed"));
-		else if (r->share.store && r->status == 200 && !r->worker->answers_full)
+		else if (will_store(r))
 			buf_append(out, SLICE("; stored"));
 	}
 }

@@ -314,6 +314,20 @@ bool share_is_private(const struct dialect_call *call, const struct fields_answe
 	return is_for_one(&said);
 }
 
+static bool is_kept_by_nobody(const struct said *said)
+{
+	return is_for_one(said) || said->fresh == 0;
+}
+
+bool share_may_keep(const struct dialect_call *call, int status, const struct fields_answer *answer)
+{
+	struct said said = { .fresh = -1 };
+
+	if (call->dialect == DIALECT_http)
+		read_answer(answer, &said);
+	return status == 200 && !is_kept_by_nobody(&said);
+}
+
 /* A provider of models says "private" of all that it answers, and means the way to its client; that is for the operator to know. What any other API says of
  * its answers holds: no longer than it says, and not at all where it forbids it. */
 bool share_keep(const struct config *config, const struct dialect_call *call, int status,
@@ -326,7 +340,7 @@ bool share_keep(const struct config *config, const struct dialect_call *call, in
 		return false;
 	if (call->dialect == DIALECT_http)
 		read_answer(answer, &said);
-	if (is_for_one(&said) || said.fresh == 0)
+	if (is_kept_by_nobody(&said))
 		return false;
 	if (said.fresh > 0 && said.fresh < fresh)
 		fresh = said.fresh;

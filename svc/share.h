@@ -46,6 +46,8 @@ struct share {
  * wants only what is stored. */
 void share_judge(struct share *, const struct share_input *);
 
+/* Whether the answer will be kept if it ends as it should, as far as its head tells. */
+bool share_may_keep(const struct dialect_call *, int status, const struct fields_answer *) MUST_CHECK;
 /* How long the answer, which has ended, may be kept, counted from now; false: not at all, and the times stay as they are. */
 bool share_keep(const struct config *, const struct dialect_call *, int status, const struct fields_answer *,
 		const struct meter_result *, struct flight_end *times) MUST_CHECK;

@@ -373,9 +373,10 @@ def test_dialect_http_follows_what_the_answer_says(start_gateway, sim, redis, pr
     def calls(fields, when="always", method=None):
         upstream = provider(answer(fields))
         gateway = start_gateway(upstream.url, redis.url, {"cache": {"when": when}, "coalesce": {"window": "0s"}})
-        for _ in range(2):
-            got = client.request(f"{gateway.url}/plain/page?q={len(upstream.url)}{fields}".replace(" ", "").replace("'", ""), method=method, headers=headers_for("openai", KEY))
-            assert got.status == 200
+        path = f"/plain/page?q={len(upstream.url)}{fields}".replace(" ", "").replace("'", "")
+        first, second = [client.request(gateway.url + path, method=method, headers=headers_for("openai", KEY)) for _ in range(2)]
+        assert first.status == second.status == 200
+        assert ("; stored" in first.headers["cache-status"]) == (len(upstream.requests) == 1), (fields, first)
         return len(upstream.requests)
 
     assert calls([]) == 1

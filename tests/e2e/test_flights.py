@@ -291,6 +291,7 @@ def test_an_answer_that_is_too_large_is_not_waited_for(start_gateway, sim, redis
     gateways = fleet(start_gateway, sim, redis, {"cache": {"max_body": "16KiB"}}, 2)
     readings = crowd(clients(gateways, "openai", "[[sim latency=500ms tokens=10 size=40KiB unique=on]]", 4, 0.3, False))
     assert all(r.status == 200 and r.complete for r in readings) and received(sim) == 8
+    assert not [r for r in readings if "stored" in r.headers["cache-status"]]
     before = received(sim)
     readings = crowd(clients(gateways, "openai", "[[sim tokens=300 rate=300 unique=on]]", 4, 0.05, True))
     all_whole_and_alike(readings)

@@ -175,6 +175,7 @@ static bool keep(enum dialect dialect, int status, const char *lines, const stru
 	const struct dialect_call call = { .dialect = dialect };
 	struct http_field fields[8];
 	struct fields_answer answer = { .fields = fields };
+	bool kept;
 
 	for (struct slice rest = slice_of(lines); rest.len > 0;) {
 		struct slice value, name = slice_cut(slice_cut(rest, '\n', &rest), ':', &value);
@@ -182,7 +183,10 @@ static bool keep(enum dialect dialect, int status, const char *lines, const stru
 		fields[answer.count++] = (struct http_field){ name, slice_trim(value) };
 	}
 	*end = (struct flight_end){ .outcome = FLIGHT_DONE };
-	return share_keep(&config, &call, status, &answer, metered, end);
+	kept = share_keep(&config, &call, status, &answer, metered, end);
+	if (metered == &whole) /* then its head has told it already */
+		assert_int_equal(share_may_keep(&call, status, &answer), kept);
+	return kept;
 }
 
 static bool is_private(enum dialect dialect, const char *line)
