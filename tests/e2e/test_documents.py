@@ -41,7 +41,7 @@ def test_readme_names_files_that_exist():
 
 
 def test_readmes_picture_is_one():
-    """It is well-formed, its words are text, it says what it shows to who cannot see it, and it has colours for a dark page."""
+    """It is well-formed, its words are text, it says what it shows to who cannot see it, and it has colours for a dark page, with a ground under both."""
     name = re.search(r"^!\[[^\]]{100,}\]\((docker/\w+\.svg)\)$", (ROOT / "README.md").read_text(), re.M)[1]
     text = (ROOT / name).read_text()
     root = xml.etree.ElementTree.fromstring(text)
@@ -49,6 +49,8 @@ def test_readmes_picture_is_one():
     assert root.tag == f"{svg}svg" and root.get("viewBox") == f"0 0 {root.get('width')} {root.get('height')}"
     assert root.find(f"{svg}title").text and len(root.find(f"{svg}desc").text) > 200
     assert {"Provider", "Redis", "Instance A", "one call", "join: lead", "join: follow", "join: hit"} <= {each.text for each in root.iter(f"{svg}text")}
+    ground = next(each for each in root if each.tag in (f"{svg}rect", f"{svg}g"))
+    assert [ground.get(name) for name in ("class", "width", "height")] == ["ground", root.get("width"), root.get("height")] and text.count(".ground { fill: ") == 2
     named = {each.get("id") for each in root.iter() if each.get("id")}
     used = set(re.findall(r"url\(#(\w+)\)", text)) | set(re.findall(r'href="#(\w+)"', text)) | set(root.get("aria-labelledby").split())
     assert used <= named and len(used) >= 6 and "prefers-color-scheme: dark" in text
@@ -293,6 +295,21 @@ def test_make_run_takes_no_other_gateway_for_its_own(folder, taken):
         for server in servers:
             server.shutdown()
             server.server_close()
+
+
+def test_readme_shows_a_hit_beside_make_run(folder):
+    """The block works as it stands, and its answers are those that README shows, but for times and keys."""
+    ports = free_port(), free_port()
+    gateway = make_run(folder, ports)
+    try:
+        gateway.wait_ready(lambda: f"curl http://127.0.0.1:{ports[1]}/status" in gateway.stdout())
+        block = readme_block("cache/purge").replace("127.0.0.1:8080", f"127.0.0.1:{ports[0]}").replace("127.0.0.1:8081", f"127.0.0.1:{ports[1]}")
+        told = subprocess.run(["bash", "-ec", block], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60).stdout
+        shown, told = (re.sub(r'(?<=ttl=)\d+|(?<=Age: )\d+|(?<="at_ms":)\d+|(?<=key=")[^"]+', "N", text.replace("\r", "")).split() for text in (readme_block("Cache-Status: "), told))
+        assert told == shown
+    finally:
+        gateway.signal(signal.SIGTERM)
+        gateway.wait(30)
 
 
 def test_make_runs_lines_work(folder):
