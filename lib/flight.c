@@ -17,6 +17,8 @@ struct flights *flights_new(struct loop *loop, struct redis *redis, const struct
 	*all = (struct flights){
 		.magic = FLIGHTS_MAGIC, .loop = loop, .redis = redis, .log = log, .options = *options
 	};
+	if (all->options.tail < options->most)
+		all->options.tail = options->most;
 	all->channel = slice_make(mem_text(options->channel), options->channel.len);
 	all->listed = map_new();
 	all->identities = map_new();
@@ -110,7 +112,7 @@ struct flight *flight_new(struct flights *all, const unsigned char key[ANSWER_KE
 	f->fence = fence;
 	list_init(&f->seats);
 	buf_init(&f->head, 0);
-	buf_init(&f->bytes, 2 * all->options.most);
+	buf_init(&f->bytes, 2 * all->options.tail);
 	loop_deferred_init(&f->pump, flight_pump, f);
 	loop_deferred_init(&f->death, die_if_over, f);
 	loop_deferred_init(&f->lonely, flight_lead_lonely, f);

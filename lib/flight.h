@@ -16,7 +16,7 @@
  *
  * While nobody elsewhere reads along the leader says one word a beat; a reader that joins wakes it by a hint, and from then on batches go out. A hint that is
  * lost costs a beat. Disadvantages: a record is kept whole for latecomers, up to `most` bytes; an answer larger than that is followed only by those who are
- * at most as far behind. */
+ * at most so far behind, or `tail`. */
 #ifndef SLUICE_FLIGHT_H
 #define SLUICE_FLIGHT_H
 
@@ -86,10 +86,11 @@ struct flight_events {
 };
 
 struct flight_options {
-	int64_t timeout;             /* of one script call; microseconds, as all of these */
-	int64_t lease, beat, batch;  /* 3 s; 1 s; 25 ms */
-	int64_t window;              /* who comes so long after the end of a flight is not too late for it */
-	size_t most;                 /* bytes of one record */
+	int64_t timeout;            /* of one script call; microseconds, as all of these */
+	int64_t lease, beat, batch; /* 3 s; 1 s; 25 ms */
+	int64_t window;             /* who comes so long after the end of a flight is not too late for it */
+	size_t most;                /* bytes of one record */
+	size_t tail; /* of a larger one so many are kept, and `most` at least: less than come at once, and a leader that reads its own record misses some */
 	_Atomic int64_t *held;       /* bytes of all records of the process, */
 	int64_t ceiling;             /* which together are at most so many */
 	struct slice channel;        /* on which the subscriber hears hints for this worker; copied */

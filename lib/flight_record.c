@@ -1,5 +1,5 @@
 /* A record grows at its end and is read at many places. It is kept whole as long as newcomers may come; once it is larger than they may get, only its last
- * `most` bytes are, and who is further behind than that is cut: what it should read next is gone. */
+ * `tail` bytes are, and who is further behind than that is cut: what it should read next is gone. */
 #include "lib/flight_internal.h"
 
 #include "lib/mem.h"
@@ -44,21 +44,21 @@ static void drop_front(struct flight *f, size_t count)
 /* Of a record that nobody can join any more the last part stays, for who reads along. Moved by halves, so that a byte is moved once. */
 static void slide(struct flight *f, size_t coming)
 {
-	size_t most = f->flights->options.most;
+	size_t tail = f->flights->options.tail;
 
-	if (f->bytes.len + coming > 2 * most)
-		drop_front(f, f->bytes.len > most ? f->bytes.len - most : 0);
-	if (f->bytes.len + coming > 2 * most)
+	if (f->bytes.len + coming > 2 * tail)
+		drop_front(f, f->bytes.len > tail ? f->bytes.len - tail : 0);
+	if (f->bytes.len + coming > 2 * tail)
 		drop_front(f, f->bytes.len);
 }
 
 void flight_record_bytes(struct flight *f, struct slice bytes)
 {
-	size_t most = f->flights->options.most;
-	bool fits = f->base + f->bytes.len + bytes.len <= most;
+	const struct flight_options *o = &f->flights->options;
+	bool fits = f->base + f->bytes.len + bytes.len <= o->most;
 
 	while (bytes.len > 0) {
-		struct slice part = slice_first(bytes, most);
+		struct slice part = slice_first(bytes, o->tail);
 		slide(f, part.len);
 		CHECK(buf_append(&f->bytes, part));
 		bytes = slice_skip(bytes, part.len);

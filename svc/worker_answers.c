@@ -20,6 +20,7 @@
 #define FLIGHT_BATCH (25 * CLOCK_MILLISECOND)
 #define PING         (30 * CLOCK_MILLISECOND)
 #define SILENCE      (100 * CLOCK_MILLISECOND)
+enum { TAIL = 256 * 1024 }; /* more than a transfer, or a word of another worker's flight, brings at once */
 
 static void hint(void *worker, struct slice text)
 {
@@ -58,6 +59,7 @@ static void open_flights(struct worker *w, const struct config *config, struct s
 		.batch = FLIGHT_BATCH,
 		.window = config->coalesce.window,
 		.most = (size_t)config->cache.max_body,
+		.tail = TAIL,
 		.held = &w->shared->answer_bytes,
 		.ceiling = config->memory_limit / 4,
 		.channel = channel,

@@ -177,6 +177,19 @@ def test_a_slow_follower_slows_nobody_and_gets_everything(start_gateway, sim, re
     at_rest(gateways, redis, sim)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_of_which_little_may_be_shared_is_whole(start_gateway, sim, redis, stream):
+    """However small cache.max_body is beside what comes at once: who leads gets all of it, and nothing of it is kept."""
+    gateway = start_gateway(sim.url, redis.url, {"cache": {"max_body": "1KiB"}})
+    alone = start_gateway(sim.url, redis.url, {"cache": {"when": "never"}, "coalesce": {"when": "never"}})
+    words = "tokens=3000 chunk=200 framing=chunked"
+    answers = [g.ask("openai", f"[[sim {words}]]", stream, **COLD["openai"]) for g in (gateway, alone)]
+    assert all(a.status == 200 and a.complete and len(a.body) > 16384 for a in answers)
+    assert answers[0].body == answers[1].body
+    assert redis.keys("sluice:*:v") == []
+    at_rest([gateway, alone], redis, sim)
+
+
 def test_errors_of_the_provider_reach_all_and_are_not_kept(start_gateway, sim, redis):
     gateways = fleet(start_gateway, sim, redis, NO_WINDOW)
     readings = crowd(clients(gateways, "openai", "[[sim latency=600ms status=503]]", 5, 0.3, False))

@@ -86,6 +86,7 @@ static void open_worker(struct rig_worker *w, const struct flight_rig_options *o
 		.batch = 5 * CLOCK_MILLISECOND,
 		.window = o->window,
 		.most = o->most == 0 ? RIG_MOST : o->most,
+		.tail = o->tail,
 		.held = &w->rig->held,
 		.ceiling = o->ceiling == 0 ? INT64_MAX : o->ceiling,
 		.channel = slice_of(w->channel),

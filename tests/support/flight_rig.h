@@ -46,6 +46,7 @@ struct flight_rig_options {
 	size_t workers;
 	enum rig_pace pace;
 	size_t most;                  /* 0: RIG_MOST */
+	size_t tail;                  /* 0: most */
 	int64_t ceiling;              /* 0: none */
 	int64_t window;               /* 0: none */
 	bool proxied;                 /* each worker's calls go through a fault proxy */

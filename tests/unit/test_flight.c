@@ -35,6 +35,12 @@ static int begin_small(void **state)
 	return begin_with((struct flight_rig_options){ .most = 100 });
 }
 
+static int begin_small_with_a_tail(void **state)
+{
+	(void)state;
+	return begin_with((struct flight_rig_options){ .most = 100, .tail = 1000 });
+}
+
 static int begin_poor(void **state)
 {
 	(void)state;
@@ -304,6 +310,28 @@ static void one_write_may_be_larger_than_the_record(void **state)
 	assert_int_equal(seats[1].got.len, 0);
 }
 
+/* However little of an answer may be shared, who leads has all of it, and so has who keeps up. */
+static void what_comes_at_once_is_not_missed(void **state)
+{
+	char bytes[1000];
+	(void)state;
+	memset(bytes, 'x', sizeof(bytes));
+	seat(0, FLIGHT_LEAD);
+	seat(1, FLIGHT_FOLLOW);
+	flight_begin(seats[0].seat, SLICE("h"));
+	RIG_UNTIL(&rig, seats[1].has_head);
+	for (size_t i = 1; i <= 4; i++) {
+		flight_write(seats[0].seat, slice_make(bytes, sizeof(bytes)));
+		assert_true(flight_slides(seats[0].seat));
+		assert_int_equal(flight_unread(seats[0].seat).len, sizeof(bytes));
+		flight_take(seats[0].seat, sizeof(bytes));
+		RIG_UNTIL(&rig, seats[1].got.len == i * sizeof(bytes));
+	}
+	seat(2, FLIGHT_PASS);
+	flight_rig_done(&seats[0], true);
+	until_over(1, 1);
+}
+
 static void the_process_holds_no_more_than_it_may(void **state)
 {
 	static char bytes[10000];
@@ -499,6 +527,7 @@ int main(void)
 		TEST(events_go_to_the_new_owner),
 		TEST_WITH(what_is_too_large_is_for_who_keeps_up, begin_small),
 		TEST_WITH(one_write_may_be_larger_than_the_record, begin_small),
+		TEST_WITH(what_comes_at_once_is_not_missed, begin_small_with_a_tail),
 		TEST_WITH(the_process_holds_no_more_than_it_may, begin_poor),
 		TEST(stale_is_refreshed_once),
 		TEST(a_refresh_is_a_flight_as_any),
