@@ -101,7 +101,7 @@ static void word_taken(struct flight *f, int64_t readers)
 	if (f->lead.sent.bytes > f->lead.told)
 		f->lead.told = f->lead.sent.bytes;
 	if (f->lead.sent.end)
-		give_up(f);
+		left_alone(f);
 }
 
 /* Nobody answers. While it is not known whether anybody reads along, nobody does who could: what they would read comes this way. */

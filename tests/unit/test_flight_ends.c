@@ -30,6 +30,14 @@ static int begin_windowed(void **state)
 	return 0;
 }
 
+static int begin_small(void **state)
+{
+	(void)state;
+	memset(seats, 0, sizeof(seats));
+	flight_rig_begin(&rig, &(struct flight_rig_options){ .workers = 1, .most = 100 });
+	return 0;
+}
+
 static int end(void **state)
 {
 	(void)state;
@@ -287,6 +295,22 @@ static void an_orphan_whom_nobody_follows_is_told_so(void **state)
 	assert_int_equal(flight_rig_leading(&rig), 0);
 }
 
+/* The last word of what nobody can join is on its way when the client leaves: its answer tells all that there is to know. */
+static void an_orphan_behind_its_last_word_is_alone(void **state)
+{
+	char bytes[200];
+	(void)state;
+	memset(bytes, 'x', sizeof(bytes));
+	seat(0, FLIGHT_LEAD);
+	flight_begin(seats[0].seat, SLICE("h"));
+	flight_write(seats[0].seat, slice_make(bytes, sizeof(bytes)));
+	assert_true(flight_orphan(seats[0].seat));
+	RIG_UNTIL(&rig, seats[0].alone > 0);
+	assert_int_equal(seats[0].alone, 1);
+	assert_false(flight_leads(seats[0].seat));
+	assert_true(is_state('p'));
+}
+
 /* It is asked whether the orphan is alone; meanwhile somebody follows, the orphan leaves, and that one leads. */
 static void who_took_the_lead_over_is_no_orphan(void **state)
 {
@@ -425,6 +449,7 @@ int main(void)
 		TEST(a_lead_that_nobody_waited_for_is_given_back),
 		TEST(an_orphan_goes_on_for_who_follows),
 		TEST(an_orphan_whom_nobody_follows_is_told_so),
+		cmocka_unit_test_setup_teardown(an_orphan_behind_its_last_word_is_alone, begin_small, end),
 		TEST(who_took_the_lead_over_is_no_orphan),
 		TEST(an_orphan_that_was_fenced_is_alone),
 		TEST(a_purge_of_something_else_disturbs_no_flight),
