@@ -121,7 +121,7 @@ static void take_reply(struct flight *f, const struct redisReply *reply)
 		}
 	if (f->state != FLIGHT_GOING)
 		return;
-	f->read.holds_until = clock_now() + holds;
+	f->read.holds_until = clock_now() + (holds < f->flights->options.lease ? holds : f->flights->options.lease);
 	if (count == 0 && (goes_on == 0 || holds <= 0)) { /* all has been read, and nobody writes any more */
 		lose(f);
 		return;

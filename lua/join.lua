@@ -23,7 +23,7 @@
 --         refused by append and finish.
 -- Atomic: everything. Expires: f lease + 10 minutes. Full memory refuses it: who cannot join asks for himself.
 -- What is not as we write it (another type of key, a time that is no number) is as if it were not there, and is replaced.
--- Calls: TIME HMGET HMGET HMGET; lead: (DEL) HSET PEXPIRE; follow: HSET PUBLISH.
+-- Calls: TIME HMGET HMGET HMGET; lead: (DEL) HSET PEXPIRE; follow: (HSET) HSET PUBLISH.
 local call, look, max = redis.call, redis.pcall, math.max
 local now = tonumber(ARGV[1])
 if not now then
@@ -57,6 +57,7 @@ end
 
 local f = look('HMGET', KEYS[1], 'fence', 'owner', 'lease', 'state', 'until')
 local fence, owner, held, state, still = number(f[1]) or 0, f[2], number(f[3]) or 0, f[4], number(f[5]) or 0
+if not (fence < 2 ^ 53) then fence = 0 end -- beyond, one more is the same number
 local running = owner and (state == 'r' or state == 'c') and held > now and fence > floor and (owner ~= channel or wants('k'))
 local resting = (state == 'p' or state == 'x') and still > now
 
@@ -75,6 +76,10 @@ end
 if not wants('l') then return {'none', now} end
 if (resting and state == 'p') or (running and (state == 'c' or not wants('f'))) then return {'pass', now} end
 if running then
+  if held > now + lease then -- no leader says that: the clock was set back, or it is not ours; one that lives says its own within a beat
+    held = now + lease
+    call('HSET', KEYS[1], 'lease', int(held))
+  end
   if owner ~= channel then
     call('HSET', KEYS[1], 'r:' .. channel, int(now + presence))
     call('PUBLISH', owner, name)

@@ -212,6 +212,35 @@ static void a_key_of_another_kind_is_nothing(void **state)
 	}
 }
 
+/* A fence that no number can follow would be given to two leaders. */
+static void a_fence_that_cannot_grow_is_none(void **state)
+{
+	static const char *const fences[] = { "inf", "nan", "-inf", "9007199254740992", "1e300" };
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(fences); i++) {
+		redis_server_do(flight_script_server(), "FLUSHALL");
+		redis_server_do(flight_script_server(), "HSET " FLIGHT_KEY " fence %s owner w1 state r lease 103" S,
+				fences[i]);
+		assert_string_equal(join_at(100, "w2", "clf"), "lead 100" S " 100" S " 0");
+		assert_string_equal(join_at(104, "w3", "clf"), "lead 104" S " 104" S " 0");
+	}
+}
+
+/* Whoever wrote it, or set the clock back: nobody waits longer for a leader that is silent. */
+static void a_lease_beyond_any_that_is_given_is_cut(void **state)
+{
+	static const char *const leases[] = { "inf", "1000" S, "9223372036854775807" };
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(leases); i++) {
+		redis_server_do(flight_script_server(), "FLUSHALL");
+		assert_string_equal(join_at(100, "w1", "clf"), "lead 100" S " 100" S " 0");
+		redis_server_do(flight_script_server(), "HSET " FLIGHT_KEY " lease %s", leases[i]);
+		assert_string_equal(join_at(100, "w2", "clf"), "follow 100" S " 100" S " 3" S " 0");
+		assert_string_equal(join_at(102, "w3", "clf"), "follow 102" S " 100" S " 1" S " 0");
+		assert_string_equal(join_at(103, "w2", "clf"), "lead 103" S " 103" S " 0");
+	}
+}
+
 /* ---- who holds the flight ------------------------------------------------------------------------------------------------- */
 
 static void one_leads_and_the_others_follow(void **state)
@@ -353,7 +382,7 @@ static void a_purge_of_the_same_moment_or_of_a_clock_ahead_does_not_last(void **
 	(void)state;
 	purge("*", 200);
 	assert_string_equal(join_named(200, "w1"), "lead 200" S " 200000001 0");
-	assert_string_equal(join_named(150, "w2"), "follow 150" S " 200000001 53" S " 0");
+	assert_string_equal(join_named(150, "w2"), "follow 150" S " 200000001 3" S " 0");
 	assert_string_equal(flight_script_finish(&(struct rig_finish){
 				    .now = 201 * SEC, .fence = 200000001, .body = "B", .fresh = 10 * SEC }),
 			    "1 0");
@@ -495,6 +524,8 @@ int main(void)
 		TEST(nothing_is_nothing),
 		TEST(half_an_entry_is_none),
 		TEST(a_key_of_another_kind_is_nothing),
+		TEST(a_fence_that_cannot_grow_is_none),
+		TEST(a_lease_beyond_any_that_is_given_is_cut),
 		TEST(one_leads_and_the_others_follow),
 		TEST(a_worker_that_knows_that_it_leads_follows_itself),
 		TEST(a_lease_that_ended_hands_the_lead_on),
