@@ -45,6 +45,7 @@ static const struct slice not_to_client_prefixes[] = {
 /* A line of its own behind those that came: the lines of a field are one list (RFC 9110 sections 5.3 and 7.6.3). */
 static const struct slice our_via = { "1.1 sluice", 10 };
 static const int64_t longest_wait = 366 * CLOCK_DAY;
+static const int64_t longest_age = (INT64_C(1) << 31) * CLOCK_SECOND;
 
 static bool is_one_of(struct slice name, const struct slice *list, size_t count)
 {
@@ -191,6 +192,16 @@ int64_t fields_until(struct slice value)
 		return wait >= longest_wait / CLOCK_SECOND ? longest_wait : wait * CLOCK_SECOND;
 	}
 	return -1;
+}
+
+/* What is no number does not count, one too large to be read does. */
+int64_t fields_age(struct slice value)
+{
+	int64_t seconds;
+
+	if (value.len == 0 || value.data[0] < '0' || value.data[0] > '9')
+		return 0;
+	return text_int(value, &seconds) && seconds < longest_age / CLOCK_SECOND ? seconds * CLOCK_SECOND : longest_age;
 }
 
 /* Retry-After (RFC 9110 section 10.2.3): seconds, or a date. */

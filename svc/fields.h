@@ -38,6 +38,8 @@ bool fields_to_client(const struct pool_head *, struct mem *, size_t room, struc
 bool fields_pass_to_client(struct slice name) MUST_CHECK; /* whatever the answer's Connection says */
 /* How long it is until a date (RFC 9110 section 5.6.7): microseconds, at most a year; 0: it is past; -1: it is none. */
 int64_t fields_until(struct slice date);
+/* The value of Age (RFC 9111 sections 5.1 and 1.2.2): microseconds, at most 2^31 seconds; 0: it is none. */
+int64_t fields_age(struct slice value);
 
 /* The head of an answer as text, for who gets the answer later or elsewhere, and back into an arena as fields_to_client does. `length`: what is promised of the
  * body; -1: nothing. False: no room; what was read is of no form that this program writes. */

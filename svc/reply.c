@@ -258,8 +258,33 @@ static void add_cache(struct lines *l, const struct request *r)
 	if (r->share.wanted)
 		put_key(&l->text, r);
 	add(l, SLICE("Cache-Status"), start);
+}
+
+/* How old it was when it came here: there is one Age, and it is ours. */
+static int64_t take_age(struct fields_answer *a)
+{
+	int64_t age = 0;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < a->count; i++) {
+		int64_t each = 0;
+		if (slice_equal_nocase(a->fields[i].name, SLICE("age")))
+			each = fields_age(a->fields[i].value);
+		else
+			a->fields[kept++] = a->fields[i];
+		age = each > age ? each : age;
+	}
+	a->count = kept;
+	return age;
+}
+
+/* Of what is stored alone. It may have been made by a clock that has been set back since. */
+static void add_age(struct lines *l, struct request *r)
+{
+	int64_t here = clock_now() - r->shared.times.born;
+
 	if (r->answer_held != NULL)
-		add_int(l, SLICE("Age"), (clock_now() - r->shared.times.born) / CLOCK_SECOND);
+		add_int(l, SLICE("Age"), (take_age(&r->answer) + (here > 0 ? here : 0)) / CLOCK_SECOND);
 }
 
 /* The error types of RFC 9209 section 2.3; NULL: no other server was in play. */
@@ -413,6 +438,7 @@ void reply_head(struct request *r, int64_t length)
 	lines_init(&l);
 	add_common(&l, r);
 	add_cache(&l, r);
+	add_age(&l, r);
 	for (size_t i = 0; i < l.count && a->count < a->capacity; i++)
 		a->fields[a->count++] = l.fields[i];
 	answer.fields_count = a->count;

@@ -251,16 +251,6 @@ static bool varies_by_unknown(struct slice names)
 	return varies;
 }
 
-/* How old it was when it came (RFC 9111 section 5.1): what is no number does not count, one too large to be read does. */
-static int64_t read_age(struct slice value)
-{
-	int64_t seconds;
-
-	if (value.len == 0 || value.data[0] < '0' || value.data[0] > '9')
-		return 0;
-	return text_int(value, &seconds) && seconds < INT64_MAX / CLOCK_SECOND ? seconds * CLOCK_SECOND : INT64_MAX;
-}
-
 /* The first that is there of s-maxage, max-age and Expires (RFC 9111 section 4.2.1); an Expires that is no date is past. */
 static int64_t freshness(const struct directives *control, int64_t age, struct slice expires)
 {
@@ -288,7 +278,7 @@ static void read_answer(const struct fields_answer *answer, struct said *said)
 		else if (slice_equal_nocase(field->name, SLICE("vary")))
 			said->varies |= varies_by_unknown(field->value);
 		else if (slice_equal_nocase(field->name, SLICE("age")))
-			age = read_age(field->value);
+			age = fields_age(field->value);
 		else if (slice_equal_nocase(field->name, SLICE("expires")))
 			expires = field->value;
 	}

@@ -389,6 +389,30 @@ def test_dialect_http_follows_what_the_answer_says(start_gateway, sim, redis, pr
     assert calls(["Vary: *"]) == 2
 
 
+@pytest.mark.parametrize("was,now", [("7", 7), ("0", 0), ("-7", 0), ("soon", 0), ("9" * 30, 2**31), (None, 0)])
+def test_an_answer_that_was_old_when_it_came_has_one_age(start_gateway, redis, provider, was, now):
+    age = f"Age: {was}\r\n" if was else ""
+    upstream = provider(f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{age}Content-Length: 2\r\n\r\nok".encode())
+    gateway = start_gateway(upstream.url, redis.url, {"cache": {"when": "always"}, "coalesce": {"window": "0s"}})
+    first = client.request(gateway.url + "/plain/page", headers=headers_for("openai", KEY))
+    assert first.headers.get_all("age") == ([was] if was else None)
+    stored(redis)
+    again = client.request(gateway.url + "/plain/page", headers=headers_for("openai", KEY))
+    assert "hit" in said(again) and len(upstream.requests) == 1
+    assert [int(each) for each in again.headers.get_all("age")] == [now] or now < int(again.headers["age"]) < now + 30
+    assert len(again.headers.get_all("age")) == 1
+    at_rest([gateway], redis)
+
+
+def test_a_clock_that_was_set_back_makes_no_age_below_nothing(start_gateway, sim, redis):
+    gateway = start_gateway(sim.url, redis.url, {"coalesce": {"window": "0s"}})
+    assert ask(gateway).status == 200
+    redis.command("HINCRBY", stored(redis), "made", 3_600_000_000)
+    again = ask(gateway)
+    assert "hit" in said(again) and again.headers["age"] == "0"
+    at_rest([gateway], redis, sim)
+
+
 def test_every_key_has_an_expiry(start_gateway, sim, redis):
     gateway = start_gateway(sim.url, redis.url)
     for stream in (False, True):
