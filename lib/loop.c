@@ -22,7 +22,8 @@
 #include <unistd.h>
 
 #define LOOP_MAGIC           0x6c6f6f70u
-#define MOST_ROUNDS          64 /* of deferred work, before events get their turn again */
+#define MOST_ROUNDS          64                      /* of deferred work, before events get their turn again */
+#define MOST_WORK            (5 * CLOCK_MILLISECOND) /* the same: a round that is longer is the last */
 #define MOST_FAREWELL_ROUNDS 10000
 #define MOST_COSTLY          8 /* steps of a turn */
 
@@ -121,6 +122,21 @@ static void run_deferred_round(struct loop *loop)
 	}
 }
 
+/* What defers itself again and again (a large answer on its way to many clients) leaves time for the others. */
+static void run_deferred(struct loop *loop)
+{
+	int64_t until;
+
+	if (list_empty(&loop->deferred))
+		return;
+	until = clock_now() + MOST_WORK;
+	for (int round = 0; round < MOST_ROUNDS && !list_empty(&loop->deferred); round++) {
+		if (round > 0 && clock_now() >= until)
+			return;
+		run_deferred_round(loop);
+	}
+}
+
 static bool has_posted(struct loop *loop)
 {
 	pthread_mutex_lock(&loop->lock);
@@ -170,8 +186,7 @@ void loop_turn(struct loop *loop, bool may_wait)
 	loop->costly = 0;
 	int result = event_base_loop(loop->base, wait ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
 	CHECK(result >= 0);
-	for (int round = 0; round < MOST_ROUNDS && !list_empty(&loop->deferred); round++)
-		run_deferred_round(loop);
+	run_deferred(loop);
 	loop->in_turn = false;
 }
 

@@ -1,7 +1,7 @@
 /* libevent behind a few verbs: one event loop per thread.
  *
  *        ┌────────────── a turn ──────────────┐
- *   wait for events → their callbacks → the deferred, until none is left → next turn
+ *   wait for events → their callbacks → the deferred, until none is left, or they have taken long → next turn
  *
  * Deferring is how this program keeps two rules: no callback runs inside the call that started it, and an object with
  * events dies between turns, never in the middle of one. All calls but loop_post belong to the loop's own thread. */
@@ -27,7 +27,8 @@ void loop_breathe(struct loop *);
 /* Whether one more costly step (a hand-shake's, half a millisecond) fits in this turn; counts it. Who hears no leaves it to a later turn. */
 bool loop_has_time(struct loop *);
 
-/* Runs `run(arg)` at the end of this turn, or of the next one when called from outside a turn; in the order of deferring.
+/* Runs `run(arg)` at the end of this turn, or of the next one when called from outside a turn; in the order of deferring. What is deferred by what was
+ * deferred may wait for the next turn, behind its events, when this one has taken long.
  * `run` may free the owner. Embedded in its owner; scheduling one that is already scheduled does nothing; loop_undefer of an idle one does nothing. */
 struct loop_deferred {
 	struct list node;

@@ -22,7 +22,8 @@ struct step {
 	struct rig *rig;
 	char name;
 	struct step *defers, *undefers;
-	int again; /* defers itself so many times more */
+	int again;     /* defers itself so many times more */
+	int64_t takes; /* microseconds that it takes, by a clock that is the test's */
 };
 
 struct rig {
@@ -36,6 +37,8 @@ static void run_step(void *arg)
 	struct step *step = arg;
 	struct rig *rig = step->rig;
 	rig->trace[strlen(rig->trace)] = step->name;
+	if (step->takes > 0)
+		clock_test_set(clock_now() + step->takes, clock_unix());
 	if (step->undefers != NULL)
 		loop_undefer(&step->undefers->deferred);
 	if (step->defers != NULL)
@@ -74,6 +77,27 @@ static void deferred_run_in_order_once(void **state)
 	assert_string_equal(rig.trace, "ba");
 	loop_free(&rig.loop);
 	assert_null(rig.loop);
+	loop_free(&rig.loop);
+}
+
+/* What goes on and on is no reason to let events wait: rounds end when they have taken long. */
+static void deferred_work_that_takes_long_goes_on_in_the_next_turn(void **state)
+{
+	struct rig rig;
+	(void)state;
+	open_rig(&rig);
+	clock_test_set(clock_now(), clock_unix());
+	rig.steps[0].again = 4;
+	rig.steps[0].takes = 3 * CLOCK_MILLISECOND;
+	defer(&rig, 0);
+	loop_turn(rig.loop, false);
+	assert_string_equal(rig.trace, "aa");
+	loop_turn(rig.loop, true); /* it does not wait either */
+	assert_string_equal(rig.trace, "aaaa");
+	rig.steps[0].takes = 0;
+	loop_turn(rig.loop, false);
+	assert_string_equal(rig.trace, "aaaaa");
+	clock_test_release();
 	loop_free(&rig.loop);
 }
 
@@ -376,6 +400,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(deferred_run_in_order_once),
+		cmocka_unit_test(deferred_work_that_takes_long_goes_on_in_the_next_turn),
 		cmocka_unit_test(deferred_may_defer_and_undefer),
 		cmocka_unit_test(deferring_for_ever_does_not_starve_events),
 		cmocka_unit_test(freeing_runs_what_is_left),
