@@ -64,10 +64,15 @@ static void take_end(struct flight *f, struct slice word)
 	}
 }
 
+static uint64_t end_of(const struct flight *f)
+{
+	return f->base + f->bytes.len;
+}
+
 /* What is there already may come again, when its first answer was lost; a gap is the end of reading along. */
 static void take_bytes(struct flight *f, uint64_t offset, struct slice bytes)
 {
-	uint64_t have = f->base + f->bytes.len;
+	uint64_t have = end_of(f);
 
 	if (offset > have || !f->has_head) {
 		give_up(f);
@@ -103,10 +108,12 @@ static bool take_entry(struct flight *f, const struct redisReply *entry)
 
 static void look(struct flight *f);
 
+/* Not more at once than those who read along can be given before it slides: the rest is looked at again. */
 static void take_reply(struct flight *f, const struct redisReply *reply)
 {
 	const struct redisReply *entries = redis_reply_at(reply, 2);
-	size_t count = redis_reply_count(entries);
+	size_t count = redis_reply_count(entries), taken;
+	uint64_t had = end_of(f);
 	int64_t goes_on, holds;
 
 	if (!redis_reply_int(redis_reply_at(reply, 0), &goes_on) ||
@@ -114,8 +121,9 @@ static void take_reply(struct flight *f, const struct redisReply *reply)
 		give_up(f);
 		return;
 	}
-	for (size_t i = 0; i < count && f->state == FLIGHT_GOING; i++)
-		if (!take_entry(f, redis_reply_at(entries, i))) {
+	for (taken = 0; taken < count && f->state == FLIGHT_GOING && end_of(f) - had < f->flights->options.tail;
+	     taken++)
+		if (!take_entry(f, redis_reply_at(entries, taken))) {
 			give_up(f);
 			return;
 		}
@@ -127,7 +135,7 @@ static void take_reply(struct flight *f, const struct redisReply *reply)
 		return;
 	}
 	f->read.wait = count > 0 ? WAIT_LEAST : f->read.wait * 2 < WAIT_MOST ? f->read.wait * 2 : WAIT_MOST;
-	f->read.again |= count == ENTRIES || goes_on == 0 || holds <= 0;
+	f->read.again |= count == ENTRIES || taken < count || goes_on == 0 || holds <= 0;
 }
 
 static void on_look(struct script_call *call, void *arg, const struct redis_answer *redis)

@@ -281,6 +281,16 @@ static enum stage fail_together(struct request *r, struct slice note)
 	return STAGE_lookup;
 }
 
+/* A plain answer is of no use before it is whole, so it is not begun before: until then its reader may still be sent elsewhere, should the leader die or
+ * the answer be too large to be kept. What another API's answer is nobody knows; it may be a stream. */
+static bool may_begin(const struct request *r)
+{
+	struct slice note;
+
+	return r->call.framing != DIALECT_PLAIN || r->call.dialect == DIALECT_http ||
+	       flight_state(r->seat, &note) == FLIGHT_WHOLE;
+}
+
 static enum stage read_along(struct request *r)
 {
 	struct slice head, note;
@@ -288,7 +298,7 @@ static enum stage read_along(struct request *r)
 
 	if (r->shared.verdict != FLIGHT_FOLLOW)
 		return stage_lookup_done(r);
-	if (!r->answered && flight_head(r->seat, &head)) {
+	if (!r->answered && may_begin(r) && flight_head(r->seat, &head)) {
 		if (!read_head(r, head, -1))
 			return ask_alone(r);
 		begin_answer(r);

@@ -190,6 +190,15 @@ def test_an_answer_of_which_little_may_be_shared_is_whole(start_gateway, sim, re
     at_rest([gateway, alone], redis, sim)
 
 
+def test_an_answer_too_large_to_be_kept_is_whole_for_all(start_gateway, sim, redis):
+    """Nobody knows how long it will be; who waited for it, and cannot have it, asks for himself: no answer is cut."""
+    gateways = fleet(start_gateway, sim, redis, None, 2)
+    readings = crowd(clients(gateways, "openai", "[[sim latency=500ms size=8MiB tokens=4 framing=chunked]]", 4, 0.1, False))
+    all_whole_and_alike(readings)
+    assert len(readings[0].body) > 8 * 1024 * 1024 and received(sim) <= len(readings)
+    at_rest(gateways, redis, sim)
+
+
 def test_errors_of_the_provider_reach_all_and_are_not_kept(start_gateway, sim, redis):
     gateways = fleet(start_gateway, sim, redis, NO_WINDOW)
     readings = crowd(clients(gateways, "openai", "[[sim latency=600ms status=503]]", 5, 0.3, False))
