@@ -229,7 +229,7 @@ static void a_fence_that_cannot_grow_is_none(void **state)
 /* Whoever wrote it, or set the clock back: nobody waits longer for a leader that is silent. */
 static void a_lease_beyond_any_that_is_given_is_cut(void **state)
 {
-	static const char *const leases[] = { "inf", "1000" S, "9223372036854775807" };
+	static const char *const leases[] = { "inf", ("1000" S), "9223372036854775807" };
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(leases); i++) {
 		redis_server_do(flight_script_server(), "FLUSHALL");
