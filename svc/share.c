@@ -94,7 +94,7 @@ static int compare_names(struct slice a, struct slice b)
 static bool put_fields(struct buf *out, const struct share_input *in)
 {
 	const struct http_head *head = in->head;
-	const struct http_field **sorted = mem_take(in->mem, (head->fields_count + 1) * sizeof(*sorted));
+	const struct http_field **sorted = mem_take(in->mem, (head->fields_count + 1) * sizeof(struct http_field *));
 	size_t count = 0;
 
 	if (sorted == NULL)
