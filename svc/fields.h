@@ -37,7 +37,7 @@ struct fields_answer {
 bool fields_to_client(const struct pool_head *, struct mem *, size_t room, struct fields_answer *) MUST_CHECK;
 bool fields_pass_to_client(struct slice name) MUST_CHECK; /* whatever the answer's Connection says */
 /* How long it is until a date (RFC 9110 section 5.6.7): microseconds, at most a year; 0: it is past; -1: it is none. */
-int64_t fields_until(struct slice date);
+int64_t fields_until(struct slice value);
 /* The value of Age (RFC 9111 sections 5.1 and 1.2.2): microseconds, at most 2^31 seconds; 0: it is none. */
 int64_t fields_age(struct slice value);
 

@@ -369,8 +369,7 @@ bool flow_wants_more(const struct request *r)
 void flow_give_rest(struct request *r)
 {
 	if (r->exchange != NULL && r->answered && flow_leads(r)) {
-		r->blocked = false;
-		for (struct slice rest; (rest = flight_unread(r->seat)).len > 0; r->blocked = false)
+		for (r->blocked = false; flight_unread(r->seat).len > 0; r->blocked = false)
 			flow_give_record(r);
 	}
 }
