@@ -26,9 +26,12 @@ def said(answer):
     return answer.headers["cache-status"].partition("; key=")[0]
 
 
-def stored(redis):
-    """The key of the one answer that is stored; it is written behind the answer to the client."""
-    return wait_until(lambda: redis.keys("sluice:*:v"), "the answer is stored")[0]
+def stored(redis, *gateways):
+    """The key of the one answer that is stored; it is written behind the answer to the client, and until the instance has heard that it was, it gives what it
+    has itself."""
+    key = wait_until(lambda: redis.keys("sluice:*:v"), "the answer is stored")[0]
+    wait_until(lambda: all(g.metric("sluice_flights", role="unfinished") == 0 for g in gateways), "its end has been heard")
+    return key
 
 
 def script_calls(redis):
@@ -54,7 +57,7 @@ def test_a_stored_answer_is_given_again(start_gateway, sim, redis, dialect, stre
     """On the other instance, at once, byte for byte, with its age; a slow stream comes whole."""
     gateways = fleet(start_gateway, sim, redis, {"coalesce": {"window": "0s"}}, 2)
     first = ask(gateways[0], "[[sim tokens=30 rate=60 unique=on]]", dialect, stream)
-    stored(redis)
+    stored(redis, *gateways)
     again = ask(gateways[1], "[[sim tokens=30 rate=60 unique=on]]", dialect, stream)
     assert first.status == again.status == 200 and first.body == again.body and again.complete
     assert received(sim) == 1
@@ -104,7 +107,7 @@ def test_when(start_gateway, sim, redis, when, headers, shared):
 def test_a_hit_costs_one_call_and_the_next_none(start_gateway, sim, redis):
     gateway = start_gateway(sim.url, redis.url, {"coalesce": {"window": "0s"}})
     first = ask(gateway)
-    stored(redis)
+    stored(redis, gateway)
     before = script_calls(redis)
     assert said(ask(gateway)).startswith("sluice; hit")
     assert script_calls(redis) - before == 1
@@ -176,7 +179,7 @@ def test_only_if_cached_is_refused_in_the_callers_dialect(start_gateway, sim, re
 def test_an_age_that_is_too_old(start_gateway, sim, redis):
     gateway = start_gateway(sim.url, redis.url, {"coalesce": {"window": "0s"}})
     first = ask(gateway)
-    stored(redis)
+    stored(redis, gateway)
     wait_until(lambda: int(ask(gateway).headers["age"]) >= 2, "it is two seconds old")
     assert ask(gateway, headers={"Cache-Control": "max-age=3600"}).body == first.body
     assert ask(gateway, headers={"Cache-Control": "max-age=1"}).body != first.body
@@ -228,7 +231,7 @@ def test_stale_if_error(start_gateway, sim, redis, failure, status):
     changes = {"cache": {"ttl": "1s", "stale_while_revalidate": "0s", "stale_if_error": "1h"}, "coalesce": {"window": "0s"}}
     gateways = fleet(start_gateway, sim, redis, changes, 2)
     first = ask(gateways[0])
-    wait_until(lambda: int(redis.command("HGET", stored(redis), "fresh")) < time.time() * 1e6, "it is stale")
+    wait_until(lambda: int(redis.command("HGET", stored(redis, *gateways), "fresh")) < time.time() * 1e6, "it is stale")
     sim.set(failure)
     for gateway in gateways:
         answer = ask(gateway)
@@ -244,7 +247,7 @@ def test_stale_if_error(start_gateway, sim, redis, failure, status):
 def test_without_stale_if_error_a_failure_is_one(start_gateway, sim, redis):
     gateway = start_gateway(sim.url, redis.url, {"cache": {"ttl": "1s", "stale_while_revalidate": "0s", "stale_if_error": "0s"}, "coalesce": {"window": "0s"}})
     assert ask(gateway).status == 200
-    stored(redis)
+    stored(redis, gateway)
     wait_until(lambda: redis.keys("sluice:*:v") == [], "it has expired")
     sim.set("status=503")
     assert ask(gateway).status == 503
@@ -269,10 +272,10 @@ def test_what_is_never_stored(start_gateway, sim, redis, dialect, stream, words)
 def test_large_answers_are_compressed(start_gateway, sim, redis):
     gateway = start_gateway(sim.url, redis.url, {"coalesce": {"window": "0s"}})
     first = ask(gateway, "[[sim tokens=4 size=200KiB]]")
-    stored(redis)
+    stored(redis, gateway)
     again = ask(gateway, "[[sim tokens=4 size=200KiB]]")
     assert first.body == again.body and said(again).startswith("sluice; hit") and len(first.body) > 200 * 1024
-    assert int(redis.command("HSTRLEN", stored(redis), "body")) < len(first.body) / 2
+    assert int(redis.command("HSTRLEN", stored(redis, gateway), "body")) < len(first.body) / 2
     at_rest([gateway], redis, sim)
 
 
@@ -293,7 +296,7 @@ POISON = {
 def test_a_poisoned_entry_is_a_miss(start_gateway, sim, redis, how):
     gateway = start_gateway(sim.url, redis.url, {"coalesce": {"window": "0s"}})
     first = ask(gateway)
-    POISON[how](redis, stored(redis))
+    POISON[how](redis, stored(redis, gateway))
     second = ask(gateway)
     assert second.status == 200 and second.body != first.body and second.complete
     assert received(sim) == 2
@@ -304,9 +307,10 @@ def test_an_entry_of_another_key_is_a_miss(start_gateway, sim, redis):
     """Copied as it is under the key of another request: nobody gets another's answer."""
     gateway = start_gateway(sim.url, redis.url, {"coalesce": {"window": "0s"}})
     ask(gateway, TOKENS + " one")
-    one = stored(redis)
+    one = stored(redis, gateway)
     ask(gateway, TOKENS + " two")
     two = wait_until(lambda: set(redis.keys("sluice:*:v")) - {one}, "the second is stored")
+    stored(redis, gateway)
     redis.command("COPY", one, two.pop(), "REPLACE")
     answer = ask(gateway, TOKENS + " two")
     assert said(answer).startswith("sluice; fwd") and received(sim) == 3
@@ -396,7 +400,7 @@ def test_an_answer_that_was_old_when_it_came_has_one_age(start_gateway, redis, p
     gateway = start_gateway(upstream.url, redis.url, {"cache": {"when": "always"}, "coalesce": {"window": "0s"}})
     first = client.request(gateway.url + "/plain/page", headers=headers_for("openai", KEY))
     assert first.headers.get_all("age") == ([was] if was else None)
-    stored(redis)
+    stored(redis, gateway)
     again = client.request(gateway.url + "/plain/page", headers=headers_for("openai", KEY))
     assert "hit" in said(again) and len(upstream.requests) == 1
     assert [int(each) for each in again.headers.get_all("age")] == [now] or now < int(again.headers["age"]) < now + 30
@@ -407,7 +411,7 @@ def test_an_answer_that_was_old_when_it_came_has_one_age(start_gateway, redis, p
 def test_a_clock_that_was_set_back_makes_no_age_below_nothing(start_gateway, sim, redis):
     gateway = start_gateway(sim.url, redis.url, {"coalesce": {"window": "0s"}})
     assert ask(gateway).status == 200
-    redis.command("HINCRBY", stored(redis), "made", 3_600_000_000)
+    redis.command("HINCRBY", stored(redis, gateway), "made", 3_600_000_000)
     again = ask(gateway)
     assert "hit" in said(again) and again.headers["age"] == "0"
     at_rest([gateway], redis, sim)

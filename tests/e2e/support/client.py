@@ -90,8 +90,12 @@ class Stream:
             self.pending += piece
 
     def read_all(self):
+        """To the end; one that is cut raises with all that came, what had been read with an earlier event included."""
         rest, self.pending = self.pending, b""
-        return rest + self.response.read()
+        try:
+            return rest + self.response.read()
+        except http.client.IncompleteRead as cut:
+            raise http.client.IncompleteRead(rest + cut.partial) from cut
 
     def leave(self, reset=False):
         """Goes away in the middle; with reset=True by RST. The moment, on time.monotonic."""
