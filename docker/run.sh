@@ -15,7 +15,7 @@ if curl -s -m 5 -o /dev/null "http://$admin/readyz"; then
 	exit 1
 fi
 folder=$(mktemp -d "${TMPDIR:-/tmp}/sluice-run-XXXXXX")
-simulator='' gateway='' ready='' live='' interrupted='' status=0
+simulator='' gateway='' ready='' live='' interrupted='' again='' status=0
 
 # end SIGNAL PID: its exit code is in `status`. A signal that comes to us meanwhile interrupts one wait, not the end.
 end() {
@@ -26,12 +26,12 @@ end() {
 
 # The simulator leaves last, so that streams can end. A second Ctrl-C is the gateway's second signal: it cuts them.
 clean_up() {
-	trap 'kill -s INT "$gateway" 2>/dev/null || true' INT TERM HUP
+	trap 'again=yes; kill -s INT "$gateway" 2>/dev/null || true' INT TERM HUP
 	if [ -n "$ready" ]; then end INT "$gateway"; else end TERM "$gateway"; fi # a shell's background begins with INT ignored
 	ended=$status
 	end TERM "$simulator"
 	rm -rf "$folder"
-	[ -z "$interrupted" ] || [ "$ended" = 0 ] || exit 130
+	[ -z "$interrupted" ] || [ "$ended$again" = 0 ] || exit 130 # a shell whose wait is interrupted may miss what it waited for
 }
 trap clean_up EXIT
 trap 'interrupted=yes; exit 0' INT

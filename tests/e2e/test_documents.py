@@ -253,7 +253,8 @@ def test_ctrl_c_ends_make_run(folder, presses):
                 assert answer.read_all().rstrip().endswith(b"[DONE]"), gateway.stdout()
             else:
                 os.killpg(gateway.pid, signal.SIGINT)
-            assert gateway.wait(20) == (0 if presses == 1 else 130)  # of 0 make says nothing
+            code = gateway.wait(20)
+            assert code == (0 if presses == 1 else 130), gateway.stdout()  # of 0 make says nothing
         assert ("a second signal" in gateway.stdout()) == (presses == 2)
         assert not list(folder.glob("sluice-run-*"))
     finally:
