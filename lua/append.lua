@@ -8,7 +8,7 @@
 -- Reply  {1 = taken | 0 = not the leader any more | 2 = over: alone, how many workers read along}
 --
 -- A batch may come twice, when its first answer was lost: readers go by the offset. Nothing is kept for nobody: without readers an end leaves no stream.
--- Atomic: everything. Full memory does not stop it (allow-oom): followers would wait for a leader that lives. Expires: f lease + 10 minutes, 60 s after its end, s 60 s after the
+-- Atomic: everything. Full memory does not stop it (allow-oom): followers would wait for a leader that lives. Expires: f lease + 10 minutes; after its end 60 s with readers, else with its state, 1 s at least; s 60 s after the
 -- last batch's lease. Calls: TIME HGETALL HSET PEXPIRE, (HDEL), XADD up to 3, PEXPIRE or UNLINK, PUBLISH a reader.
 local call = redis.call
 local now = tonumber(ARGV[1])
@@ -33,12 +33,15 @@ if #gone > 0 then call('HDEL', KEYS[1], unpack(gone)) end
 
 if alone and #readers == 0 then
   call('HSET', KEYS[1], 'state', 'a')
+  call('PEXPIRE', KEYS[1], '1000')
   call('UNLINK', KEYS[2])
   return {2, 0}
 end
 local state = ending ~= '' and after or (close and 'c' or f.state)
 call('HSET', KEYS[1], 'lease', int(now + lease), 'state', state, 'until', ending ~= '' and int(now + tonumber(ARGV[12])) or '0')
-call('PEXPIRE', KEYS[1], int(ending ~= '' and 60000 or lease / 1000 + 600000))
+local left = lease / 1000 + 600000
+if ending ~= '' then left = #readers > 0 and 60000 or math.max(1000, tonumber(ARGV[12]) / 1000) end -- what nobody needs takes no room
+call('PEXPIRE', KEYS[1], int(left))
 if ending ~= '' and #readers == 0 then
   call('UNLINK', KEYS[2])
   return {1, 0}

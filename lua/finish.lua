@@ -9,7 +9,7 @@
 --
 -- The answer counts as made when its flight began (the fence): a purge in between makes it old.
 -- Atomic: everything. Full memory refuses it, and nothing has changed: append then ends the flight without storing.
--- Expires: v with its last time, f and s 60 s. Calls: TIME HGETALL HSET PEXPIRE (EXISTS) HSET (UNLINK HSET) PEXPIRE; with readers: XADD up to 3, PEXPIRE, PUBLISH each; else UNLINK.
+-- Expires: v with its last time, f 1 s, with readers f and s 60 s. Calls: TIME HGETALL HSET PEXPIRE (EXISTS) HSET (UNLINK HSET) PEXPIRE; with readers: XADD up to 3, PEXPIRE, PUBLISH each; else UNLINK.
 local call, max = redis.call, math.max
 local now = tonumber(ARGV[1])
 if not now then
@@ -30,7 +30,7 @@ end
 if f.fence ~= fence or (f.state ~= 'r' and f.state ~= 'c') then return {0, 0} end
 
 call('HSET', KEYS[1], 'state', 'd')
-call('PEXPIRE', KEYS[1], '60000')
+call('PEXPIRE', KEYS[1], #readers > 0 and '60000' or '1000') -- what nobody needs takes no room
 if fresh > 0 or call('EXISTS', KEYS[2]) == 0 then -- an answer for latecomers alone takes no other's place
   local fields = {'made', fence, 'fresh', int(now + fresh), 'stale', int(now + stale), 'error', int(now + failed), 'late', int(now + late),
     'head', ARGV[12], 'body', ARGV[13], 'raw', ARGV[14], 'sum', ARGV[15]}
