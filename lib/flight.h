@@ -72,7 +72,6 @@ struct flight_told {
 	bool has_stale;    /* LEAD: an answer is stored that will do if the upstream fails */
 	bool unavailable;  /* Redis gave no answer in time, or an error */
 	struct slice note; /* DENIED: the leader's; valid inside the call alone */
-	int64_t took;      /* microseconds for Redis; 0: it was not asked */
 };
 
 /* All run from the loop, never inside a call of the owner's. */

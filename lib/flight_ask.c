@@ -103,7 +103,7 @@ static bool can_follow(const struct flight_seat *s, const struct flight *f)
 /* Redis said that we lead, or cannot be asked: the first seat does; the others read along, as far as they may. */
 static void seat_leader(struct flight_asking *a, int64_t fence, const struct flight_told *told)
 {
-	struct flight_told others = { .verdict = FLIGHT_FOLLOW, .took = told->took, .unavailable = told->unavailable };
+	struct flight_told others = { .verdict = FLIGHT_FOLLOW, .unavailable = told->unavailable };
 	struct flight_seat *first = pop_asker(a), *s;
 	struct flight *f = flights_find(a->flights, a->key);
 
@@ -217,7 +217,7 @@ static void on_joined(struct script_call *call, void *arg, const struct redis_an
 	struct flight_asking *a = arg;
 	struct flights *all = a->flights;
 	struct flight_joined joined;
-	struct flight_told told = { .took = redis->took > 0 ? redis->took : 1 };
+	struct flight_told told = { .answer = NULL };
 
 	CHECK(all->magic == FLIGHTS_MAGIC && a->call == call);
 	a->call = NULL;

@@ -81,7 +81,7 @@ enum stage stage_quota_done(struct request *r)
 {
 	struct slice error = SLICE("unavailable");
 
-	r->took.quota = clock_now() - r->entered;
+	r->took.quota += clock_now() - r->entered;
 	switch (r->quota.verdict) {
 	case LIMITER_ADMITTED:
 		return next_of_quota(r);

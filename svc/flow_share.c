@@ -54,15 +54,16 @@ static enum stage give(struct request *r, enum stage how)
 	return r->config->cache.count_hits && !r->shared.charged ? STAGE_quota : how;
 }
 
-static void take_denial(struct request *r, struct slice note)
+/* Whatever its own quota said meanwhile, where hits count: there is nothing to be given. */
+static enum stage be_denied(struct request *r)
 {
 	struct denial denial = { .refusal = REFUSAL_quota_unavailable };
 
-	if (note.len == sizeof(denial))
-		memcpy(&denial, note.data, sizeof(denial));
-	r->refusal = denial.refusal;
+	if (r->shared.denial.len == sizeof(denial))
+		memcpy(&denial, r->shared.denial.data, sizeof(denial));
 	r->quota = denial.quota;
 	buf_append(&r->detail, SLICE("It was refused for an identical request."));
+	return flow_refuse(r, denial.refusal);
 }
 
 /* `length` of the body that is stored; -1: it is still coming. False: it has no head that this version understands, or another length than that says. */
@@ -121,7 +122,7 @@ static void told(struct flight_seat *seat, void *arg, const struct flight_told *
 		worker_keep(r->worker, r->share.ask.key, t->answer, &t->times, t->epoch);
 	}
 	if (t->verdict == FLIGHT_DENIED)
-		take_denial(r, t->note);
+		r->shared.denial = mem_copy(r->mem, t->note);
 	if (t->unavailable) {
 		struct slice error = SLICE("lookup");
 		metrics_add(r->worker->metrics, METRIC_redis_errors_total, &error, 1);
@@ -196,7 +197,7 @@ enum stage stage_lookup_done(struct request *r)
 	case FLIGHT_DENIED:
 		break;
 	}
-	return STAGE_settle;
+	return be_denied(r);
 }
 
 /* ---- replay ---------------------------------------------------------------------------------------------------------- */

@@ -75,6 +75,7 @@ struct request {
 		bool refresh;         /* it refetches what is stale; nobody waits for it */
 		bool charged;         /* the tenant's request was */
 		bool for_free;        /* the last quota that was asked for was for no call */
+		struct slice denial;  /* what a leader that was refused told; in the arena */
 		enum refusal failure; /* of the upstream, for which a stale answer is looked for */
 		int failed_status;    /* the same, where it answered */
 	} shared;

@@ -124,7 +124,7 @@ static void whenever_they_join_they_get_every_byte(void **state)
 	seat(4, FLIGHT_HIT);
 	assert_string_equal(seats[4].head, "head");
 	assert_true(flight_rig_got(&seats[4], "one two three"));
-	assert_true(seats[4].last.took > 0 && seats[4].last.epoch != 0);
+	assert_true(seats[4].last.epoch != 0);
 	assert_true(seats[4].last.times.born <= clock_now() && seats[4].last.times.fresh > clock_now());
 }
 

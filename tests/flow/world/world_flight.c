@@ -54,7 +54,7 @@ static struct answer_times times_of(enum flight_verdict verdict)
 static void give(struct flight_seat *s, enum flight_verdict verdict, enum world_word word)
 {
 	struct slice body = slice_of(world_now()->scenario->stored);
-	struct flight_told told = { .verdict = verdict, .times = times_of(verdict), .epoch = 1, .took = 1 };
+	struct flight_told told = { .verdict = verdict, .times = times_of(verdict), .epoch = 1 };
 	struct buf head;
 
 	buf_init(&head, 4096);
@@ -70,7 +70,7 @@ static void give(struct flight_seat *s, enum flight_verdict verdict, enum world_
 
 static void tell_word(struct flight_seat *s, enum world_word word)
 {
-	struct flight_told told = { .verdict = FLIGHT_LEAD, .took = 1, .has_stale = word == WORD_stale_behind };
+	struct flight_told told = { .verdict = FLIGHT_LEAD, .has_stale = word == WORD_stale_behind };
 
 	switch (word) {
 	case WORD_hit:
@@ -229,7 +229,7 @@ bool world_flight_lost(void)
 	if (s->took)
 		fail_flight(s, SLICE_NONE);
 	else
-		tell(s, &(struct flight_told){ .verdict = FLIGHT_LEAD, .took = 1 });
+		tell(s, &(struct flight_told){ .verdict = FLIGHT_LEAD });
 	return true;
 }
 
