@@ -84,6 +84,15 @@ struct flight_events {
 	void (*alone)(struct flight_seat *, void *arg);
 };
 
+enum flight_script {
+	FLIGHT_SCRIPT_JOIN,
+	FLIGHT_SCRIPT_APPEND,
+	FLIGHT_SCRIPT_FINISH,
+	FLIGHT_SCRIPT_FOLLOW,
+	FLIGHT_SCRIPTS
+};
+const char *flight_script_name(enum flight_script); /* "join" */
+
 struct flight_options {
 	int64_t timeout;            /* of one script call; microseconds, as all of these */
 	int64_t lease, beat, batch; /* 3 s; 1 s; 25 ms */
@@ -94,8 +103,8 @@ struct flight_options {
 	int64_t ceiling;             /* which together are at most so many */
 	struct slice channel;        /* on which the subscriber hears hints for this worker; copied */
 	struct subscriber *listener; /* of the same Redis; may be NULL (tests): then no answer has an epoch */
-	/* Redis answered a call; microseconds since it was sent. May be NULL. */
-	void (*answered)(void *arg, const char *script, int64_t took);
+	/* Redis answered a call, whatever it said; microseconds since it was sent. For who measures; may be NULL. */
+	void (*answered)(void *arg, enum flight_script, int64_t took);
 	void *arg;
 };
 

@@ -50,7 +50,13 @@ static struct slice write_identity(const struct flight_ask *ask, char memory[IDE
 	return slice_make(memory, IDENTITY);
 }
 
-void flights_heard(const struct flights *all, const char *script, const struct redis_answer *answer)
+const char *flight_script_name(enum flight_script script)
+{
+	static const char *const names[FLIGHT_SCRIPTS] = { "join", "append", "finish", "follow" };
+	return names[script];
+}
+
+void flights_heard(const struct flights *all, enum flight_script script, const struct redis_answer *answer)
 {
 	bool heard = answer->result == REDIS_OK || answer->result == REDIS_ERROR;
 
@@ -221,7 +227,7 @@ static void on_joined(struct script_call *call, void *arg, const struct redis_an
 
 	CHECK(all->magic == FLIGHTS_MAGIC && a->call == call);
 	a->call = NULL;
-	flights_heard(all, "join", redis);
+	flights_heard(all, FLIGHT_SCRIPT_JOIN, redis);
 	unlist_asking(a); /* who asks from now on asks anew */
 	if (redis->result != REDIS_OK) {
 		without_redis(a, &told);

@@ -153,7 +153,7 @@ void flight_seat_follow(struct flight_seat *, struct flight *);
 struct flight_seat *flight_pop_seat(struct flight *); /* the first that follows, in no list any more; NULL: none */
 
 /* flight_ask.c */
-void flights_heard(const struct flights *, const char *script, const struct redis_answer *);
+void flights_heard(const struct flights *, enum flight_script, const struct redis_answer *);
 void flight_ask_again(struct flight_seat *); /* which is in no list */
 void flight_asking_free(struct flight_asking *);
 

@@ -131,7 +131,7 @@ static void on_word(struct script_call *call, void *arg, const struct redis_answ
 
 	CHECK(f->magic == FLIGHT_MAGIC && f->call == call);
 	f->call = NULL;
-	flights_heard(f->flights, f->lead.sent.stores ? "finish" : "append", redis);
+	flights_heard(f->flights, f->lead.sent.stores ? FLIGHT_SCRIPT_FINISH : FLIGHT_SCRIPT_APPEND, redis);
 	if (f->lead.sent.stores && redis->result == REDIS_ERROR)
 		f->lead.end.store = false; /* it is full, or forbids it: the flight ends without */
 	if (redis->result != REDIS_OK || !redis_reply_int(redis_reply_at(redis->reply, 0), &verdict) ||
@@ -154,7 +154,7 @@ static void on_adopted(struct script_call *call, void *arg, const struct redis_a
 
 	CHECK(f->magic == FLIGHT_MAGIC && f->call == call);
 	f->call = NULL;
-	flights_heard(f->flights, "join", redis);
+	flights_heard(f->flights, FLIGHT_SCRIPT_JOIN, redis);
 	if (redis->result == REDIS_OK &&
 	    flight_wire_read_join(redis->reply, f->key, f->flights->options.most, &joined)) {
 		f->fence = joined.verdict == FLIGHT_LEAD ? joined.fence : 0;

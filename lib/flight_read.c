@@ -144,7 +144,7 @@ static void on_look(struct script_call *call, void *arg, const struct redis_answ
 
 	CHECK(f->magic == FLIGHT_MAGIC && f->call == call);
 	f->call = NULL;
-	flights_heard(f->flights, "follow", redis);
+	flights_heard(f->flights, FLIGHT_SCRIPT_FOLLOW, redis);
 	if (f->state == FLIGHT_GOING && redis->result == REDIS_OK)
 		take_reply(f, redis->reply);
 	else if (f->state == FLIGHT_GOING && clock_now() > f->read.holds_until + PATIENCE)

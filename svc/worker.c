@@ -186,7 +186,14 @@ static void observe_script(void *arg, enum limiter_script script, int64_t took)
 {
 	struct worker *w = arg;
 
-	metrics_observe(w->script_seconds[script], took);
+	metrics_observe(w->limiter_seconds[script], took);
+}
+
+static struct metrics_series *script_seconds(struct worker *w, const char *name)
+{
+	struct slice script = slice_of(name);
+
+	return metrics_series(w->metrics, METRIC_redis_seconds, &script);
 }
 
 struct worker *worker_new(struct worker_shared *shared, int index, const struct config *config)
@@ -211,10 +218,10 @@ struct worker *worker_new(struct worker_shared *shared, int index, const struct 
 	w->estimate = estimate_new(WORKER_ESTIMATES);
 	w->metrics = metrics_new();
 	worker_open_answers(w, config);
-	for (int i = 0; i < LIMITER_SCRIPTS; i++) {
-		struct slice script = slice_of(limiter_script_name((enum limiter_script)i));
-		w->script_seconds[i] = metrics_series(w->metrics, METRIC_redis_seconds, &script);
-	}
+	for (int i = 0; i < LIMITER_SCRIPTS; i++)
+		w->limiter_seconds[i] = script_seconds(w, limiter_script_name((enum limiter_script)i));
+	for (int i = 0; i < FLIGHT_SCRIPTS; i++)
+		w->flight_seconds[i] = script_seconds(w, flight_script_name((enum flight_script)i));
 	w->now = open_generation(w, config, NULL);
 	return w;
 }

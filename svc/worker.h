@@ -9,6 +9,7 @@
 
 #include "lib/answer.h"
 #include "lib/base.h"
+#include "lib/flight.h"
 #include "lib/limiter.h"
 #include "lib/list.h"
 #include "lib/loop.h"
@@ -82,7 +83,7 @@ struct worker {
 	struct dialect_digest *digest;
 	struct estimate *estimate;
 	struct metrics *metrics;
-	struct metrics_series *script_seconds[LIMITER_SCRIPTS];
+	struct metrics_series *limiter_seconds[LIMITER_SCRIPTS], *flight_seconds[FLIGHT_SCRIPTS];
 	struct metrics_series *stage_seconds[16]; /* by stage; found by the flow at each stage's first end */
 	struct http_server *http;                 /* set by the door that serves it */
 	struct log_batch *lines;                  /* of the access log, in this turn */

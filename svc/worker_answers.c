@@ -42,12 +42,11 @@ static void invalidated(void *worker, struct slice key)
 		cache_drop(w->cache, name);
 }
 
-static void observe_script(void *worker, const char *script, int64_t took)
+static void observe_script(void *worker, enum flight_script script, int64_t took)
 {
 	struct worker *w = worker;
-	struct slice label = slice_of(script);
 
-	metrics_observe(metrics_series(w->metrics, METRIC_redis_seconds, &label), took);
+	metrics_observe(w->flight_seconds[script], took);
 }
 
 static void open_flights(struct worker *w, const struct config *config, struct slice channel)

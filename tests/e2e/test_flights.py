@@ -345,3 +345,21 @@ def test_workers_of_one_instance_are_a_fleet(start_gateway, sim, redis):
     assert received(sim) == 1
     assert gateway.metric("sluice_coalesced_total", where="fleet") > 0 and gateway.metric("sluice_coalesced_total", where="worker") > 0
     at_rest([gateway], redis, sim)
+
+
+def scripts(gateways):
+    """How often each script of flights was answered, over all gateways."""
+    return {name: sum(g.metric("sluice_redis_seconds_count", script=name) for g in gateways) for name in ("join", "append", "finish", "follow")}
+
+
+def test_each_script_of_a_flight_is_timed_by_its_name(start_gateway, sim, redis):
+    gateways = fleet(start_gateway, sim, redis, None, 2)
+    assert gateways[0].ask("openai", "[[sim tokens=1]] alone", **COLD["openai"]).status == 200
+    wait_until(lambda: scripts(gateways)["finish"] == 1, "the answer is stored")
+    alone = scripts(gateways)
+    assert alone["join"] == 1 and alone["follow"] == 0, alone
+    all_whole_and_alike(crowd(clients(gateways, "openai", "[[sim tokens=20 rate=20 unique=on]]", 2, 0.2, True)))
+    wait_until(lambda: scripts(gateways)["finish"] == 2, "the second is stored")
+    shared = scripts(gateways)
+    assert shared["join"] > 1 and shared["append"] > alone["append"] and shared["follow"] > 0, shared
+    at_rest(gateways, redis, sim)

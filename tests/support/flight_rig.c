@@ -39,11 +39,11 @@ static void on_invalidated(void *arg, struct slice key)
 		flights_invalidated(w->flights, key);
 }
 
-static void on_answered(void *arg, const char *script, int64_t took)
+static void on_answered(void *arg, enum flight_script script, int64_t took)
 {
 	struct rig_worker *w = arg;
 
-	assert_true(script != NULL && took >= 0);
+	assert_true(script < FLIGHT_SCRIPTS && took >= 0);
 	w->answers++;
 }
 
