@@ -44,6 +44,12 @@ void config_rig_judge(const char *text, const char *told)
 	buf_free(&error);
 }
 
+void config_rig_judge_all(const struct config_rig_case *cases, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		config_rig_judge(cases[i].text, cases[i].told);
+}
+
 void config_rig_warn(const char *text, const char *told)
 {
 	struct buf error;

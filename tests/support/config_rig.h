@@ -15,6 +15,11 @@ const struct config *config_rig_parse(const char *text, struct buf *error);
 const struct config *config_rig_take(const char *text);
 /* The test fails unless it was refused in these words (lines end in \n); told NULL: unless it was taken without any. */
 void config_rig_judge(const char *text, const char *told);
+struct config_rig_case {
+	const char *text, *told;
+};
+void config_rig_judge_all(const struct config_rig_case *, size_t count);
+#define CONFIG_RIG_JUDGE(cases) config_rig_judge_all(cases, ARRAY_LENGTH(cases))
 /* The test fails unless it was taken, with these warnings. */
 void config_rig_warn(const char *text, const char *told);
 

@@ -88,17 +88,6 @@ static void knows_the_words(void **state)
 	}
 }
 
-struct mistake {
-	const char *text, *told;
-};
-
-static void judge(const struct mistake *cases, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		config_rig_judge(cases[i].text, cases[i].told);
-}
-#define JUDGE(cases) judge(cases, ARRAY_LENGTH(cases))
-
 /* clang-format off */
 #define REDIS(url)    U "cache:\n  redis: " url "\n"
 #define WRONG         "t:3: cache.redis: the value is not valid; allowed: a URL: "
@@ -106,7 +95,7 @@ static void judge(const struct mistake *cases, size_t count)
 
 static void judges_its_redis_as_the_other(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ REDIS("'redis://h'"), NULL }, { REDIS("'redis://:p@[::1]:1/2'"), NULL }, { REDIS("unix:///run/redis.sock?db=1"), NULL },
 		{ REDIS("'${SLUICE_TEST_REDIS}'"), NULL },
 		{ REDIS("embedded"), WRONG "it begins with redis:// or unix://\n" }, { REDIS("'http://CANARY@h'"), WRONG "it begins with redis:// or unix://\n" },
@@ -119,12 +108,12 @@ static void judges_its_redis_as_the_other(void **state)
 	};
 	(void)state;
 	setenv("SLUICE_TEST_REDIS", "redis://:CANARY@h:1", 1);
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 static void refuses_other_values(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ U "cache: {ttl: 0}\n", "t:2: cache.ttl: found \"0\"; allowed: 1s to 30d\n" },
 		{ U "cache: {ttl: 31d}\n", "t:2: cache.ttl: found \"31d\"; allowed: 1s to 30d\n" },
 		{ U "cache: {when: sometimes}\n", "t:2: cache.when: found \"sometimes\"; allowed: deterministic, always, asked, never\n" },
@@ -137,7 +126,7 @@ static void refuses_other_values(void **state)
 		{ U "coalesce: {ttl: 1s}\n", "t:2: coalesce.ttl: unknown key; allowed: when, window, streams\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 #define WARNING "warning: who asks the same is given the same answer, though a temperature above 0 asks for another each time; better: deterministic or asked\n"
@@ -155,14 +144,14 @@ static void warns_of_always(void **state)
 /* Dialect http has no temperature, and nothing that is deterministic: there it is as it was meant. */
 static void warns_of_nothing_else(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ HTTP "cache: {when: always}\ncoalesce: {when: always}\n", NULL },
 		{ U "cache: {when: asked}\ncoalesce: {when: asked}\n", NULL },
 		{ U "cache: {scope: shared}\ntenants: {a: {keys: [12345678]}, b: {keys: [87654321]}}\n", NULL },
 		{ U "cache: {when: always, ttl: 1}\n", "t:2: cache.ttl: found \"1\"; allowed: a number and one unit, us ms s m h d; 1s to 30d\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 /* clang-format on */
 

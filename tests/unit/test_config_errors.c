@@ -13,21 +13,10 @@
 #define U        CONFIG_RIG_UPSTREAMS
 #define UP(more) "upstreams:\n  u:\n    dialect: openai\n    endpoints: [{url: 'https://h'}]\n    " more "\n"
 
-struct mistake {
-	const char *text, *told;
-};
-
-static void judge(const struct mistake *cases, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		config_rig_judge(cases[i].text, cases[i].told);
-}
-#define JUDGE(cases) judge(cases, ARRAY_LENGTH(cases))
-
 /* clang-format off */
 static void refuses_what_is_no_plain_yaml(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ "", "t:1: no mapping; allowed: `key: value` lines\n" },
 		{ "# a comment\n", "t:1: no mapping; allowed: `key: value` lines\n" },
 		{ "- a\n", "t:1: no mapping; allowed: `key: value` lines\n" },
@@ -51,12 +40,12 @@ static void refuses_what_is_no_plain_yaml(void **state)
 		{ "{\"a\": 1", "t:2: not YAML: did not find expected ',' or '}', while parsing a flow mapping\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 static void refuses_a_key_that_stands_twice(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ U "workers: 1\nworkers: 2\n", "t:3: workers: stands twice, first in line 2; allowed: once\n" },
 		{ U "workers: 1\n'workers': 1\n", "t:3: workers: stands twice, first in line 2; allowed: once\n" },
 		{ U "redis:\n  timeout: 1s\n  url: embedded\n  timeout: 1s\n", "t:5: redis.timeout: stands twice, first in line 3; allowed: once\n" },
@@ -68,25 +57,25 @@ static void refuses_a_key_that_stands_twice(void **state)
 		  "log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 /* What stands behind an upstream that could not be read must not lean on it. */
 static void survives_what_could_not_be_read(void **state)
 {
 #define SECOND "  b: {dialect: anthropic, endpoints: [{url: 'https://127.0.0.1:1'}]}\n"
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ "upstreams:\n  a: {dialect: openai}\n" SECOND, "t:2: upstreams.a.endpoints: missing; it is needed: where it is; this version takes one\n" },
 		{ "upstreams:\n  a: {dialect: openai, endpoints: []}\n" SECOND, "t:2: upstreams.a.endpoints: found 0; allowed: 1\n" },
 		{ "upstreams:\n  a: 5\n" SECOND, "t:2: upstreams.a: found a value; allowed: a mapping as {dialect: …}\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 static void names_unknown_keys_and_their_neighbours(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ U "lisen: 1\n", "t:2: lisen: unknown key; did you mean `listen`?\n" },
 		{ U "redis: {ulr: embedded}\n", "t:2: redis.ulr: unknown key; did you mean `url`?\n" },
 		{ U "redis:\n  Timeout: 1s\n", "t:3: redis.Timeout: unknown key; did you mean `timeout`?\n" },
@@ -100,12 +89,12 @@ static void names_unknown_keys_and_their_neighbours(void **state)
 		{ "tenants: {a: {keys: [12345678], limits: {rpn: 5}}}\n" U, "t:1: tenants.a.limits.rpn: unknown key; allowed: rps, rpm, rph, rpd, tpm, tph, tpd, concurrency\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 static void says_what_comes_in_a_later_version(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ U "queue: {depth: 1}\n", "t:2: queue: comes in a later version; allowed: to leave it out\n" },
 		{ U "redis: {on_failure: share}\n", "t:2: redis.on_failure: found \"share\"; allowed: closed, open (share comes in a later version)\n" },
 		{ U "redis:\n  url: sentinel://a:1,b:2/name\n", "t:3: redis.url: sentinel:// comes in a later version; allowed: embedded, redis:// and unix://\n" },
@@ -132,13 +121,13 @@ static void says_what_comes_in_a_later_version(void **state)
 		  "t:3: tenants.a.pool: comes in a later version; allowed: to leave it out\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 static void judges_limits(void **state)
 {
 #define LIMITS_OF(limits) "tenants:\n  a:\n    keys: [12345678]\n    limits:\n      " limits "\n" U
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ LIMITS_OF("rpm: 0"), "t:5: tenants.a.limits.rpm: found \"0\"; allowed: 1 to 1000G\n" },
 		{ LIMITS_OF("rpm: 1000000000001"), "t:5: tenants.a.limits.rpm: found \"1000000000001\"; allowed: 1 to 1000G\n" },
 		{ LIMITS_OF("rpm: many"), "t:5: tenants.a.limits.rpm: found \"many\"; allowed: a count as 150, 400k, 4M, or {limit, burst}, for the period in the key's name; 1 to 1000G\n" },
@@ -156,12 +145,12 @@ static void judges_limits(void **state)
 		{ LIMITS_OF("usd_per_month: 5"), "t:5: tenants.a.limits.usd_per_month: comes in a later version; allowed: to leave it out\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 static void tells_all_at_once_and_in_order(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ U "workers: many\ntrusted_proxies: [nonsense]\nredis: {url: 'http://h'}\nlisten: 0.0.0.0:80\nlog_level: loud\n",
 		  "t:2: workers: found \"many\"; allowed: auto or a whole number; 1 to 256\n"
 		  "t:3: trusted_proxies[0]: found \"nonsense\"; allowed: an address, a network as 10.0.0.0/8, or unix\n"
@@ -189,7 +178,7 @@ static void tells_all_at_once_and_in_order(void **state)
 		  "t:3: upstreams.u.endpoints: missing; it is needed: where it is; this version takes one\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 /* The name of an entry is told in part when it is very long: the entry is known to be wrong all the same. */
@@ -208,7 +197,7 @@ static void judges_nothing_of_an_entry_that_was_misread(void **state)
 
 static void tells_how_a_number_is_written(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ LIMITS_OF("tpm: 5 M"), "t:5: tenants.a.limits.tpm: found \"5 M\"; allowed: a count as 150, 400k, 4M, or {limit, burst}, for the period in the key's name; 1 to 1000G\n" },
 		{ LIMITS_OF("rpd: 010"), "t:5: tenants.a.limits.rpd: found \"010\"; allowed: no zero in front; 1 to 1000G\n" },
 		{ LIMITS_OF("rpd: 0.5k"), NULL },
@@ -220,7 +209,7 @@ static void tells_how_a_number_is_written(void **state)
 		{ UP("pool: {max: many}"), "t:5: upstreams.u.pool.max: found \"many\"; allowed: a whole number; 1 to 10000\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 static void warns_of_a_burst_that_is_too_small(void **state)
@@ -242,7 +231,7 @@ static void warns_of_a_burst_that_is_too_small(void **state)
 static void guards_the_doors(void **state)
 {
 #define KEYED "tenants: {a: {keys: [12345678]}}\n"
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ "listen: 0.0.0.0:80\n" U, "t:1: listen: found \"0.0.0.0:80\": others could use it without a key; allowed: loopback, or `tenants`, or allow_anonymous: true\n" },
 		{ "listen:\n  - 127.0.0.1:80\n  - '*:80'\n" U,
 		  "t:3: listen[1]: found \"*:80\": others could use it without a key; allowed: loopback, or `tenants`, or allow_anonymous: true\n" },
@@ -282,7 +271,7 @@ static void guards_the_doors(void **state)
 		  "t:1: redis.url: the value is not valid; allowed: embedded, or a URL: the port is a number from 1 to 65535\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 static void judges_where_upstreams_are(void **state)
@@ -291,7 +280,7 @@ static void judges_where_upstreams_are(void **state)
 #define NO_URL "t:5: upstreams.u.endpoints[0].url: not an address without query or user; allowed: http(s)://host[:port][/prefix], a port from 1 to 65535\n"
 #define NO_WEB "t:5: upstreams.u.endpoints[0].url: no http:// or https:// at the beginning; allowed: http(s)://host[:port][/prefix], a port from 1 to 65535\n"
 #define HTTP(name, more) "upstreams:\n  " name ": {dialect: http, endpoints: [{url: 'http://h'}]" more "}\n"
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ "workers: 1\n", "t:1: upstreams: missing; it is needed: the providers\n" },
 		{ "upstreams: {}\n", "t:1: upstreams: found 0; allowed: 1 to 1000\n" },
 		{ "workers: 1\nupstreams:\n  u: {}\n", "t:3: upstreams.u.dialect: missing; it is needed: how its API looks\n"
@@ -309,12 +298,12 @@ static void judges_where_upstreams_are(void **state)
 		{ UP_URL("https://h/a%20b//"), NULL }, { UP_URL("http://127.0.0.1"), NULL }, { UP_URL("https://a_b-c.d:65535/p"), NULL },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 static void judges_what_goes_to_an_upstream(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ UP("credential: {header: X-Key}"), "t:5: upstreams.u.credential: found only half of it; allowed: header and value together\n" },
 		{ UP("credential: {value: CANARY}"), "t:5: upstreams.u.credential: found only half of it; allowed: header and value together\n" },
 		{ UP("credential: {header: 'a CANARY', value: CANARY}"), "t:5: upstreams.u.credential.header: not a field name; allowed: one as x-api-key\n" },
@@ -360,7 +349,7 @@ static void judges_what_goes_to_an_upstream(void **state)
 		{ HTTP("p", ", default: true"), "t:2: upstreams.p.default: dialect http has no models; allowed: to leave it out\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 static void judges_models_and_tenants(void **state)
@@ -368,7 +357,7 @@ static void judges_models_and_tenants(void **state)
 #define BOTH "upstreams:\n  o: {dialect: openai, endpoints: [{url: 'http://h'}]}\n  p: {dialect: http, endpoints: [{url: 'http://h'}]}\n"
 #define ONE "models: {m: {targets: [{upstream: o}]}}\n"
 #define T(more) BOTH ONE "tenants:\n  a:\n    keys: [12345678]\n    " more "\n"
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ BOTH "models:\n  m:\n    targets:\n      - upstream: nobody\n", "t:7: models.m.targets[0].upstream: found \"nobody\"; allowed: the name of one of `upstreams`\n" },
 		{ BOTH "models:\n  m:\n    targets:\n      - upstream: p\n",
 		  "t:7: models.m.targets[0].upstream: found \"p\", of dialect http, which has no models; allowed: upstreams of other dialects\n" },
@@ -405,7 +394,7 @@ static void judges_models_and_tenants(void **state)
 		{ U "tenants: {'a:b': {keys: [12345678]}}\n", "t:2: tenants.a:b: not a name; allowed: 64 bytes of letters, digits, '.', '_' and '-'\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 /* clang-format on */
 
@@ -438,7 +427,7 @@ static void knows_a_key_by_its_digest(void **state)
 
 static void judges_references(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ U "workers: ${SLUICE_TEST_UNSET}\n",
 		  "t:2: workers: the environment variable SLUICE_TEST_UNSET is not set; set it\n" },
 		{ U "workers: ${SLUICE_TEST_EMPTY}\n",
@@ -472,14 +461,14 @@ static void judges_references(void **state)
 	setenv("SLUICE_TEST_SHORT", "CANARY", 1);
 	setenv("SLUICE_TEST_LINES", "CANARY\nCANARY", 1);
 	setenv("SLUICE_TEST_LONG", big, 1);
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 	free(big);
 }
 
 /* A secret in the wrong place: what stands in the file is told, not what it stands for. */
 static void never_tells_what_a_reference_stands_for(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ U "admin: ${S}\n", "t:2: admin: found \"${S}\"; allowed: off, host:port, [v6]:port, *:port, "
 				     "unix:/path; a port from 1 to 65535, or 0: any free one\n" },
 		{ U "listen: [127.0.0.1:1, '${S}']\n",
@@ -502,7 +491,7 @@ static void never_tells_what_a_reference_stands_for(void **state)
 	};
 	(void)state;
 	setenv("S", "CANARY", 1);
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 /* ---- how many, how much ---------------------------------------------------------------------------------------------------- */

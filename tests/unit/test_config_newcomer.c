@@ -12,17 +12,6 @@
 
 #define U CONFIG_RIG_UPSTREAMS
 
-struct mistake {
-	const char *text, *told;
-};
-
-static void judge(const struct mistake *cases, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		config_rig_judge(cases[i].text, cases[i].told);
-}
-#define JUDGE(cases) judge(cases, ARRAY_LENGTH(cases))
-
 /* clang-format off */
 #define KEYS(keys)        U "tenants: {a: {keys: [" keys "]}}\n"
 #define CREDENTIAL(value) "upstreams: {u: {dialect: openai, endpoints: [{url: 'https://h'}], credential: {header: Authorization, value: " value "}}}\n"
@@ -32,7 +21,7 @@ static void judge(const struct mistake *cases, size_t count)
 /* A key that everybody could guess, or a provider's key that is the name of one. */
 static void refuses_a_variable_without_braces(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ KEYS("$ACME_KEY"), "t:2: tenants.a.keys[0]: found \"$ACME_KEY\", which stands for nothing; allowed: ${ACME_KEY}" PLAIN },
 		{ KEYS("12345678, 'sha256:$_KEY2'"), "t:2: tenants.a.keys[1]: " HIDDEN },
 		{ CREDENTIAL("'Bearer $OPENAI_API_KEY'"),
@@ -45,13 +34,13 @@ static void refuses_a_variable_without_braces(void **state)
 	};
 	(void)state;
 	setenv("SLUICE_TEST_DOLLAR", "-$CANARY-$CANARY", 1);
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 /* What may be a part of a secret is not told, though it is one that cannot be used. */
 static void tells_no_part_of_a_secret_with_a_dollar(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ KEYS("CANARY$CANARY"), "t:2: tenants.a.keys[0]: " HIDDEN },
 		{ KEYS("'k.7f-$CANARY'"), "t:2: tenants.a.keys[0]: " HIDDEN },
 		{ CREDENTIAL("'Bearer xk9-$CANARY'"), "t:1: upstreams.u.credential.value: " HIDDEN },
@@ -62,12 +51,12 @@ static void tells_no_part_of_a_secret_with_a_dollar(void **state)
 		{ U "redis: {url: 'redis://:can$arY@h'}\n", "t:2: redis.url: " HIDDEN },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 static void takes_a_dollar_that_no_name_follows(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ KEYS("1234567$"), NULL }, { KEYS("$1234567"), NULL }, { KEYS("'12$ $$34'"), "t:2: tenants.a.keys[0]: the value is not valid; "
 		  "allowed: 8 to 512 bytes without blanks, or sha256: and 64 hexadecimal digits\n" },
 		{ KEYS("'$${ACME_KEY}'"), NULL }, { KEYS("'${SLUICE_TEST_DOLLAR}'"), NULL }, { CREDENTIAL("'Bearer ${SLUICE_TEST_DOLLAR}'"), NULL },
@@ -75,7 +64,7 @@ static void takes_a_dollar_that_no_name_follows(void **state)
 	};
 	(void)state;
 	setenv("SLUICE_TEST_DOLLAR", "-$CANARY-$CANARY", 1);
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 #define URL(dialect, url) "upstreams:\n  u:\n    dialect: " dialect "\n    endpoints: [{url: '" url "'}]\n"
@@ -83,7 +72,7 @@ static void takes_a_dollar_that_no_name_follows(void **state)
 
 static void refuses_an_address_with_the_version_of_the_calls(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ URL("openai", "https://api.openai.com/v1"), NO_VERSION("v1") }, { URL("openai", "https://h/api/v1/"), NO_VERSION("v1") },
 		{ URL("anthropic", "https://h/v1//"), NO_VERSION("v1") }, { URL("gemini", "https://h/v1beta"), NO_VERSION("v1beta") },
 		{ URL("gemini", "https://h:1/v1beta/"), NO_VERSION("v1beta") }, { URL("gemini", "https://h/v1alpha"), NO_VERSION("v1alpha") },
@@ -93,27 +82,27 @@ static void refuses_an_address_with_the_version_of_the_calls(void **state)
 	};
 	(void)state;
 	setenv("SLUICE_TEST_URL", "https://CANARY/v1", 1);
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 #define TAB(line) "t:" #line ": not YAML: found a tab where the indentation is; allowed: blanks\n"
 
 static void calls_a_tab_a_tab(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ "redis:\n\turl: embedded\n", TAB(2) }, { "a: b\n\tc: d\n", TAB(2) }, { "# \xe2\x82\xac\xe2\x82\xac\r\nredis:\r\n  \turl: embedded\r\n", TAB(3) },
 		{ "\xEF\xBB\xBFredis:\n\turl: embedded\n", TAB(2) }, { "a:\n  -\tb: c\n", TAB(2) }, { "a: |\n\tb\n", TAB(2) },
 		{ "a: @b\n\tc\n", "t:1: not YAML: found character that cannot start any token, while scanning for the next token\n" },
 		{ "\t\xff\n", "t:1: not YAML: invalid leading UTF-8 octet\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 /* The mapping's first key that is needed, or its first one. */
 static void shows_which_mapping_is_meant(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ "upstreams: {u: {dialect: openai, endpoints: ['https://CANARY']}}\n", "t:1: upstreams.u.endpoints[0]: found a value; allowed: a mapping as {url: …}\n" },
 		{ "upstreams: {u: {dialect: openai, endpoints: 5}}\n", "t:1: upstreams.u.endpoints: found \"5\"; allowed: a list as [{url: …}]\n" },
 		{ U "models: {m: {targets: [u]}}\n", "t:2: models.m.targets[0]: found a value; allowed: a mapping as {upstream: …}\n" },
@@ -123,28 +112,28 @@ static void shows_which_mapping_is_meant(void **state)
 		{ U "tenants: {a: }\n", "t:2: tenants.a: found nothing; allowed: a mapping as {keys: …}\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 #define FORMS "; allowed: host:port, [v6]:port, *:port, unix:/path; a port from 1 to 65535, or 0: any free one\n"
 
 static void says_how_large_a_port_may_be(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ "listen: 127.0.0.1:80800\n" U, "t:1: listen: found \"127.0.0.1:80800\"" FORMS },
 		{ "admin: '[::1]:80800'\n" U, "t:1: admin: found \"[::1]:80800\"; allowed: off, host:port, [v6]:port, *:port, unix:/path; a port from 1 to 65535, or 0: any free one\n" },
 		{ URL("openai", "https://h:80800"), "t:4: upstreams.u.endpoints[0].url: not an address without query or user; "
 		  "allowed: http(s)://host[:port][/prefix], a port from 1 to 65535\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 
 #define RATES(limits) U "tenants: {a: {keys: [12345678], limits: {" limits "}}}\n"
 
 static void says_how_a_rate_is_written(void **state)
 {
-	static const struct mistake cases[] = {
+	static const struct config_rig_case cases[] = {
 		{ RATES("rpm: 6/min"),
 		  "t:2: tenants.a.limits.rpm: found \"6/min\"; allowed: a count as 150, 400k, 4M, or {limit, burst}, for the period in the key's name; 1 to 1000G\n" },
 		{ RATES("rpm: {limit: 6/min}"), "t:2: tenants.a.limits.rpm.limit: found \"6/min\"; allowed: a count as 150, 400k, 4M; 1 to 1000G\n" },
@@ -152,7 +141,7 @@ static void says_how_a_rate_is_written(void **state)
 		{ RATES("rpm: 0"), "t:2: tenants.a.limits.rpm: found \"0\"; allowed: 1 to 1000G\n" },
 	};
 	(void)state;
-	JUDGE(cases);
+	CONFIG_RIG_JUDGE(cases);
 }
 /* clang-format on */
 
