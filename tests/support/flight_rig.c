@@ -222,6 +222,9 @@ static void check_expiries(struct redis_server *server)
 
 void flight_rig_end(struct flight_rig *rig)
 {
+	clock_test_release(); /* of a test that failed while it held the clock */
+	for (size_t i = 0; i < RIG_SEATS; i++)
+		flight_rig_leave(&rig->seats[i]);
 	until_empty(rig);
 	for (size_t i = 0; i < rig->workers; i++)
 		flight_rig_bury(&rig->worker[i]);
@@ -361,6 +364,27 @@ bool flight_rig_over(const struct rig_seat *s)
 bool flight_rig_got(const struct rig_seat *s, const char *text)
 {
 	return slice_equal(buf_slice(&s->got), slice_of(text));
+}
+
+void flight_rig_until_told(const struct rig_seat *s, unsigned times, enum flight_verdict verdict)
+{
+	while (s->told < times)
+		flight_rig_turn(s->worker->rig);
+	assert_int_equal(s->told, times);
+	assert_int_equal(s->verdict, verdict);
+}
+
+void flight_rig_until_over(const struct rig_seat *s, enum flight_state state)
+{
+	while (!flight_rig_over(s))
+		flight_rig_turn(s->worker->rig);
+	assert_int_equal(s->state, state);
+}
+
+void flight_rig_until_got(const struct rig_seat *s, const char *text)
+{
+	while (!flight_rig_got(s, text))
+		flight_rig_turn(s->worker->rig);
 }
 
 /* ---- who leads ---------------------------------------------------------------------------------------------------------- */

@@ -14,7 +14,7 @@
 #include "tests/support/fault_proxy.h"
 #include "tests/support/redis_server.h"
 
-enum { RIG_WORKERS = 4, RIG_MOST = 64 * 1024 };
+enum { RIG_WORKERS = 4, RIG_SEATS = 8, RIG_MOST = 64 * 1024 };
 
 struct flight_rig;
 
@@ -31,11 +31,31 @@ struct rig_worker {
 	unsigned answers; /* of Redis, to the flights' calls */
 };
 
+/* A place for a request. Zeroed, then flight_rig_join. It takes what it is given at once, unless `slow`. */
+struct rig_seat {
+	struct rig_worker *worker;
+	struct flight_seat *seat;
+	bool slow;
+	void (*on_told)(struct rig_seat *); /* may leave, join anew, end the flight */
+	void (*on_more)(struct rig_seat *);
+	void *arg;
+
+	unsigned told, more, alone; /* how often */
+	enum flight_verdict verdict;
+	struct flight_told last; /* without what was borrowed */
+	bool has_answer;
+	char note[64], head[64];
+	struct buf got; /* bytes; of the stored answer, too */
+	bool has_head;
+	enum flight_state state;
+};
+
 struct flight_rig {
 	struct loop *loop;
 	struct redis_server *server;
 	struct rig_worker worker[RIG_WORKERS];
 	size_t workers;
+	struct rig_seat seats[RIG_SEATS]; /* for who wants no others */
 	_Atomic int64_t held;
 	int64_t began;
 	int descriptors;
@@ -57,7 +77,7 @@ struct flight_rig_options {
 
 /* Returns when every worker is up and tracked. */
 void flight_rig_begin(struct flight_rig *, const struct flight_rig_options *);
-/* All seats must have left. Fails the test when memory of a record is still counted, a key has no expiry, or a descriptor is left open. */
+/* Its own seats leave; all others must have left. Fails the test when memory of a record is still counted, a key has no expiry, or a descriptor is left open. */
 void flight_rig_end(struct flight_rig *);
 void flight_rig_turn(struct flight_rig *); /* the loop's; fails the test when it takes longer than a minute in all */
 void flight_rig_until_up(struct flight_rig *, bool up); /* every worker that lives */
@@ -74,25 +94,6 @@ const char *flight_rig_key(unsigned number, const char *kind);
 		flight_rig_turn(rig);                                                                                  \
 	while (!(condition))
 
-/* A place for a request. Zeroed, then flight_rig_join. It takes what it is given at once, unless `slow`. */
-struct rig_seat {
-	struct rig_worker *worker;
-	struct flight_seat *seat;
-	bool slow;
-	void (*on_told)(struct rig_seat *); /* may leave, join anew, end the flight */
-	void (*on_more)(struct rig_seat *);
-	void *arg;
-
-	unsigned told, more, alone; /* how often */
-	enum flight_verdict verdict;
-	struct flight_told last; /* without what was borrowed */
-	bool has_answer;
-	char note[64], head[64];
-	struct buf got; /* bytes; of the stored answer, too */
-	bool has_head;
-	enum flight_state state;
-};
-
 /* An ask for the key of that number, which may do everything, of group 1. */
 struct flight_ask flight_rig_ask(unsigned number);
 void flight_rig_join(struct rig_seat *, struct rig_worker *, const struct flight_ask *);
@@ -103,6 +104,11 @@ void flight_rig_leave(struct rig_seat *);             /* frees what it has got; 
 bool flight_rig_over(const struct rig_seat *);        /* it follows no more: whole, failed, or it never did */
 /* `text` is all that the seat has got. */
 bool flight_rig_got(const struct rig_seat *, const char *text);
+
+/* Turn the loop until the seat was told so often, is over, has got all of this; fail the test when what it was told, or how it is over, is not this. */
+void flight_rig_until_told(const struct rig_seat *, unsigned times, enum flight_verdict);
+void flight_rig_until_over(const struct rig_seat *, enum flight_state);
+void flight_rig_until_got(const struct rig_seat *, const char *text);
 
 void flight_rig_write(struct rig_seat *, const char *text);
 void flight_rig_done(struct rig_seat *,

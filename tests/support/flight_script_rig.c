@@ -335,20 +335,7 @@ uint64_t flight_script_digest(void)
 
 int64_t flight_script_calls(void)
 {
-	static const char *const other[] = { "evalsha", "info",       "script|load", "keys",       "dump",
-					     "pttl",    "config|set", "ping",        "psubscribe", "flushall" };
-	redisReply *info = must(redisCommand(rig.redis, "INFO commandstats"), "INFO");
-	int64_t total = 0;
-
-	for (char *line = strstr(info->str, "cmdstat_"); line != NULL; line = strstr(line + 1, "cmdstat_")) {
-		char *name = line + strlen("cmdstat_"), *calls = strstr(line, ":calls=");
-		bool ours = calls != NULL;
-		for (size_t i = 0; ours && i < ARRAY_LENGTH(other); i++)
-			ours = !slice_equal(slice_make(name, (size_t)(calls - name)), slice_of(other[i]));
-		if (ours)
-			total += strtoll(calls + strlen(":calls="), NULL, 10);
-	}
-	freeReplyObject(info);
+	int64_t total = redis_server_calls(rig.server);
 	int64_t since = total - rig.calls;
 	rig.calls = total;
 	return since;

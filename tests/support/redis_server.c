@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/slice.h"
 #include "tests/support/port.h"
 
 #define READY_WITHIN_MS 20000
@@ -247,4 +248,24 @@ int64_t redis_server_int(struct redis_server *s, const char *format, ...)
 							   : -1;
 	freeReplyObject(reply);
 	return value;
+}
+
+int64_t redis_server_calls(struct redis_server *s)
+{
+	static const char *const other[] = { "evalsha", "info",    "script|load", "keys",
+					     "dump",    "pttl",    "config|get",  "config|set",
+					     "ping",    "command", "psubscribe",  "flushall" };
+	redisReply *info = redis_server_command(s, "INFO commandstats");
+	int64_t total = 0;
+
+	for (char *line = strstr(info->str, "cmdstat_"); line != NULL; line = strstr(line + 1, "cmdstat_")) {
+		char *name = line + strlen("cmdstat_"), *calls = strstr(line, ":calls=");
+		bool counts = calls != NULL;
+		for (size_t i = 0; counts && i < ARRAY_LENGTH(other); i++)
+			counts = !slice_equal(slice_make(name, (size_t)(calls - name)), slice_of(other[i]));
+		if (counts)
+			total += strtoll(calls + strlen(":calls="), NULL, 10);
+	}
+	freeReplyObject(info);
+	return total;
 }

@@ -35,5 +35,7 @@ struct redisReply *redis_server_command(struct redis_server *, const char *forma
 void redis_server_do(struct redis_server *, const char *format, ...); /* the answer must not be an error */
 int64_t redis_server_int(struct redis_server *, const char *format,
 			 ...); /* an integer, or a string of digits; nil is -1 */
+/* Commands run so far, a script's among them; without those that only tests and connections use. */
+int64_t redis_server_calls(struct redis_server *);
 
 #endif

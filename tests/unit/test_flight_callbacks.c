@@ -3,8 +3,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <string.h>
 
 #include <cmocka.h>
 
@@ -12,12 +10,11 @@
 
 static struct flight_rig rig;
 static struct rig_worker *const worker = rig.worker;
-static struct rig_seat seats[8]; /* what a test leaves in them leaves at its end */
+static struct rig_seat *const seats = rig.seats;
 
 static int begin(void **state)
 {
 	(void)state;
-	memset(seats, 0, sizeof(seats));
 	flight_rig_begin(&rig, &(struct flight_rig_options){ .workers = 1 });
 	return 0;
 }
@@ -25,8 +22,6 @@ static int begin(void **state)
 static int end(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < ARRAY_LENGTH(seats); i++)
-		flight_rig_leave(&seats[i]);
 	flight_rig_end(&rig);
 	return 0;
 }
@@ -45,21 +40,6 @@ static void join(size_t first, size_t last)
 		flight_rig_join(&seats[i], worker, &ask);
 }
 
-static void until_told(size_t i, unsigned times, enum flight_verdict verdict)
-{
-	while (seats[i].told < times)
-		flight_rig_turn(&rig);
-	assert_int_equal(seats[i].told, times);
-	assert_int_equal(seats[i].verdict, verdict);
-}
-
-static void until_over(size_t i, enum flight_state state)
-{
-	while (!flight_rig_over(&seats[i]))
-		flight_rig_turn(&rig);
-	assert_int_equal(seats[i].state, state);
-}
-
 /* ---- what callbacks do ------------------------------------------------------------------------------------------------------- */
 
 static void leave(struct rig_seat *s)
@@ -70,14 +50,14 @@ static void leave(struct rig_seat *s)
 static void all_leave(struct rig_seat *s)
 {
 	(void)s;
-	for (size_t i = 0; i < ARRAY_LENGTH(seats); i++)
+	for (size_t i = 0; i < RIG_SEATS; i++)
 		flight_rig_leave(&seats[i]);
 }
 
 static void followers_leave(struct rig_seat *s)
 {
 	(void)s;
-	for (size_t i = 1; i < ARRAY_LENGTH(seats); i++)
+	for (size_t i = 1; i < RIG_SEATS; i++)
 		flight_rig_leave(&seats[i]);
 }
 
@@ -137,8 +117,8 @@ static void who_is_told_to_lead_leaves(void **state)
 	(void)state;
 	seats[0].on_told = seats[1].on_told = leave;
 	join(0, 3);
-	until_told(2, 1, FLIGHT_LEAD);
-	until_told(3, 1, FLIGHT_FOLLOW);
+	flight_rig_until_told(&seats[2], 1, FLIGHT_LEAD);
+	flight_rig_until_told(&seats[3], 1, FLIGHT_FOLLOW);
 	assert_true(seats[0].told == 1 && seats[1].told == 1);
 	RIG_UNTIL(&rig, flight_rig_leading(&rig) == 1); /* the others have been given back */
 }
@@ -213,8 +193,8 @@ static void who_follows_leaves_and_joins_anew(void **state)
 	RIG_UNTIL(&rig, seats[2].seat != NULL && seats[2].told == 1);
 	flight_begin(seats[0].seat, SLICE("h"));
 	flight_rig_done(&seats[0], true);
-	until_over(2, FLIGHT_WHOLE);
-	until_over(3, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[2], FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[3], FLIGHT_WHOLE);
 }
 
 static void who_is_given_what_is_stored_has_all_leave(void **state)
@@ -250,7 +230,7 @@ static void one_leaves_while_told(void **state)
 	RIG_UNTIL(&rig, flight_rig_got(&seats[4], "abc"));
 	assert_null(seats[1].seat);
 	flight_rig_done(&seats[0], true);
-	until_over(4, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[4], FLIGHT_WHOLE);
 }
 
 static void the_next_leaves_while_told(void **state)
@@ -287,10 +267,10 @@ static void the_leader_leaves_while_they_are_told(void **state)
 {
 	(void)state;
 	follow_with(leader_leaves);
-	until_told(2, 2, FLIGHT_LEAD);
-	until_told(3, 2, FLIGHT_FOLLOW);
-	until_told(4, 2, FLIGHT_FOLLOW);
-	until_over(1, FLIGHT_FAILED); /* it has taken */
+	flight_rig_until_told(&seats[2], 2, FLIGHT_LEAD);
+	flight_rig_until_told(&seats[3], 2, FLIGHT_FOLLOW);
+	flight_rig_until_told(&seats[4], 2, FLIGHT_FOLLOW);
+	flight_rig_until_over(&seats[1], FLIGHT_FAILED); /* it has taken */
 	assert_int_equal(seats[2].more + seats[3].more + seats[4].more, 0);
 }
 
@@ -299,7 +279,7 @@ static void the_flight_fails_while_they_are_told(void **state)
 	(void)state;
 	follow_with(leader_fails);
 	for (size_t i = 1; i < 5; i++) {
-		until_over(i, FLIGHT_FAILED);
+		flight_rig_until_over(&seats[i], FLIGHT_FAILED);
 		assert_string_equal(seats[i].note, "broken");
 	}
 }
@@ -309,7 +289,7 @@ static void the_flight_ends_while_they_are_told(void **state)
 	(void)state;
 	follow_with(leader_ends);
 	for (size_t i = 1; i < 5; i++) {
-		until_over(i, FLIGHT_WHOLE);
+		flight_rig_until_over(&seats[i], FLIGHT_WHOLE);
 		assert_true(flight_rig_got(&seats[i], "abc"));
 	}
 }
@@ -321,7 +301,7 @@ static void one_joins_anew_while_told(void **state)
 	RIG_UNTIL(&rig, flight_rig_got(&seats[1], "abc") && flight_rig_got(&seats[4], "abc"));
 	flight_rig_write(&seats[0], "def");
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[1], "abcdef"));
 }
 

@@ -3,7 +3,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -12,12 +11,11 @@
 
 static struct flight_rig rig;
 static struct rig_worker *const worker = rig.worker;
-static struct rig_seat seats[8]; /* what a test leaves in them leaves at its end */
+static struct rig_seat *const seats = rig.seats;
 
 static int begin(void **state)
 {
 	(void)state;
-	memset(seats, 0, sizeof(seats));
 	flight_rig_begin(&rig, &(struct flight_rig_options){ .workers = 1 });
 	return 0;
 }
@@ -25,7 +23,6 @@ static int begin(void **state)
 static int begin_windowed(void **state)
 {
 	(void)state;
-	memset(seats, 0, sizeof(seats));
 	flight_rig_begin(&rig, &(struct flight_rig_options){ .workers = 1, .window = 50 * CLOCK_MILLISECOND });
 	return 0;
 }
@@ -33,7 +30,6 @@ static int begin_windowed(void **state)
 static int begin_small(void **state)
 {
 	(void)state;
-	memset(seats, 0, sizeof(seats));
 	flight_rig_begin(&rig, &(struct flight_rig_options){ .workers = 1, .most = 100 });
 	return 0;
 }
@@ -41,11 +37,7 @@ static int begin_small(void **state)
 static int end(void **state)
 {
 	(void)state;
-	clock_test_release(); /* of a test that failed while it held the clock */
-	for (size_t i = 0; i < ARRAY_LENGTH(seats); i++)
-		flight_rig_leave(&seats[i]);
-	if (worker->flights != NULL)
-		flight_rig_end(&rig);
+	flight_rig_end(&rig);
 	return 0;
 }
 
@@ -63,21 +55,6 @@ static void seat_of_group(size_t i, uint64_t group, enum flight_verdict verdict)
 	flight_rig_join(&seats[i], worker, &ask);
 	RIG_UNTIL(&rig, seats[i].told > 0);
 	assert_int_equal(seats[i].verdict, verdict);
-}
-
-static void until_told(size_t i, unsigned times, enum flight_verdict verdict)
-{
-	while (seats[i].told < times)
-		flight_rig_turn(&rig);
-	assert_int_equal(seats[i].told, times);
-	assert_int_equal(seats[i].verdict, verdict);
-}
-
-static void until_over(size_t i, enum flight_state state)
-{
-	while (!flight_rig_over(&seats[i]))
-		flight_rig_turn(&rig);
-	assert_int_equal(seats[i].state, state);
 }
 
 /* Of key 1's flight, as Redis knows it. */
@@ -98,7 +75,7 @@ static void a_failure_reaches_all(void **state)
 		seat(i, i == 0 ? FLIGHT_LEAD : FLIGHT_FOLLOW);
 	flight_rig_fail(&seats[0], FLIGHT_BROKEN, "upstream_busy");
 	for (size_t i = 1; i < 3; i++) {
-		until_over(i, FLIGHT_FAILED);
+		flight_rig_until_over(&seats[i], FLIGHT_FAILED);
 		assert_string_equal(seats[i].note, "upstream_busy");
 		assert_int_equal(seats[i].told, 1); /* together: nobody asks again */
 	}
@@ -117,8 +94,8 @@ static void a_failure_behind_the_head_leaves_what_has_come(void **state)
 	flight_begin(seats[0].seat, SLICE("h"));
 	flight_rig_write(&seats[0], "half");
 	flight_rig_fail(&seats[0], FLIGHT_BROKEN, "upstream_broken");
-	until_over(1, FLIGHT_FAILED);
-	until_over(2, FLIGHT_FAILED);
+	flight_rig_until_over(&seats[1], FLIGHT_FAILED);
+	flight_rig_until_over(&seats[2], FLIGHT_FAILED);
 	assert_true(flight_rig_got(&seats[1], "half"));
 	flight_rig_take(&seats[2], 100);
 	assert_true(flight_rig_got(&seats[2], "half"));
@@ -135,16 +112,16 @@ static void a_refusal_hits_its_group_and_another_leads(void **state)
 	seat_of_group(3, 1, FLIGHT_FOLLOW);
 	seat_of_group(4, 3, FLIGHT_FOLLOW);
 	flight_rig_fail(&seats[0], FLIGHT_REFUSED, "no quota");
-	until_told(1, 2, FLIGHT_DENIED);
-	until_told(3, 2, FLIGHT_DENIED);
-	until_told(2, 2, FLIGHT_LEAD);
+	flight_rig_until_told(&seats[1], 2, FLIGHT_DENIED);
+	flight_rig_until_told(&seats[3], 2, FLIGHT_DENIED);
+	flight_rig_until_told(&seats[2], 2, FLIGHT_LEAD);
 	assert_string_equal(seats[1].note, "no quota");
 	assert_string_equal(seats[3].note, "no quota");
 	assert_string_equal(seats[2].note, "");
 	flight_begin(seats[2].seat, SLICE("h"));
 	flight_rig_write(&seats[2], "abc");
 	flight_rig_done(&seats[2], true);
-	until_over(4, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[4], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[4], "abc"));
 	assert_int_equal(seats[4].told, 1);
 }
@@ -155,7 +132,7 @@ static void a_refusal_of_all_ends_it(void **state)
 	seat(0, FLIGHT_LEAD);
 	seat(1, FLIGHT_FOLLOW);
 	flight_rig_fail(&seats[0], FLIGHT_REFUSED, "no quota");
-	until_told(1, 2, FLIGHT_DENIED);
+	flight_rig_until_told(&seats[1], 2, FLIGHT_DENIED);
 	flight_rig_until_quiet(&rig);
 	assert_true(is_state('a'));
 	seat(2, FLIGHT_LEAD);
@@ -167,7 +144,7 @@ static void what_is_private_is_asked_for_alone(void **state)
 	seat(0, FLIGHT_LEAD);
 	seat(1, FLIGHT_FOLLOW);
 	flight_rig_fail(&seats[0], FLIGHT_PRIVATE, "");
-	until_told(1, 2, FLIGHT_PASS);
+	flight_rig_until_told(&seats[1], 2, FLIGHT_PASS);
 	flight_rig_until_quiet(&rig);
 	seat(2, FLIGHT_PASS); /* and nobody waits for another, for a while */
 	assert_int_equal(flight_rig_leading(&rig), 0);
@@ -185,7 +162,7 @@ static void a_head_that_is_too_long_is_private(void **state)
 	flight_rig_write(&seats[0], "it does not know yet"); /* all of these do nothing */
 	flight_rig_done(&seats[0], true);
 	assert_false(flight_orphan(seats[0].seat));
-	until_told(1, 2, FLIGHT_PASS);
+	flight_rig_until_told(&seats[1], 2, FLIGHT_PASS);
 	flight_rig_until_quiet(&rig);
 	assert_true(is_state('p'));
 }
@@ -196,12 +173,12 @@ static void a_leader_that_leaves_before_the_head_is_replaced(void **state)
 	for (size_t i = 0; i < 3; i++)
 		seat(i, i == 0 ? FLIGHT_LEAD : FLIGHT_FOLLOW);
 	flight_rig_leave(&seats[0]);
-	until_told(1, 2, FLIGHT_LEAD);
+	flight_rig_until_told(&seats[1], 2, FLIGHT_LEAD);
 	assert_int_equal(seats[2].told, 1);
 	flight_begin(seats[1].seat, SLICE("h"));
 	flight_rig_write(&seats[1], "abc");
 	flight_rig_done(&seats[1], true);
-	until_over(2, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[2], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[2], "abc"));
 }
 
@@ -218,11 +195,11 @@ static void who_takes_over_knows_what_is_stale(void **state)
 	ask.may_read = false;
 	for (size_t i = 1; i <= 2; i++)
 		flight_rig_join(&seats[i], worker, &ask);
-	until_told(1, 1, FLIGHT_LEAD);
+	flight_rig_until_told(&seats[1], 1, FLIGHT_LEAD);
 	assert_true(seats[1].last.has_stale);
-	until_told(2, 1, FLIGHT_FOLLOW);
+	flight_rig_until_told(&seats[2], 1, FLIGHT_FOLLOW);
 	flight_rig_leave(&seats[1]);
-	until_told(2, 2, FLIGHT_LEAD);
+	flight_rig_until_told(&seats[2], 2, FLIGHT_LEAD);
 	assert_true(seats[2].last.has_stale);
 }
 
@@ -237,16 +214,16 @@ static void a_leader_that_leaves_behind_the_head_fails_who_took(void **state)
 	flight_rig_write(&seats[0], "abc");
 	RIG_UNTIL(&rig, flight_rig_got(&seats[1], "abc"));
 	flight_rig_leave(&seats[0]);
-	until_over(1, FLIGHT_FAILED);
+	flight_rig_until_over(&seats[1], FLIGHT_FAILED);
 	assert_string_equal(seats[1].note, "");
 	assert_int_equal(seats[1].told, 1);
-	until_told(2, 2, FLIGHT_LEAD);
-	until_told(3, 2, FLIGHT_FOLLOW);
+	flight_rig_until_told(&seats[2], 2, FLIGHT_LEAD);
+	flight_rig_until_told(&seats[3], 2, FLIGHT_FOLLOW);
 	flight_begin(seats[2].seat, SLICE("h2"));
 	flight_rig_write(&seats[2], "xyz");
 	flight_rig_done(&seats[2], true);
 	seats[3].slow = false;
-	until_over(3, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[3], FLIGHT_WHOLE);
 	assert_string_equal(seats[3].head, "h2");
 	assert_true(flight_rig_got(&seats[3], "xyz"));
 }
@@ -320,7 +297,7 @@ static void who_took_the_lead_over_is_no_orphan(void **state)
 	assert_true(flight_orphan(seats[0].seat)); /* the question is on its way, and Redis will end the flight */
 	seat(1, FLIGHT_FOLLOW);
 	flight_rig_leave(&seats[0]);
-	until_told(1, 2, FLIGHT_LEAD);
+	flight_rig_until_told(&seats[1], 2, FLIGHT_LEAD);
 	redis_server_resume(rig.server);
 	unsigned answers = worker->answers;
 	RIG_UNTIL(&rig, worker->answers > answers);
@@ -364,8 +341,8 @@ static void a_purge_of_something_else_disturbs_no_flight(void **state)
 	flight_begin(seats[0].seat, SLICE("h"));
 	flight_rig_write(&seats[0], "abc");
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE);
-	until_over(2, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[2], FLIGHT_WHOLE);
 	flight_rig_until_quiet(&rig);
 	seat(3, FLIGHT_HIT);
 }
@@ -383,10 +360,10 @@ static void who_asks_after_a_purge_gets_nothing_begun_before(void **state)
 	flight_begin(seats[2].seat, SLICE("h"));
 	flight_rig_write(&seats[2], "new");
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE); /* who was there before gets what it followed */
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE); /* who was there before gets what it followed */
 	assert_true(flight_rig_got(&seats[1], "old"));
 	flight_rig_done(&seats[2], true);
-	until_over(3, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[3], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[3], "new"));
 	flight_rig_until_quiet(&rig);
 	seat(4, FLIGHT_HIT);
@@ -420,15 +397,15 @@ static void what_changes_while_it_is_read_has_no_epoch(void **state)
 	flight_rig_until_quiet(&rig);
 	flight_rig_join(&seats[1], worker, &ask);
 	flights_invalidated(worker->flights, slice_of(flight_rig_key(1, "}:v")));
-	until_told(1, 1, FLIGHT_HIT);
+	flight_rig_until_told(&seats[1], 1, FLIGHT_HIT);
 	assert_int_equal(seats[1].last.epoch, 0);
 	flight_rig_join(&seats[2], worker, &ask);
 	flights_invalidated(worker->flights, slice_of(flight_rig_key(2, "}:v")));
-	until_told(2, 1, FLIGHT_HIT);
+	flight_rig_until_told(&seats[2], 1, FLIGHT_HIT);
 	assert_int_not_equal(seats[2].last.epoch, 0);
 	flight_rig_join(&seats[3], worker, &ask);
 	flights_invalidated(worker->flights, SLICE_NONE);
-	until_told(3, 1, FLIGHT_HIT);
+	flight_rig_until_told(&seats[3], 1, FLIGHT_HIT);
 	assert_int_equal(seats[3].last.epoch, 0);
 }
 

@@ -4,8 +4,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <string.h>
 
 #include <cmocka.h>
 
@@ -13,11 +11,10 @@
 #include "tests/support/flight_rig.h"
 
 static struct flight_rig rig;
-static struct rig_seat seats[8]; /* what a test leaves in them leaves at its end */
+static struct rig_seat *const seats = rig.seats;
 
 static int begin_with(struct flight_rig_options options)
 {
-	memset(seats, 0, sizeof(seats));
 	options.workers = 3;
 	options.proxied = true;
 	flight_rig_begin(&rig, &options);
@@ -46,9 +43,6 @@ static int begin_without_redis(void **state)
 static int end(void **state)
 {
 	(void)state;
-	clock_test_release(); /* of a test that failed while it held the clock */
-	for (size_t i = 0; i < ARRAY_LENGTH(seats); i++)
-		flight_rig_leave(&seats[i]);
 	flight_rig_end(&rig);
 	return 0;
 }
@@ -57,19 +51,6 @@ static int end(void **state)
 static void seat(size_t i, size_t worker, enum flight_verdict verdict)
 {
 	assert_int_equal(flight_rig_seat(&seats[i], &rig.worker[worker], 1), verdict);
-}
-
-static void until_over(size_t i, enum flight_state state)
-{
-	while (!flight_rig_over(&seats[i]))
-		flight_rig_turn(&rig);
-	assert_int_equal(seats[i].state, state);
-}
-
-static void until_got(size_t i, const char *text)
-{
-	while (!flight_rig_got(&seats[i], text))
-		flight_rig_turn(&rig);
 }
 
 static void begin_answer(size_t i, const char *bytes)
@@ -105,7 +86,7 @@ static void the_answer_to_join_is_lost(void **state)
 	assert_true(seats[0].last.unavailable);
 	seat(1, 0, FLIGHT_FOLLOW);
 	begin_answer(0, "abc");
-	until_got(1, "abc");
+	flight_rig_until_got(&seats[1], "abc");
 	RIG_UNTIL(&rig, redis_server_int(rig.server, "EXISTS %s", flight_rig_key(1, "}:f")) == 1);
 	flight_rig_seat(&seats[2], &rig.worker[1], 1);
 	/* It follows, unless the machine was so slow that the lease is over. */
@@ -113,7 +94,7 @@ static void the_answer_to_join_is_lost(void **state)
 		RIG_UNTIL(&rig, flight_rig_got(&seats[2], "abc") || seats[2].verdict == FLIGHT_LEAD);
 	flight_rig_write(&seats[0], "def");
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[1], "abcdef"));
 	if (seats[2].verdict == FLIGHT_FOLLOW)
 		RIG_UNTIL(&rig, flight_rig_over(&seats[2]) || seats[2].verdict == FLIGHT_LEAD);
@@ -127,14 +108,14 @@ static void the_answer_to_append_is_lost(void **state)
 	seat(0, 0, FLIGHT_LEAD);
 	seat(1, 1, FLIGHT_FOLLOW);
 	begin_answer(0, "one ");
-	until_got(1, "one ");
+	flight_rig_until_got(&seats[1], "one ");
 	drop_next(0);
 	flight_rig_write(&seats[0], "two ");
 	until_dropped(0);
 	flight_rig_write(&seats[0], "three");
-	until_got(1, "one two three");
+	flight_rig_until_got(&seats[1], "one two three");
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[1], "one two three"));
 	assert_int_equal(seats[1].told, 1);
 	flight_rig_until_quiet(&rig);
@@ -147,13 +128,13 @@ static void the_answer_to_finish_is_lost(void **state)
 	seat(0, 0, FLIGHT_LEAD);
 	seat(1, 1, FLIGHT_FOLLOW);
 	begin_answer(0, "one ");
-	until_got(1, "one ");
+	flight_rig_until_got(&seats[1], "one ");
 	flight_rig_until_quiet(&rig);
 	drop_next(0);
 	flight_rig_write(&seats[0], "two");
 	flight_rig_done(&seats[0], true);
 	until_dropped(0);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[1], "one two"));
 	flight_rig_until_quiet(&rig);
 	seat(2, 2, FLIGHT_HIT);
@@ -166,17 +147,17 @@ static void the_answer_to_follow_is_lost(void **state)
 	seat(0, 0, FLIGHT_LEAD);
 	seat(1, 1, FLIGHT_FOLLOW);
 	begin_answer(0, "one ");
-	until_got(1, "one ");
+	flight_rig_until_got(&seats[1], "one ");
 	drop_next(1);
 	flight_rig_write(&seats[0], "two ");
 	until_dropped(1);
-	until_got(1, "one two ");
+	flight_rig_until_got(&seats[1], "one two ");
 	drop_next(1);
 	flight_rig_write(&seats[0], "three");
 	flight_rig_done(&seats[0], true);
 	RIG_UNTIL(&rig, fault_proxy_count(rig.worker[1].proxy, "dropped") > 1);
 	fault_proxy_tell(rig.worker[1].proxy, "drop-reply-every 0");
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[1], "one two three"));
 	assert_int_equal(seats[1].told, 1);
 }
@@ -188,7 +169,7 @@ static void words_that_are_refused_wait(void **state)
 	seat(0, 0, FLIGHT_LEAD);
 	seat(1, 1, FLIGHT_FOLLOW);
 	begin_answer(0, "one ");
-	until_got(1, "one ");
+	flight_rig_until_got(&seats[1], "one ");
 	flight_rig_until_quiet(&rig);
 	clock_test_set(clock_now() + CLOCK_SECOND, clock_unix());
 	fault_proxy_tell(rig.worker[0].proxy, "error-every 1 ERR made up");
@@ -202,7 +183,7 @@ static void words_that_are_refused_wait(void **state)
 	fault_proxy_tell(rig.worker[0].proxy, "error-every 0");
 	clock_test_release();
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 	assert_int_equal(seats[1].got.len, 10004);
 }
 
@@ -218,7 +199,7 @@ static void without_redis_a_worker_is_its_own_fleet(void **state)
 	seat(2, 1, FLIGHT_LEAD);
 	begin_answer(0, "abc");
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[1], "abc"));
 	ask.may_read = ask.may_be_late = ask.may_lead = false;
 	flight_rig_join(&seats[3], &rig.worker[0], &ask);
@@ -247,14 +228,14 @@ static void two_flights_of_one_key_do_not_meet(void **state)
 	flight_rig_join(&seats[2], &rig.worker[0], &ask);
 	RIG_UNTIL(&rig, seats[2].told > 0);
 	assert_int_equal(seats[2].verdict, FLIGHT_LEAD);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 	flight_rig_leave(&seats[1]);
 	RIG_UNTIL(&rig, flight_rig_leading(&rig) == 1); /* the old one is gone with its window */
 	seat(3, 0, FLIGHT_FOLLOW);
 	begin_answer(2, "new");
-	until_got(3, "new");
+	flight_rig_until_got(&seats[3], "new");
 	flight_rig_done(&seats[2], true);
-	until_over(3, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[3], FLIGHT_WHOLE);
 	redis_server_restart(rig.server);
 }
 
@@ -268,10 +249,10 @@ static void redis_returns_under_a_flight(void **state)
 	flight_rig_until_up(&rig, true);
 	RIG_UNTIL(&rig, redis_server_int(rig.server, "EXISTS %s", flight_rig_key(1, "}:f")) == 1);
 	seat(1, 1, FLIGHT_FOLLOW);
-	until_got(1, "from the first ");
+	flight_rig_until_got(&seats[1], "from the first ");
 	flight_rig_write(&seats[0], "on");
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[1], "from the first on"));
 	flight_rig_until_quiet(&rig);
 	seat(2, 2, FLIGHT_HIT);
@@ -299,16 +280,16 @@ static void redis_is_killed_under_a_flight(void **state)
 	seat(1, 0, FLIGHT_FOLLOW);
 	seat(2, 1, FLIGHT_FOLLOW);
 	begin_answer(0, "abc");
-	until_got(1, "abc");
-	until_got(2, "abc");
+	flight_rig_until_got(&seats[1], "abc");
+	flight_rig_until_got(&seats[2], "abc");
 	redis_server_kill(rig.server);
 	flight_rig_write(&seats[0], "def");
 	flight_rig_until_up(&rig, false);
 	flight_rig_write(&seats[0], "ghi");
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[1], "abcdefghi"));
-	until_over(2, FLIGHT_FAILED); /* it has taken of what it cannot get the rest of */
+	flight_rig_until_over(&seats[2], FLIGHT_FAILED); /* it has taken of what it cannot get the rest of */
 	assert_true(flight_rig_got(&seats[2], "abc"));
 	flight_rig_until_quiet(&rig);
 	redis_server_restart(rig.server);
@@ -323,15 +304,15 @@ static void redis_comes_back_empty(void **state)
 	seat(2, 1, FLIGHT_FOLLOW);
 	seat(3, 2, FLIGHT_FOLLOW);
 	begin_answer(0, "abc");
-	until_got(2, "abc");
+	flight_rig_until_got(&seats[2], "abc");
 	RIG_UNTIL(&rig, seats[3].more > 0);
 	redis_server_restart(rig.server);
-	until_over(2, FLIGHT_FAILED);
+	flight_rig_until_over(&seats[2], FLIGHT_FAILED);
 	RIG_UNTIL(&rig, seats[3].told == 2);
 	assert_int_equal(seats[3].verdict, FLIGHT_LEAD);
 	flight_rig_write(&seats[0], "def");
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[1], "abcdef"));
 }
 
@@ -342,10 +323,10 @@ static void who_may_not_follow_waits_once(void **state)
 	(void)state;
 	ask.may_follow = false;
 	redis_server_do(rig.server, "CONFIG SET maxmemory 1");
-	for (size_t i = 0; i < ARRAY_LENGTH(seats); i++)
+	for (size_t i = 0; i < RIG_SEATS; i++)
 		flight_rig_join(&seats[i], &rig.worker[0], &ask);
 	RIG_UNTIL(&rig, seats[0].told > 0);
-	for (size_t i = 0; i < ARRAY_LENGTH(seats); i++) {
+	for (size_t i = 0; i < RIG_SEATS; i++) {
 		assert_int_equal(seats[i].verdict, FLIGHT_PASS);
 		assert_true(seats[i].told == 1 && seats[i].last.unavailable);
 	}
@@ -360,7 +341,7 @@ static void a_full_redis_costs_hits(void **state)
 	redis_server_do(rig.server, "CONFIG SET maxmemory 1");
 	begin_answer(0, "abc");
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[1], "abc"));
 	flight_rig_until_quiet(&rig);
 	assert_int_equal(redis_server_int(rig.server, "EXISTS %s", flight_rig_key(1, "}:v")), 0);
@@ -369,7 +350,7 @@ static void a_full_redis_costs_hits(void **state)
 	seat(3, 2, FLIGHT_FOLLOW);
 	begin_answer(2, "xyz");
 	flight_rig_done(&seats[2], true);
-	until_over(3, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[3], FLIGHT_WHOLE);
 }
 
 /* ---- a leader that is not heard of --------------------------------------------------------------------------------------------- */
@@ -383,11 +364,11 @@ static void a_silent_leader_is_replaced_and_fenced(void **state)
 	seat(2, 2, FLIGHT_FOLLOW);
 	seat(3, 0, FLIGHT_FOLLOW);
 	begin_answer(0, "old ");
-	until_got(1, "old ");
+	flight_rig_until_got(&seats[1], "old ");
 	RIG_UNTIL(&rig, seats[2].more > 0);
 	int64_t since = clock_now();
 	fault_proxy_tell(rig.worker[0].proxy, "stall on");
-	until_over(1, FLIGHT_FAILED); /* two answers are never spliced */
+	flight_rig_until_over(&seats[1], FLIGHT_FAILED); /* two answers are never spliced */
 	RIG_UNTIL(&rig, seats[2].told == 2);
 	assert_int_equal(seats[2].verdict, FLIGHT_LEAD);
 	print_message("taken over after %lld ms of silence\n", (long long)(clock_now() - since) / 1000);
@@ -396,7 +377,7 @@ static void a_silent_leader_is_replaced_and_fenced(void **state)
 	flight_rig_until_up(&rig, true);
 	flight_rig_write(&seats[0], "bytes");
 	flight_rig_done(&seats[0], true); /* it is refused, and hears so */
-	until_over(3, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[3], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[3], "old bytes"));
 	flight_rig_done(&seats[2], true);
 	flight_rig_until_quiet(&rig);
@@ -420,7 +401,7 @@ static void a_dead_leader_is_replaced(void **state)
 	assert_int_equal(seats[follows].verdict, FLIGHT_FOLLOW);
 	begin_answer(leads, "abc");
 	flight_rig_done(&seats[leads], true);
-	until_over(follows, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[follows], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[follows], "abc"));
 }
 
@@ -434,13 +415,13 @@ static void freed_with_everything_under_way(void **state)
 	seat(1, 1, FLIGHT_FOLLOW);
 	seat(2, 0, FLIGHT_FOLLOW);
 	begin_answer(0, "abc");
-	until_got(1, "abc");
+	flight_rig_until_got(&seats[1], "abc");
 	redis_server_pause(rig.server);
 	flight_rig_write(&seats[0], "def");               /* a word */
 	flight_rig_join(&seats[3], &rig.worker[0], &ask); /* a question */
 	assert_int_equal(flight_rig_seat(&seats[4], &rig.worker[0], 1), FLIGHT_FOLLOW);
 	flight_rig_fail(&seats[0], FLIGHT_REFUSED, "");
-	for (size_t i = 0; i < ARRAY_LENGTH(seats); i++)
+	for (size_t i = 0; i < RIG_SEATS; i++)
 		flight_rig_leave(&seats[i]);
 	for (size_t i = 0; i < rig.workers; i++)
 		flights_free(&rig.worker[i].flights);

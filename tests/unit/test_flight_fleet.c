@@ -12,11 +12,10 @@
 #include "tests/support/flight_rig.h"
 
 static struct flight_rig rig;
-static struct rig_seat seats[8]; /* what a test leaves in them leaves at its end */
+static struct rig_seat *const seats = rig.seats;
 
 static int begin_with(struct flight_rig_options options)
 {
-	memset(seats, 0, sizeof(seats));
 	options.workers = 3;
 	flight_rig_begin(&rig, &options);
 	return 0;
@@ -43,8 +42,6 @@ static int begin_small(void **state)
 static int end(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < ARRAY_LENGTH(seats); i++)
-		flight_rig_leave(&seats[i]);
 	flight_rig_end(&rig);
 	return 0;
 }
@@ -54,27 +51,6 @@ static void seat(size_t i, size_t worker, enum flight_verdict verdict)
 {
 	assert_int_equal(flight_rig_seat(&seats[i], &rig.worker[worker], 1), verdict);
 	assert_int_equal(seats[i].last.fleet, verdict == FLIGHT_FOLLOW && worker != 0);
-}
-
-static void until_told(size_t i, unsigned times, enum flight_verdict verdict)
-{
-	while (seats[i].told < times)
-		flight_rig_turn(&rig);
-	assert_int_equal(seats[i].told, times);
-	assert_int_equal(seats[i].verdict, verdict);
-}
-
-static void until_over(size_t i, enum flight_state state)
-{
-	while (!flight_rig_over(&seats[i]))
-		flight_rig_turn(&rig);
-	assert_int_equal(seats[i].state, state);
-}
-
-static void until_got(size_t i, const char *text)
-{
-	while (!flight_rig_got(&seats[i], text))
-		flight_rig_turn(&rig);
 }
 
 static int64_t look(const char *command, const char *kind)
@@ -103,17 +79,17 @@ static void whenever_they_join_they_get_every_byte(void **state)
 	RIG_UNTIL(&rig, seats[1].has_head);
 	seat(2, 0, FLIGHT_FOLLOW);
 	flight_rig_write(&seats[0], "one ");
-	until_got(1, "one ");
-	until_got(2, "one ");
+	flight_rig_until_got(&seats[1], "one ");
+	flight_rig_until_got(&seats[2], "one ");
 	seat(3, 2, FLIGHT_FOLLOW);
 	seat(4, 1, FLIGHT_FOLLOW);
-	until_got(3, "one ");
-	until_got(4, "one ");
+	flight_rig_until_got(&seats[3], "one ");
+	flight_rig_until_got(&seats[4], "one ");
 	flight_rig_write(&seats[0], "two ");
 	flight_rig_write(&seats[0], "three");
 	flight_rig_done(&seats[0], true);
 	for (size_t i = 1; i <= 4; i++) {
-		until_over(i, FLIGHT_WHOLE);
+		flight_rig_until_over(&seats[i], FLIGHT_WHOLE);
 		assert_true(flight_rig_got(&seats[i], "one two three"));
 		assert_string_equal(seats[i].head, "head");
 	}
@@ -129,9 +105,9 @@ static void who_joins_wakes_the_leader(void **state)
 	flight_begin(seats[0].seat, SLICE("h"));
 	flight_rig_write(&seats[0], "long since");
 	seat(1, 1, FLIGHT_FOLLOW);
-	until_got(1, "long since");
+	flight_rig_until_got(&seats[1], "long since");
 	flight_rig_write(&seats[0], ", and now");
-	until_got(1, "long since, and now");
+	flight_rig_until_got(&seats[1], "long since, and now");
 	assert_true(rig.worker[0].hints > 0 && rig.worker[1].hints > 0);
 }
 
@@ -168,7 +144,7 @@ static void a_large_record_comes_in_parts(void **state)
 		flight_rig_turn(&rig);
 	}
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 	assert_true(slice_equal(buf_slice(&seats[1].got), slice_make(bytes, sizeof(bytes))));
 	flight_rig_until_quiet(&rig);
 	seat(2, 2, FLIGHT_HIT);
@@ -184,10 +160,10 @@ static void who_is_slow_elsewhere_takes_as_it_can(void **state)
 	seat(2, 1, FLIGHT_FOLLOW);
 	flight_begin(seats[0].seat, SLICE("h"));
 	flight_rig_write(&seats[0], "abcdef");
-	until_got(2, "abcdef");
+	flight_rig_until_got(&seats[2], "abcdef");
 	flight_rig_take(&seats[1], 2);
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 	flight_rig_take(&seats[1], 3);
 	flight_rig_take(&seats[1], 3);
 	assert_true(flight_rig_got(&seats[1], "abcdef"));
@@ -205,7 +181,7 @@ static void who_leaves_is_not_told_any_more(void **state)
 	assert_int_equal(look("HEXISTS %s r:sluice:w:2", "}:f"), 1);
 	flight_begin(seats[0].seat, SLICE("h"));
 	flight_rig_write(&seats[0], "abc");
-	until_got(2, "abc");
+	flight_rig_until_got(&seats[2], "abc");
 	flight_rig_leave(&seats[2]);
 	flight_rig_done(&seats[0], false);
 	flight_rig_until_quiet(&rig);
@@ -223,7 +199,7 @@ static void a_failure_reaches_all_workers(void **state)
 	flight_rig_write(&seats[0], "half");
 	flight_rig_fail(&seats[0], FLIGHT_BROKEN, "upstream_broken");
 	for (size_t i = 1; i <= 2; i++) {
-		until_over(i, FLIGHT_FAILED);
+		flight_rig_until_over(&seats[i], FLIGHT_FAILED);
 		assert_true(flight_rig_got(&seats[i], "half"));
 		assert_string_equal(seats[i].note, "upstream_broken");
 		assert_int_equal(seats[i].told, 1);
@@ -244,7 +220,7 @@ static void a_refusal_hands_the_lead_to_another_worker(void **state)
 	flight_begin(seats[leads].seat, SLICE("h"));
 	flight_rig_write(&seats[leads], "abc");
 	flight_rig_done(&seats[leads], true);
-	until_over(follows, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[follows], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[follows], "abc"));
 }
 
@@ -257,11 +233,11 @@ static void a_leader_that_leaves_hands_the_lead_on(void **state)
 	seat(2, 2, FLIGHT_FOLLOW);
 	flight_begin(seats[0].seat, SLICE("h"));
 	flight_rig_write(&seats[0], "abc");
-	until_got(1, "abc");
+	flight_rig_until_got(&seats[1], "abc");
 	flight_rig_leave(&seats[0]);
-	until_over(1, FLIGHT_FAILED); /* it has taken of what is lost */
+	flight_rig_until_over(&seats[1], FLIGHT_FAILED); /* it has taken of what is lost */
 	assert_int_equal(seats[1].told, 1);
-	until_told(2, 2, FLIGHT_LEAD);
+	flight_rig_until_told(&seats[2], 2, FLIGHT_LEAD);
 }
 
 static void what_is_private_is_asked_for_alone_everywhere(void **state)
@@ -270,7 +246,7 @@ static void what_is_private_is_asked_for_alone_everywhere(void **state)
 	seat(0, 0, FLIGHT_LEAD);
 	seat(1, 1, FLIGHT_FOLLOW);
 	flight_rig_fail(&seats[0], FLIGHT_PRIVATE, "");
-	until_told(1, 2, FLIGHT_PASS);
+	flight_rig_until_told(&seats[1], 2, FLIGHT_PASS);
 	seat(2, 2, FLIGHT_PASS);
 }
 
@@ -287,16 +263,16 @@ static void what_is_too_large_goes_on_for_who_keeps_up(void **state)
 	flight_begin(seats[0].seat, SLICE("h"));
 	flight_rig_write(&seats[0], FIFTY);
 	for (int i = 0; i < 8; i++) {
-		until_got(1, all);
+		flight_rig_until_got(&seats[1], all);
 		flight_rig_write(&seats[0], FIFTY);
 		strcat(all, FIFTY);
 	}
 	assert_true(flight_slides(seats[0].seat));
 	seat(2, 2, FLIGHT_PASS);
 	seat(3, 1, FLIGHT_PASS);
-	until_told(5, 2, FLIGHT_PASS);
+	flight_rig_until_told(&seats[5], 2, FLIGHT_PASS);
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[1], all));
 	assert_int_equal(look("EXISTS %s", "}:v"), 0);
 	seat(4, 2, FLIGHT_PASS);
@@ -327,7 +303,7 @@ static void an_orphan_goes_on_for_another_worker(void **state)
 	assert_true(flight_orphan(seats[0].seat));
 	flight_begin(seats[0].seat, SLICE("h"));
 	flight_rig_write(&seats[0], "abc");
-	until_got(1, "abc");
+	flight_rig_until_got(&seats[1], "abc");
 	assert_int_equal(seats[0].alone, 0);
 	flight_rig_leave(&seats[1]);
 	RIG_UNTIL(&rig, seats[0].alone == 1);
@@ -343,7 +319,7 @@ static void an_orphan_completes_for_another_worker(void **state)
 	assert_true(flight_orphan(seats[0].seat));
 	flight_rig_write(&seats[0], "abc");
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 	assert_true(flight_rig_got(&seats[1], "abc"));
 	assert_int_equal(seats[0].alone, 0);
 }
@@ -385,7 +361,7 @@ static void a_poisoned_stream_is_not_read(void **state)
 		redis_server_do(rig.server, command, flight_rig_key(1, stream()));
 		redis_server_do(rig.server, "EXPIRE %s 60", flight_rig_key(1, stream()));
 		seat(1, 1, FLIGHT_FOLLOW);
-		until_told(1, 2, FLIGHT_PASS);
+		flight_rig_until_told(&seats[1], 2, FLIGHT_PASS);
 		for (size_t each = 0; each < 2; each++) {
 			flight_rig_leave(&seats[each]);
 			seats[each] = (struct rig_seat){ 0 };
@@ -401,14 +377,14 @@ static void a_stream_that_is_gone_is_not_read_on(void **state)
 	seat(1, 1, FLIGHT_FOLLOW);
 	flight_begin(seats[0].seat, SLICE("h"));
 	flight_rig_write(&seats[0], "abc");
-	until_got(1, "abc");
+	flight_rig_until_got(&seats[1], "abc");
 	redis_server_do(rig.server, "DEL %s", flight_rig_key(1, stream())); /* evicted */
 	seat(2, 2, FLIGHT_FOLLOW);
 	flight_rig_write(&seats[0], "def");
-	until_got(1, "abcdef"); /* who has read so far misses nothing */
-	until_told(2, 2, FLIGHT_PASS);
+	flight_rig_until_got(&seats[1], "abcdef"); /* who has read so far misses nothing */
+	flight_rig_until_told(&seats[2], 2, FLIGHT_PASS);
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 }
 
 /* ---- leases ---------------------------------------------------------------------------------------------------------------- */
@@ -423,12 +399,12 @@ static void without_hints_it_comes_by_looking(void **state)
 	seat(1, 1, FLIGHT_FOLLOW);
 	flight_begin(seats[0].seat, SLICE("h"));
 	flight_rig_write(&seats[0], "abc");
-	until_got(1, "abc");
+	flight_rig_until_got(&seats[1], "abc");
 	seat(2, 2, FLIGHT_FOLLOW);
 	flight_rig_write(&seats[0], "def");
 	flight_rig_done(&seats[0], true);
 	for (size_t i = 1; i <= 2; i++) {
-		until_over(i, FLIGHT_WHOLE);
+		flight_rig_until_over(&seats[i], FLIGHT_WHOLE);
 		assert_true(flight_rig_got(&seats[i], "abcdef"));
 		assert_int_equal(seats[i].told, 1);
 	}
@@ -452,7 +428,7 @@ static void beats_hold_the_lease(void **state)
 	flight_begin(seats[0].seat, SLICE("h"));
 	flight_rig_write(&seats[0], "abc");
 	flight_rig_done(&seats[0], true);
-	until_over(1, FLIGHT_WHOLE);
+	flight_rig_until_over(&seats[1], FLIGHT_WHOLE);
 }
 
 #define TEST(name)            cmocka_unit_test_setup_teardown(name, begin, end)
