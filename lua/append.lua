@@ -8,8 +8,8 @@
 -- Reply  {1 = taken | 0 = not the leader any more | 2 = over: alone, how many workers read along}
 --
 -- A batch may come twice, when its first answer was lost: readers go by the offset. Nothing is kept for nobody: without readers an end leaves no stream.
--- Atomic: everything. Full memory does not stop it (allow-oom): followers would wait for a leader that lives. Expires: f lease + 10 minutes; after its end 60 s with readers, else with its state, 1 s at least; s 60 s after the
--- last batch's lease. Calls: TIME HGETALL HSET PEXPIRE, (HDEL), XADD up to 3, PEXPIRE or UNLINK, PUBLISH a reader.
+-- Atomic: everything. Full memory does not stop it (allow-oom): followers would wait for a leader that lives.
+-- Expires: f lease + 10 minutes; after its end 60 s with readers, else with its state, 1 s at least; s 60 s after the last batch's lease. Calls: TIME HGETALL HSET PEXPIRE, (HDEL), XADD up to 3, PEXPIRE or UNLINK, PUBLISH a reader.
 local call = redis.call
 local now = tonumber(ARGV[1])
 if not now then

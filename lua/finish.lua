@@ -9,7 +9,8 @@
 --
 -- The answer counts as made when its flight began (the fence): a purge in between makes it old.
 -- Atomic: everything. Full memory refuses it, and nothing has changed: append then ends the flight without storing.
--- Expires: v with its last time, f 1 s, with readers f and s 60 s. Calls: TIME HGETALL HSET PEXPIRE (EXISTS) HSET (UNLINK HSET) PEXPIRE; with readers: XADD up to 3, PEXPIRE, PUBLISH each; else UNLINK.
+-- Expires: v with its last time, f 1 s, with readers f and s 60 s. Calls: TIME HGETALL HSET PEXPIRE (EXISTS) HSET (UNLINK HSET) PEXPIRE;
+-- with readers: XADD up to 3, PEXPIRE, PUBLISH each; else UNLINK.
 local call, max = redis.call, math.max
 local now = tonumber(ARGV[1])
 if not now then

@@ -7,8 +7,9 @@
 --        [3] HASH of purges: what was purged -> when; nothing begun before is given to who asks after
 -- ARGV   now ('' = Redis' clock; tests give it) | channel of the asking worker | lease | presence (how long a reader counts without a sign of life)
 --        | wishes, a letter each: c may be given what is stored; l may lead; f may follow; k this worker knows that it leads; e the upstream has failed, so
---        that what is stale for that case will do; w what came in just now, within the window, will do | the oldest age that will do ('' = any) | how stale beyond fresh will do (below 0: how long
---        it must be fresh still) | the flight's name for hints
+--        that what is stale for that case will do; w what came in just now, within the window, will do
+--        | the oldest age that will do ('' = any) | how stale beyond fresh will do (below 0: how long it must be fresh still)
+--        | the flight's name for hints
 --        | fields of KEYS[3] to heed, any number. All times are microseconds.
 -- Reply  {verdict, now, …}:
 --        hit, stale, refresh   made, fresh, stale, error, head, body, raw, sum, fence (refresh: of the flight that is ours to lead; else 0)
@@ -35,11 +36,16 @@ local oldest, slack, name = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
 
 local function int(x) return string.format('%d', x) end
 local function number(x) return tonumber(x or nil) end
+-- What a fence may have to be beyond: from 2^53 on, one more is the same number, and two leaders would have one fence.
+local function countable(x)
+  x = number(x)
+  return x and x > 0 and x < 2 ^ 53 and x or 0
+end
 local function wants(letter) return wishes:find(letter, 1, true) ~= nil end
 
 local floor = 0
 for _, at in ipairs(call('HMGET', KEYS[3], unpack(ARGV, 9))) do
-  floor = max(floor, number(at) or 0)
+  floor = max(floor, countable(at))
 end
 
 local v = look('HMGET', KEYS[2], 'made', 'fresh', 'stale', 'error', 'head', 'body', 'raw', 'sum', 'late')
@@ -56,8 +62,7 @@ if wants('e') then
 end
 
 local f = look('HMGET', KEYS[1], 'fence', 'owner', 'lease', 'state', 'until')
-local fence, owner, held, state, still = number(f[1]) or 0, f[2], number(f[3]) or 0, f[4], number(f[5]) or 0
-if not (fence < 2 ^ 53) then fence = 0 end -- beyond, one more is the same number
+local fence, owner, held, state, still = countable(f[1]), f[2], number(f[3]) or 0, f[4], number(f[5]) or 0
 local running = owner and (state == 'r' or state == 'c') and held > now and fence > floor and (owner ~= channel or wants('k'))
 local resting = (state == 'p' or state == 'x') and still > now
 

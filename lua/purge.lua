@@ -17,13 +17,19 @@ if not now then
 end
 local keep, field = tonumber(ARGV[2]), ARGV[3]
 
-local at = math.max(now, tonumber(call('HGET', KEYS[1], field) or 0))
+-- What join takes for no time (it is beyond what a fence can be, or no number) is none here either, and leaves.
+local function time_of(x)
+  x = tonumber(x or nil)
+  return x and x < 2 ^ 53 and x or 0
+end
+
+local at = math.max(now, time_of(call('HGET', KEYS[1], field)))
 call('HSET', KEYS[1], field, string.format('%d', at))
 call('PEXPIRE', KEYS[1], string.format('%d', (at - now + keep) / 1000))
 
 local old, some = {}, call('HRANDFIELD', KEYS[1], '20', 'WITHVALUES')
 for i = 1, #some, 2 do
-  if tonumber(some[i + 1]) < now - keep then old[#old + 1] = some[i] end
+  if time_of(some[i + 1]) < now - keep then old[#old + 1] = some[i] end
 end
 if #old > 0 then call('HDEL', KEYS[1], unpack(old)) end
 return {at}

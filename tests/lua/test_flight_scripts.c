@@ -376,6 +376,20 @@ static void what_was_under_way_at_a_purge_is_not_given_either(void **state)
 	assert_string_equal(join_named(108, "w2"), "hit 108" S " 105" S " 117" S " 127" S " 137" S " H N 1 S 0");
 }
 
+/* Of a time that no fence can be beyond nobody knows what it means: two leaders would have one fence. */
+static void a_purge_of_no_time_is_none(void **state)
+{
+	static const char *const times[] = { "inf", "nan", "-inf", "9007199254740992", "1e300", "x", "" };
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(times); i++) {
+		redis_server_do(flight_script_server(), "FLUSHALL");
+		redis_server_do(flight_script_server(), "HSET " PURGED_KEY " m:pro %s", times[i]);
+		redis_server_do(flight_script_server(), "PEXPIRE " PURGED_KEY " 100000");
+		assert_string_equal(join_named(100, "w1"), "lead 100" S " 100" S " 0");
+		assert_string_equal(join_named(101, "w2"), "follow 101" S " 100" S " 2" S " 0");
+	}
+}
+
 /* Whatever the clocks say, what is begun after a purge is younger than it. */
 static void a_purge_of_the_same_moment_or_of_a_clock_ahead_does_not_last(void **state)
 {
@@ -535,6 +549,7 @@ int main(void)
 		TEST(the_clock_of_redis_counts),
 		TEST(what_was_purged_is_not_given),
 		TEST(what_was_under_way_at_a_purge_is_not_given_either),
+		TEST(a_purge_of_no_time_is_none),
 		TEST(a_purge_of_the_same_moment_or_of_a_clock_ahead_does_not_last),
 		TEST(an_answer_is_stored_as_long_as_it_is_good_for_anything),
 		TEST(a_stale_fence_stores_nothing),

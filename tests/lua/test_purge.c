@@ -109,6 +109,19 @@ static void many_old_ones_leave_by_and_by(void **state)
 	assert_int_equal(when("t:acme"), START + 2 * KEEP);
 }
 
+/* Whoever wrote it: a purge is done all the same, and takes it away. */
+static void what_is_no_time_leaves(void **state)
+{
+	static const char *const times[] = { "x", "nan", "inf", "-inf", "9007199254740992", "" };
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(times); i++) {
+		redis_server_do(rig.server, "HSET %s t:acme %s t:other %s", FLIGHT_PURGED, times[i], times[i]);
+		assert_int_equal(purge("t:acme", START, KEEP), START);
+		assert_int_equal(when("t:acme"), START);
+		assert_int_equal(redis_server_int(rig.server, "HEXISTS %s t:other", FLIGHT_PURGED), 0);
+	}
+}
+
 static void a_full_redis_takes_it_all_the_same(void **state)
 {
 	(void)state;
@@ -189,6 +202,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_clock_that_is_set_back_brings_nothing_back, begin, end),
 		cmocka_unit_test_setup_teardown(those_that_have_stood_leave, begin, end),
 		cmocka_unit_test_setup_teardown(many_old_ones_leave_by_and_by, begin, end),
+		cmocka_unit_test_setup_teardown(what_is_no_time_leaves, begin, end),
 		cmocka_unit_test_setup_teardown(a_full_redis_takes_it_all_the_same, begin, end),
 		cmocka_unit_test_setup_teardown(it_is_told_when_it_was, begin, end),
 		cmocka_unit_test_setup_teardown(it_is_told_that_redis_refused_or_is_silent, begin, end),
