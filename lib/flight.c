@@ -201,11 +201,6 @@ void flight_pass(struct flight_seat *s)
 	flight_tell_later(s, &(struct flight_told){ .verdict = FLIGHT_PASS });
 }
 
-void flight_rejoin(struct flight_seat *s)
-{
-	flight_ask_again(s);
-}
-
 /* ---- what the header promises -------------------------------------------------------------------------------------------- */
 
 struct flight_seat *flight_join(struct flights *all, const struct flight_ask *wanted,

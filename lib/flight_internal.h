@@ -113,7 +113,6 @@ struct flight {
 		int64_t until;          /* clock_now: no more tries of the end after */
 		int64_t window_ends;    /* clock_now */
 		struct flight_end end;  /* its note stands in `note` */
-
 	} lead;
 	struct {
 		char last[48]; /* id of the last entry; empty: none */
@@ -134,8 +133,7 @@ struct flights {
 	struct slice channel;   /* owned */
 	struct map *listed;     /* key → struct flight */
 	struct map *identities; /* → struct flight_asking */
-	struct map
-		*contenders; /* key → struct flight_asking that may lead, the newest: the others are answered before */
+	struct map *contenders; /* key → struct flight_asking that may lead, the newest: others are answered before */
 	struct list all, askings;
 	unsigned seats, leading, reading, unfinished;
 	int64_t bytes;
@@ -148,6 +146,7 @@ void flight_tell(struct flight_seat *, const struct flight_told *);
 void flight_tell_later(struct flight_seat *, const struct flight_told *); /* at the end of the turn */
 struct flight *flight_new(struct flights *, const unsigned char key[ANSWER_KEY], bool fleet, int64_t fence);
 void flight_unlist(struct flight *);      /* nobody finds it any more */
+void flight_pass(struct flight_seat *);   /* which is in no list: it asks for itself */
 void flight_look_at_end(struct flight *); /* at the end of the turn it dies if nothing holds it */
 void flight_seat_follow(struct flight_seat *, struct flight *);
 struct flight_seat *flight_pop_seat(struct flight *); /* the first that follows, in no list any more; NULL: none */
@@ -160,13 +159,12 @@ void flight_asking_free(struct flight_asking *);
 /* flight_record.c */
 bool flight_record_head(struct flight *, struct slice head) MUST_CHECK; /* false: too long */
 void flight_record_bytes(struct flight *, struct slice bytes);          /* which may close it */
+uint64_t flight_record_end(const struct flight *);                      /* the offset of what comes next */
 void flight_record_free(struct flight *);
 void flight_over(struct flight *, enum flight_state, struct slice note); /* told to all who follow */
 void flight_pump(void *flight);
 /* All who follow and have taken nothing, out of their list, each given to `what`. The others stay. */
 void flight_release_untouched(struct flight *, void (*what)(struct flight_seat *));
-void flight_pass(struct flight_seat *);
-void flight_rejoin(struct flight_seat *);
 
 /* flight_lead.c */
 void flight_lead_take(struct flight *, struct flight_seat *); /* which is in no list */

@@ -12,24 +12,18 @@
 #include "lib/mem.h"
 #include "scripts.h"
 
-#define LONELY_LOOK                                                                                                    \
-	(100 *                                                                                                         \
-	 CLOCK_MILLISECOND) /* how often an orphan asks whether it is alone; and what was not heard is said again */
+/* How often an orphan asks whether it is alone, and what was not heard is said again. */
+#define LONELY_LOOK  (100 * CLOCK_MILLISECOND)
 #define PASS_HOLDS   (10 * CLOCK_SECOND) /* so long all ask for themselves behind an answer that could not be shared */
 #define FAILED_HOLDS CLOCK_SECOND        /* so long nobody refreshes behind a failure */
 enum { BATCH_BYTES = 4096, WORD_MOST = 256 * 1024 };
 
 /* ---- when the next word is due ----------------------------------------------------------------------------------------- */
 
-static uint64_t end_of(const struct flight *f)
-{
-	return f->base + f->bytes.len;
-}
-
 static int64_t due(const struct flight *f)
 {
 	const struct flight_options *o = &f->flights->options;
-	bool news = (f->has_head && !f->lead.head_told) || end_of(f) > f->lead.told;
+	bool news = (f->has_head && !f->lead.head_told) || flight_record_end(f) > f->lead.told;
 
 	if (f->fence == 0)
 		return f->touched + o->beat;
@@ -40,7 +34,7 @@ static int64_t due(const struct flight *f)
 	if (f->lead.orphan && f->seats_count == 0)
 		return f->touched + LONELY_LOOK;
 	if (f->lead.readers > 0 && news)
-		return end_of(f) - f->lead.told >= BATCH_BYTES ? 0 : f->touched + o->batch;
+		return flight_record_end(f) - f->lead.told >= BATCH_BYTES ? 0 : f->touched + o->batch;
 	return f->touched + o->beat;
 }
 
@@ -231,7 +225,7 @@ static void say(struct flight *f)
 {
 	char memory[FLIGHT_NOTE + 1];
 	struct slice bytes = news(f);
-	bool last = f->lead.told + bytes.len == end_of(f);
+	bool last = f->lead.told + bytes.len == flight_record_end(f);
 	bool nobody = f->closed && f->lead.readers == 0;
 	struct flight_words words = { .key = f->key,
 				      .fence = f->fence,
@@ -407,7 +401,7 @@ void flight_lead_give_back(struct flight *f)
 	flight_unlist(f);
 	flight_over(f, FLIGHT_FAILED, SLICE_NONE);
 	conclude(f);
-	flight_release_untouched(f, flight_rejoin);
+	flight_release_untouched(f, flight_ask_again);
 }
 
 void flight_lead_left(struct flight *f)

@@ -35,7 +35,7 @@ static void stop(struct flight *f, void (*untouched)(struct flight_seat *))
 /* The leader is gone without an end. */
 static void lose(struct flight *f)
 {
-	stop(f, flight_rejoin);
+	stop(f, flight_ask_again);
 }
 
 static void give_up(struct flight *f)
@@ -64,15 +64,10 @@ static void take_end(struct flight *f, struct slice word)
 	}
 }
 
-static uint64_t end_of(const struct flight *f)
-{
-	return f->base + f->bytes.len;
-}
-
 /* What is there already may come again, when its first answer was lost; a gap is the end of reading along. */
 static void take_bytes(struct flight *f, uint64_t offset, struct slice bytes)
 {
-	uint64_t have = end_of(f);
+	uint64_t have = flight_record_end(f);
 
 	if (offset > have || !f->has_head) {
 		give_up(f);
@@ -113,7 +108,7 @@ static void take_reply(struct flight *f, const struct redisReply *reply)
 {
 	const struct redisReply *entries = redis_reply_at(reply, 2);
 	size_t count = redis_reply_count(entries), taken;
-	uint64_t had = end_of(f);
+	uint64_t had = flight_record_end(f);
 	int64_t goes_on, holds;
 
 	if (!redis_reply_int(redis_reply_at(reply, 0), &goes_on) ||
@@ -121,7 +116,8 @@ static void take_reply(struct flight *f, const struct redisReply *reply)
 		give_up(f);
 		return;
 	}
-	for (taken = 0; taken < count && f->state == FLIGHT_GOING && end_of(f) - had < f->flights->options.tail;
+	for (taken = 0;
+	     taken < count && f->state == FLIGHT_GOING && flight_record_end(f) - had < f->flights->options.tail;
 	     taken++)
 		if (!take_entry(f, redis_reply_at(entries, taken))) {
 			give_up(f);

@@ -35,6 +35,11 @@ bool flight_record_head(struct flight *f, struct slice head)
 	return true;
 }
 
+uint64_t flight_record_end(const struct flight *f)
+{
+	return f->base + f->bytes.len;
+}
+
 static void drop_front(struct flight *f, size_t count)
 {
 	buf_drop_front(&f->bytes, count);
@@ -55,7 +60,7 @@ static void slide(struct flight *f, size_t coming)
 void flight_record_bytes(struct flight *f, struct slice bytes)
 {
 	const struct flight_options *o = &f->flights->options;
-	bool fits = f->base + f->bytes.len + bytes.len <= o->most;
+	bool fits = flight_record_end(f) + bytes.len <= o->most;
 
 	while (bytes.len > 0) {
 		struct slice part = slice_first(bytes, o->tail);
