@@ -1,8 +1,8 @@
 /* See subscriber.h. On the connection that listens one call is out at a time; what is answered, or refused, leads to the next:
  *
- *   up ──► CLIENT ID ──► SUBSCRIBE channel ──► SUBSCRIBE __redis__:invalidate ──► PING ──► PING ──► …     each within `silence`, or the
- *                                                                                  │                       connection is cut
- *                                                  CLIENT TRACKING on `reads` ◄────┘ when due
+ *   up ──► CLIENT ID ──► SUBSCRIBE channel, each ──► SUBSCRIBE __redis__:invalidate ──► PING ──► PING ──► …     each within `silence`, or
+ *                                                                                        │                       the connection is cut
+ *                                                        CLIENT TRACKING on `reads` ◄────┘ when due
  *
  * CLIENT ID comes first because a subscribed connection may not ask it any more. An epoch begins at a pong, and nowhere else.
  *
@@ -27,11 +27,11 @@
 #define TRACK_AGAIN  (1 * CLOCK_SECOND)
 #define TRACK_WITHIN (2 * CLOCK_SECOND)
 
-enum step { STEP_IDENTIFY, STEP_HINTS, STEP_CHANGES, STEP_PING, STEP_TRACK, STEP_COUNT };
+enum step { STEP_IDENTIFY, STEP_HINTS, STEP_MORE_HINTS, STEP_CHANGES, STEP_PING, STEP_TRACK, STEP_COUNT };
 
 /* In the log. STEP_TRACK alone goes over `reads`. */
 static const char *const step_names[STEP_COUNT] = {
-	"CLIENT ID", "SUBSCRIBE to hints", "SUBSCRIBE to changes", "PING", "CLIENT TRACKING",
+	"CLIENT ID", "SUBSCRIBE to hints", "SUBSCRIBE to more hints", "SUBSCRIBE to changes", "PING", "CLIENT TRACKING",
 };
 
 /* Owned by whoever called subscriber_new; dies at the end of the turn after subscriber_free (its callbacks may be on the stack).
@@ -42,7 +42,7 @@ struct subscriber {
 	struct loop *loop;
 	struct log *log;
 	struct subscriber_options options;
-	char *channel;
+	char *channels[SUBSCRIBER_CHANNELS];
 
 	struct redis *redis, *reads; /* reads: not owned; NULL until subscriber_track */
 	enum step step;              /* what `call` asks, or will when the timer fires */
@@ -180,7 +180,8 @@ static void ask(struct subscriber *s)
 {
 	const struct slice words[][2] = {
 		[STEP_IDENTIFY] = { SLICE("CLIENT"), SLICE("ID") },
-		[STEP_HINTS] = { SLICE("SUBSCRIBE"), s->options.channel },
+		[STEP_HINTS] = { SLICE("SUBSCRIBE"), s->options.channels[0] },
+		[STEP_MORE_HINTS] = { SLICE("SUBSCRIBE"), s->options.channels[1] },
 		[STEP_CHANGES] = { SLICE("SUBSCRIBE"), SLICE(CHANGES) },
 		[STEP_PING] = { SLICE("PING") },
 	};
@@ -232,6 +233,8 @@ static void on_answer(struct redis_call *call, void *arg, const struct redis_ans
 	if (s->step == STEP_CHANGES)
 		s->hears_changes = well;
 	s->step++;
+	if (s->step == STEP_MORE_HINTS && s->options.channels[1].len == 0)
+		s->step++;
 	ask(s);
 }
 
@@ -264,6 +267,14 @@ static void hear_changes(struct subscriber *s, const struct redisReply *payload)
 	}
 }
 
+static bool is_ours(const struct subscriber *s, struct slice channel)
+{
+	for (size_t i = 0; i < SUBSCRIBER_CHANNELS; i++)
+		if (channel.len > 0 && slice_equal(channel, s->options.channels[i]))
+			return true;
+	return false;
+}
+
 static void on_message(void *arg, struct slice channel, const struct redisReply *payload)
 {
 	struct subscriber *s = arg;
@@ -271,8 +282,8 @@ static void on_message(void *arg, struct slice channel, const struct redisReply 
 	CHECK(s->magic == SUBSCRIBER_MAGIC);
 	if (slice_equal(channel, SLICE(CHANGES)))
 		hear_changes(s, payload);
-	else if (slice_equal(channel, s->options.channel) && redis_reply_text(payload, &text))
-		s->options.hint(s->options.arg, text);
+	else if (is_ours(s, channel) && redis_reply_text(payload, &text))
+		s->options.hint(s->options.arg, channel, text);
 }
 
 /* ---- what the header promises --------------------------------------------------------------------------------------------- */
@@ -282,7 +293,8 @@ static void on_death(void *arg)
 	struct subscriber *s = arg;
 	CHECK(s->magic == SUBSCRIBER_MAGIC);
 	loop_timer_free(&s->timer);
-	mem_free(s->channel);
+	for (size_t i = 0; i < SUBSCRIBER_CHANNELS; i++)
+		mem_free(s->channels[i]);
 	s->magic = 0;
 	mem_free(s);
 }
@@ -293,13 +305,16 @@ struct subscriber *subscriber_new(struct loop *loop, const struct redis_options 
 	struct subscriber *s = mem_new(sizeof(*s));
 	CHECK(options->ping > 0 && options->silence > options->ping && options->hint != NULL &&
 	      options->invalidated != NULL);
-	CHECK(!slice_equal(options->channel, SLICE(CHANGES)));
+	CHECK(options->channels[0].len > 0);
 	s->magic = SUBSCRIBER_MAGIC;
 	s->loop = loop;
 	s->log = log;
 	s->options = *options;
-	s->channel = mem_text(options->channel);
-	s->options.channel.data = s->channel;
+	for (size_t i = 0; i < SUBSCRIBER_CHANNELS; i++) {
+		CHECK(!slice_equal(options->channels[i], SLICE(CHANGES)));
+		s->channels[i] = mem_text(options->channels[i]);
+		s->options.channels[i].data = s->channels[i];
+	}
 	loop_timer_init(&s->timer, loop, on_timer, s);
 	loop_deferred_init(&s->death, on_death, s);
 	s->redis = redis_new(loop, where, log);

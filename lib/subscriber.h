@@ -24,14 +24,16 @@
 
 struct subscriber;
 
+enum { SUBSCRIBER_CHANNELS = 2 }; /* a worker's own, and one that a whole fleet hears */
+
 struct subscriber_options {
 	int64_t ping; /* between two pings; microseconds */
 	/* What an answered ping proves is as old as its sending; when older than this, it proves nothing, and an unanswered one has the connection cut.
 	 * More than `ping` and a round trip, or there is no epoch. */
 	int64_t silence;
-	struct slice channel; /* its own; copied */
-	/* Somebody published on the channel: look again; never the truth. */
-	void (*hint)(void *arg, struct slice text);
+	struct slice channels[SUBSCRIBER_CHANNELS]; /* at least the first; an empty one is none; copied */
+	/* Somebody published on one of them, which is named: look again; never the truth. */
+	void (*hint)(void *arg, struct slice channel, struct slice text);
 	/* A key that the tracked connection read has changed; key.data == NULL: all of them. */
 	void (*invalidated)(void *arg, struct slice key);
 	void *arg;

@@ -22,10 +22,11 @@
 #define SILENCE      (100 * CLOCK_MILLISECOND)
 enum { TAIL = 256 * 1024 }; /* more than a transfer, or a word of another worker's flight, brings at once */
 
-static void hint(void *worker, struct slice text)
+static void hint(void *worker, struct slice channel, struct slice text)
 {
 	struct worker *w = worker;
 
+	(void)channel; /* its own is all that it subscribes to */
 	flights_hint(w->flights, text);
 }
 
@@ -78,13 +79,13 @@ void worker_open_answers(struct worker *w, const struct config *config)
 	};
 	int length = snprintf(name, sizeof(name), "sluice:w:%s.%d", w->shared->instance, w->index);
 
-	hears.channel = slice_make(name, (size_t)length);
+	hears.channels[0] = slice_make(name, (size_t)length);
 	w->digest = dialect_digest_new();
 	w->cache = cache_new((size_t)(config->cache.local / config->workers));
 	w->answers = redis_new(w->loop, w->shared->answers_redis, w->log);
 	w->listener = subscriber_new(w->loop, w->shared->answers_redis, &hears, w->log);
 	subscriber_track(w->listener, w->answers);
-	open_flights(w, config, hears.channel);
+	open_flights(w, config, hears.channels[0]);
 	worker_watch_room(w);
 }
 

@@ -21,10 +21,11 @@
 
 /* ---- workers ------------------------------------------------------------------------------------------------------------ */
 
-static void on_hint(void *arg, struct slice text)
+static void on_hint(void *arg, struct slice channel, struct slice text)
 {
 	struct rig_worker *w = arg;
 
+	assert_true(slice_equal(channel, slice_of(w->channel)));
 	w->hints++;
 	if (w->flights != NULL && !w->deaf)
 		flights_hint(w->flights, text);
@@ -52,7 +53,7 @@ static void connect_worker(struct rig_worker *w, bool proxied)
 	struct redis_options where;
 	const struct subscriber_options hears = { .ping = PING,
 						  .silence = SILENCE,
-						  .channel = slice_of(w->channel),
+						  .channels = { slice_of(w->channel) },
 						  .hint = on_hint,
 						  .invalidated = on_invalidated,
 						  .arg = w };

@@ -37,9 +37,10 @@ static struct {
 	bool frees_in_hint, frees_in_key, frees_in_all;
 } heard;
 
-static void on_hint(void *arg, struct slice text)
+static void on_hint(void *arg, struct slice channel, struct slice text)
 {
 	assert_ptr_equal(arg, &heard);
+	assert_true(slice_equal(channel, SLICE("worker:1")));
 	heard.hints++;
 	snprintf(heard.text, sizeof(heard.text), "%.*s", SLICE_ARGS(text));
 	if (heard.frees_in_hint)
@@ -69,7 +70,7 @@ static void subscribe(const char *url, int64_t silence)
 	const char *reason;
 	const struct subscriber_options options = { .ping = PING,
 						    .silence = silence,
-						    .channel = slice_of(channel),
+						    .channels = { slice_of(channel) },
 						    .hint = on_hint,
 						    .invalidated = on_invalidated,
 						    .arg = &heard };
