@@ -18,7 +18,7 @@ VARIABLES = {
 
 
 # Modules that export the verbs of more than one noun.
-PREFIXES = {"lib/limiter": ("limiter_", "lease_", "limit_"), "lib/flight": ("flight_", "flights_"), "svc/dialect": ("dialect_", "meter_"), "svc/flow": ("flow_", "stage_")}
+PREFIXES = {"lib/breaker": ("breaker_", "breakers_"), "lib/limiter": ("limiter_", "lease_", "limit_"), "lib/flight": ("flight_", "flights_"), "svc/dialect": ("dialect_", "meter_"), "svc/flow": ("flow_", "stage_")}
 
 
 def test_exported_functions():

@@ -13,4 +13,14 @@ static inline uint32_t random_below(uint64_t *state, uint32_t limit)
 	return (uint32_t)((*state * UINT64_C(2685821657736338717)) >> 33) % limit;
 }
 
+/* Uniform in all its bits. */
+static inline uint64_t random_bits(uint64_t *state)
+{
+	uint64_t bits = 0;
+
+	for (unsigned i = 0; i < 4; i++)
+		bits = bits << 16 | random_below(state, 1 << 16);
+	return bits;
+}
+
 #endif
