@@ -41,6 +41,8 @@ static const struct unit COUNTS[] = {
 	{ "k", INT64_C(1000) },
 	{ "",  INT64_C(1) },
 };
+static const struct unit PERCENT = { "%", INT64_C(100) };
+static const struct unit DOLLAR = { "", INT64_C(1000000) };
 /* clang-format on */
 
 static bool is_digit(char c)
@@ -196,6 +198,20 @@ bool text_percent(struct slice s, double *value)
 	return true;
 }
 
+bool text_parts(struct slice s, int64_t *parts)
+{
+	if (slice_equal(s, SLICE("0"))) {
+		*parts = 0;
+		return true;
+	}
+	return read_scaled(s, &PERCENT, 1, parts);
+}
+
+bool text_dollars(struct slice s, int64_t *millionths)
+{
+	return read_scaled(s, &DOLLAR, 1, millionths);
+}
+
 bool text_bool(struct slice s, bool *value)
 {
 	static const char *const spellings[2][3] = { { "false", "False", "FALSE" }, { "true", "True", "TRUE" } };
@@ -264,6 +280,32 @@ bool text_put_size(struct buf *b, int64_t bytes)
 bool text_put_count(struct buf *b, int64_t value)
 {
 	return put_signed(b, value, COUNTS, ARRAY_LENGTH(COUNTS));
+}
+
+/* In one unit, also below one of it; signed as above. */
+static bool put_in_full(struct buf *b, int64_t value, const struct unit *unit)
+{
+	char text[48];
+	struct buf whole;
+	buf_wrap(&whole, text, sizeof(text), 0);
+	if (value < 0)
+		buf_append_byte(&whole, '-');
+	return put_in_unit(&whole,
+			   value >= 0           ? value
+			   : value == INT64_MIN ? INT64_MAX
+						: -value,
+			   unit) &&
+	       buf_append(b, buf_slice(&whole));
+}
+
+bool text_put_parts(struct buf *b, int64_t parts)
+{
+	return put_in_full(b, parts, &PERCENT);
+}
+
+bool text_put_dollars(struct buf *b, int64_t millionths)
+{
+	return put_in_full(b, millionths, &DOLLAR);
 }
 
 bool text_is_utf8(struct slice s)

@@ -2,9 +2,6 @@
  * Connection names. */
 #include "svc/fields.h"
 
-#include <stdio.h>
-#include <time.h>
-
 #include "lib/bytes.h"
 #include "lib/clock.h"
 #include "lib/text.h"
@@ -172,26 +169,17 @@ static int64_t read_wait(struct slice value, int64_t unit)
 	return amount >= (double)longest_wait ? longest_wait : (int64_t)amount;
 }
 
-/* The three forms of a date that a recipient must take; compared with our clock. */
+/* Compared with our clock. */
 int64_t fields_until(struct slice value)
 {
-	static const char *const forms[] = { "%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT",
-					     "%a %b %e %H:%M:%S %Y" };
-	char text[40];
-	int64_t wait;
+	int64_t seconds;
 
-	snprintf(text, sizeof(text), "%.*s", SLICE_ARGS(slice_first(value, sizeof(text) - 1)));
-	for (size_t i = 0; i < ARRAY_LENGTH(forms); i++) {
-		struct tm date = { 0 };
-		const char *end = strptime(text, forms[i], &date);
-		if (end == NULL || *end != '\0')
-			continue;
-		wait = (int64_t)timegm(&date) - clock_unix() / CLOCK_SECOND;
-		if (wait <= 0)
-			return 0;
-		return wait >= longest_wait / CLOCK_SECOND ? longest_wait : wait * CLOCK_SECOND;
-	}
-	return -1;
+	if (!text_date(value, &seconds))
+		return -1;
+	seconds -= clock_unix() / CLOCK_SECOND;
+	if (seconds <= 0)
+		return 0;
+	return seconds >= longest_wait / CLOCK_SECOND ? longest_wait : seconds * CLOCK_SECOND;
 }
 
 /* What is no number does not count, one too large to be read does. */

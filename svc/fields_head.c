@@ -6,7 +6,7 @@
  *
  * Values have no control bytes (RFC 9110 section 5.5), so a line ends where it seems to. Another worker wrote it, perhaps of another version, or somebody who
  * may write to the store: what is not of this form to the byte, or names a field that never passes to a client (one that frames a message above all), is
- * refused. */
+ * refused; but X-Sluice-Model, which is ours, says whose answer it is. */
 #include "lib/bytes.h"
 #include "lib/text.h"
 #include "svc/fields.h"
@@ -53,6 +53,12 @@ static bool read_first(struct slice line, int *status, int64_t *length)
 	return slice_equal(buf_slice(&again), line);
 }
 
+/* What passes to clients, and what reply_note_model puts beside it. */
+static bool may_stand(struct slice name)
+{
+	return fields_pass_to_client(name) || slice_equal_nocase(name, SLICE("x-sluice-model"));
+}
+
 static bool read_line(struct slice line, struct mem *mem, struct fields_answer *answer)
 {
 	size_t colon = slice_find(line, ':');
@@ -60,7 +66,7 @@ static bool read_line(struct slice line, struct mem *mem, struct fields_answer *
 	struct http_field *field = &answer->fields[answer->count];
 
 	if (!slice_starts(slice_skip(line, colon), SLICE(": ")) || !text_is_token(name) ||
-	    !bytes_all(value, BYTES_FIELD) || !fields_pass_to_client(name))
+	    !bytes_all(value, BYTES_FIELD) || !may_stand(name))
 		return false;
 	field->name = mem_copy(mem, name);
 	field->value = mem_copy(mem, value);

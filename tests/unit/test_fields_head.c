@@ -141,6 +141,7 @@ static void garbage_is_refused(void **state)
 	(void)state;
 	assert_true(is_good(slice_of(good)));
 	assert_true(is_good(slice_of("1 599 -1\n\n")));
+	assert_true(is_good(slice_of("1 200 5\nX-Sluice-Model: another\n\n")));
 	for (size_t i = 0; i < ARRAY_LENGTH(bad); i++)
 		if (is_good(slice_of(bad[i])))
 			fail_msg("taken: %s", bad[i]);

@@ -175,6 +175,38 @@ static void check_spelling(bool (*put)(struct buf *, int64_t), int64_t value, co
 	assert_int_equal(b.len, 0);
 }
 
+static void reads_and_writes_parts_and_dollars(void **state)
+{
+	static const char *const refused[] = { "",    "%",   "-1%", "1",   "0.001%",
+					       "1.%", ".5%", "1 %", "1%%", "99999999999999999999%" };
+	static const char *const refused_dollars[] = { "",    "-1",        "$1", "1.",           ".5",
+						       "1e3", "0.0000001", "1%", "9223372036855" };
+	int64_t value;
+	(void)state;
+	assert_true(text_parts(SLICE("0"), &value) && value == 0);
+	assert_true(text_parts(SLICE("0%"), &value) && value == 0);
+	assert_true(text_parts(SLICE("50%"), &value) && value == 5000);
+	assert_true(text_parts(SLICE("0.50%"), &value) && value == 50);
+	assert_true(text_parts(SLICE("100.01%"), &value) && value == 10001);
+	assert_true(text_dollars(SLICE("0"), &value) && value == 0);
+	assert_true(text_dollars(SLICE("1.25"), &value) && value == 1250000);
+	assert_true(text_dollars(SLICE("10.00"), &value) && value == 10000000);
+	assert_true(text_dollars(SLICE("0.000001"), &value) && value == 1);
+	for (size_t i = 0; i < ARRAY_LENGTH(refused); i++)
+		assert_false(text_parts(slice_of(refused[i]), &value));
+	for (size_t i = 0; i < ARRAY_LENGTH(refused_dollars); i++)
+		assert_false(text_dollars(slice_of(refused_dollars[i]), &value));
+	check_spelling(text_put_parts, 0, "0%");
+	check_spelling(text_put_parts, 1, "0.01%");
+	check_spelling(text_put_parts, 5000, "50%");
+	check_spelling(text_put_parts, -150, "-1.5%");
+	check_spelling(text_put_parts, INT64_MIN, "-92233720368547758.07%");
+	check_spelling(text_put_dollars, 0, "0");
+	check_spelling(text_put_dollars, 310000, "0.31");
+	check_spelling(text_put_dollars, INT64_C(1000000000001), "1000000.000001");
+	check_spelling(text_put_dollars, -1, "-0.000001");
+}
+
 static void writes_the_shortest_spelling(void **state)
 {
 	(void)state;
@@ -341,6 +373,7 @@ int main(void)
 		cmocka_unit_test(reads_sizes_and_counts),
 		cmocka_unit_test(reads_decimals),
 		cmocka_unit_test(reads_percents_and_booleans),
+		cmocka_unit_test(reads_and_writes_parts_and_dollars),
 		cmocka_unit_test(writes_the_shortest_spelling),
 		cmocka_unit_test(round_trips),
 		cmocka_unit_test(knows_tokens),
