@@ -367,6 +367,7 @@ struct pool *pool_new(struct loop *loop, const struct pool_options *options, str
 	struct pool *pool = mem_new(sizeof(*pool));
 	CHECK(options->connections > 0 && options->streams_per_connection > 0 && options->warm <= options->connections);
 	CHECK(options->connect_timeout > 0 && options->idle_timeout > 0 && options->max_age > 0);
+	CHECK(options->name_age >= 0 && options->name_age < INT32_MAX * CLOCK_SECOND);
 	pool->magic = POOL_MAGIC;
 	pool->loop = loop;
 	pool->log = log;

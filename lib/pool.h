@@ -34,9 +34,12 @@ struct pool_options {
 	unsigned streams_per_connection; /* HTTP/2 only; ≥ 1 */
 	enum pool_http http;
 	int64_t connect_timeout, idle_timeout, max_age; /* microseconds */
-	const char *ca_file;                            /* NULL: the system's; copied */
-	bool verify;                                    /* false only for tests: neither peer nor host is checked */
-	bool allow_private; /* the operator named this host: private, loopback and link-local addresses are fine */
+	/* For so long new connections go where the origin's name was last found; then it is looked up again. Microseconds, of which whole seconds count; 0: each
+	 * connection looks it up. One that is open is used on, whatever its name has come to mean, up to max_age. */
+	int64_t name_age;
+	const char *ca_file; /* NULL: the system's; copied */
+	bool verify;         /* false only for tests: neither peer nor host is checked */
+	bool allow_private;  /* the operator named this host: private, loopback and link-local addresses are fine */
 };
 
 enum pool_outcome {

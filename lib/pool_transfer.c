@@ -233,6 +233,7 @@ static void tell_once(struct pool *pool, struct pool_handle *handle)
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
 	curl_easy_setopt(easy, CURLOPT_PROXY, "");
+	curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, (long)(pool->options.name_age / CLOCK_SECOND));
 	curl_easy_setopt(easy, CURLOPT_HTTP09_ALLOWED, 0L);
 	curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	long version = !pool->two  ? CURL_HTTP_VERSION_1_1

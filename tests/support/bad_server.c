@@ -293,12 +293,13 @@ static void *accept_thread(void *arg)
 
 const struct bad_step bad_server_echo[] = { { .verb = BAD_REQUEST }, { .verb = BAD_ECHO }, { .verb = BAD_AGAIN } };
 
-struct bad_server *bad_server_new(const struct bad_step *const *scripts, size_t count)
+static struct bad_server *start(const char *host, int port, const struct bad_step *const *scripts, size_t count)
 {
 	struct bad_server *server = calloc(1, sizeof(*server));
 	MUST(server != NULL && count > 0);
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
 	socklen_t size = sizeof(address);
+	MUST(inet_pton(AF_INET, host, &address.sin_addr) == 1);
 	server->scripts = calloc(count, sizeof(scripts[0]));
 	MUST(server->scripts != NULL);
 	memcpy(server->scripts, scripts, count * sizeof(scripts[0]));
@@ -311,15 +312,25 @@ struct bad_server *bad_server_new(const struct bad_step *const *scripts, size_t 
 	MUST(listen(server->listener, 1024) == 0);
 	MUST(getsockname(server->listener, (struct sockaddr *)&address, &size) == 0);
 	server->port = ntohs(address.sin_port);
-	snprintf(server->origin, sizeof(server->origin), "http://127.0.0.1:%d", server->port);
+	snprintf(server->origin, sizeof(server->origin), "http://%s:%d", host, server->port);
 	MUST(pthread_mutex_init(&server->lock, NULL) == 0 && pthread_cond_init(&server->all_gone, NULL) == 0);
 	MUST(pthread_create(&server->thread, NULL, accept_thread, server) == 0);
 	return server;
 }
 
+struct bad_server *bad_server_new(const struct bad_step *const *scripts, size_t count)
+{
+	return start("127.0.0.1", 0, scripts, count);
+}
+
 struct bad_server *bad_server_of(const struct bad_step *script)
 {
 	return bad_server_new(&script, 1);
+}
+
+struct bad_server *bad_server_at(const char *host, int port, const struct bad_step *script)
+{
+	return start(host, port, &script, 1);
 }
 
 void bad_server_free(struct bad_server **held)

@@ -38,8 +38,9 @@ extern const struct bad_step bad_server_echo[];
 /* `count` arrays, each ended by BAD_END, BAD_RESET or BAD_AGAIN; the arrays are borrowed until bad_server_free. */
 struct bad_server *bad_server_new(const struct bad_step *const *scripts, size_t count);
 struct bad_server *bad_server_of(const struct bad_step *script); /* of one for all connections */
-void bad_server_free(struct bad_server **);                      /* ends every connection */
-const char *bad_server_origin(const struct bad_server *);        /* "http://127.0.0.1:PORT" */
+struct bad_server *bad_server_at(const char *host, int port, const struct bad_step *script); /* "127.0.0.2" */
+void bad_server_free(struct bad_server **);                                                  /* ends every connection */
+const char *bad_server_origin(const struct bad_server *); /* "http://127.0.0.1:PORT", or its host */
 int bad_server_port(const struct bad_server *);
 void bad_server_open_gate(struct bad_server *, unsigned times);
 

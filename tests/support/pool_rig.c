@@ -45,6 +45,7 @@ void rig_options(struct rig *rig, const char *origin)
 					  .connect_timeout = 10 * CLOCK_SECOND,
 					  .idle_timeout = CLOCK_MINUTE,
 					  .max_age = CLOCK_HOUR,
+					  .name_age = CLOCK_MINUTE,
 					  .verify = true,
 					  .allow_private = true } };
 }
