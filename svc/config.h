@@ -6,25 +6,36 @@
 #define SLUICE_CONFIG_H
 
 #include "lib/base.h"
+#include "lib/breaker.h"
 #include "lib/limiter.h"
 #include "lib/pool.h"
+#include "lib/retry.h"
 #include "lib/slice.h"
 #include "svc/kinds.h"
 
 struct buf;
 
+/* For whom an endpoint is: calls that somebody waits for, calls that may wait (RFC 9218 urgency 5 to 7), any. */
+enum config_lane { CONFIG_LANE_ANY, CONFIG_LANE_REALTIME, CONFIG_LANE_BATCH };
+
 /* Texts are NUL-terminated and owned by the config; a list is an array and a count. */
+enum { CONFIG_ENDPOINTS_MOST = 16, CONFIG_TARGETS_MOST = 16 };
 struct config_endpoint {
-	char *url;    /* as given: http(s)://host[:port][/prefix], no trailing slash */
-	char *origin; /* scheme://host[:port] */
-	char *prefix; /* path in front of every target; "" or "/…" */
-	char *region;
+	char *url;        /* as given: http(s)://host[:port][/prefix], no trailing slash */
+	char *origin;     /* scheme://host[:port] */
+	char *prefix;     /* path in front of every target; "" or "/…" */
+	char *region;     /* NULL: none */
+	int64_t priority; /* the lowest that is well is used first */
+	int64_t weight;   /* its share among those of the same priority; 0: only when no other is well */
+	enum config_lane lane;
 };
 
 struct config_credential {
 	char *header; /* e.g. "x-goog-api-key"; NULL: none is sent */
 	char *value;  /* secret */
 };
+
+enum config_breaker { CONFIG_BREAKER_DEFAULT, CONFIG_BREAKER_FRAGILE, CONFIG_BREAKER_SIMPLE };
 
 enum config_usage { CONFIG_USAGE_ASK, CONFIG_USAGE_AS_IS };
 
@@ -33,7 +44,7 @@ struct config_upstream {
 	enum dialect dialect;
 	bool is_default; /* takes the models of its dialect that `models` does not name */
 	struct config_endpoint *endpoints;
-	size_t endpoints_count; /* ≥ 1; until routing by priority and region is built, exactly one is used: the first */
+	size_t endpoints_count; /* 1 to CONFIG_ENDPOINTS_MOST */
 	struct config_credential credential;
 	bool allow_plaintext;        /* a credential may go to http:// that is not loopback */
 	char *ca_file;               /* NULL: the system's */
@@ -50,17 +61,52 @@ struct config_upstream {
 	struct {
 		int64_t connect, first_byte, first_byte_plain, idle, total;
 	} timeout;
+	enum config_breaker breaker_preset; /* which defaults the file's keys stand on; `breaker` has it all */
+	struct breaker_rule breaker;
+	bool breaker_per_model; /* each model of it has a breaker of its own */
+	struct retry_policy retry;
+	struct {
+		char *path; /* with "/" in front, GET; NULL: no health checks */
+		int64_t interval, timeout;
+	} health;
+};
+
+/* USD per million tokens, in millionths of a dollar: 1.25 is 1250000. */
+struct config_price {
+	int64_t input, cached, output; /* -1: not said */
+};
+
+/* What a target cannot do keeps requests that need it away. */
+struct config_capabilities {
+	bool media, tools; /* images, audio and files; tool calls */
+	int64_t context;   /* tokens of input and output together; 0: not said */
 };
 
 struct config_target {
 	const struct config_upstream *upstream;
-	char *model; /* what the upstream calls it; NULL: as the client does */
+	char *model;    /* what the upstream calls it; NULL: as the client does */
+	int64_t weight; /* strategy weighted: its share; 0: only when no other will do. Strategy load: its capacity */
+	struct config_price price; /* nothing of it said: the model's */
+	struct config_capabilities capabilities;
+};
+
+enum config_strategy {
+	CONFIG_STRATEGY_PRIORITY, /* in the list's order */
+	CONFIG_STRATEGY_WEIGHTED, /* by weight; a session stays where it is */
+	CONFIG_STRATEGY_COST,     /* the cheapest for this request, by price and estimated tokens */
+	CONFIG_STRATEGY_LATENCY,  /* the soonest first byte, as measured lately */
+	CONFIG_STRATEGY_LOAD      /* the fewest in flight per weight */
 };
 
 struct config_model {
 	char *name;
 	struct config_target *targets;
-	size_t targets_count; /* ≥ 1 */
+	size_t targets_count; /* 1 to CONFIG_TARGETS_MOST */
+	enum config_strategy strategy;
+	bool affinity; /* a session stays at the target and endpoint that it has, for the provider's prompt cache */
+	char **fallback; /* models that are asked instead when no target will do, in this order; of the same dialect, no cycle */
+	size_t fallback_count;
+	struct config_price price;
 	struct limits limits;
 };
 
@@ -103,6 +149,7 @@ struct config {
 	char *admin;         /* NULL: no admin plane ("off") */
 	char *admin_token;   /* secret; NULL only when admin is loopback or a unix socket */
 	int64_t workers;     /* resolved: ≥ 1 */
+	char *region;        /* where this instance is: endpoints of the same region come first; NULL: nowhere */
 	bool allow_anonymous;
 	char **trusted_proxies; /* addresses or CIDR, checked */
 	size_t trusted_proxies_count;

@@ -69,6 +69,8 @@ enum config_type {
 	CONFIG_COUNT,    /* int64_t, with k, M, G; `words[0]` stands for 0 */
 	CONFIG_SIZE,     /* int64_t, bytes */
 	CONFIG_DURATION, /* int64_t, microseconds */
+	CONFIG_PERCENT,  /* int64_t, parts of 10,000 */
+	CONFIG_DOLLARS,  /* int64_t, millionths; `words[0]` stands for -1 */
 	CONFIG_BOOL,     /* bool */
 	CONFIG_WORD,     /* enum: the index of one of `words` */
 	CONFIG_LIMITS,   /* struct limits; least: strict unless a burst is given */
@@ -101,15 +103,22 @@ struct config_row {
 	const char *help;
 };
 
+/* What a key is when the file does not say it, and the section's first row, a CONFIG_WORD, says `word`. */
+struct config_preset {
+	int word;
+	const char *key, *standard; /* the key is NULL at the end of a table */
+};
+
 struct config_section {
 	size_t size;
 	const struct config_row *rows;
 	size_t count;
 	const char *name_rule; /* of a CONFIG_NAMED entry: what a name may be, for people */
 	size_t name_most;
+	const struct config_preset *presets; /* NULL: none */
 };
 
-extern const struct config_section config_root;
+extern const struct config_section config_root, config_table_upstream, config_table_model;
 
 /* ---- reading ------------------------------------------------------------------------------------------------------------ */
 

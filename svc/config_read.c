@@ -1,4 +1,5 @@
-/* Reads the tree by the table's rows. A row's default is read by the same readers as a value of the file, so it is checked by the same bounds. */
+/* Reads the tree by the table's rows. A row's default, or a preset's, is read by the same readers as a value of the file, so it is checked by the same
+ * bounds. */
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -369,6 +370,21 @@ void config_read_defaults(struct config_reader *r, const struct config_section *
 	}
 }
 
+/* A key's text when the file does not give it; NULL: nothing. */
+static const char *standard_of(const struct config_section *section, const struct config_row *row, const void *base)
+{
+	const struct config_preset *preset = section->presets;
+	int word;
+
+	if (preset == NULL)
+		return row->standard;
+	memcpy(&word, (const char *)base + section->rows[0].offset, sizeof(word));
+	for (; preset->key != NULL; preset++)
+		if (preset->word == word && strcmp(preset->key, row->name) == 0)
+			return preset->standard;
+	return row->standard;
+}
+
 void config_read_section(struct config_reader *r, const struct config_section *section, const struct config_node *node,
 			 void *into)
 {
@@ -380,8 +396,9 @@ void config_read_section(struct config_reader *r, const struct config_section *s
 	check_known(r, section, node);
 	for (size_t i = 0; i < section->count; i++) {
 		const struct config_row *row = &section->rows[i];
+		const char *standard = standard_of(section, row, into);
 		const struct config_node *child = config_node_find(node, slice_of(row->name)),
-					 given = { .kind = CONFIG_SCALAR, .text = slice_of(row->standard) };
+					 given = { .kind = CONFIG_SCALAR, .text = slice_of(standard) };
 		size_t back = go_down(r, "%s", row->name);
 		if (child != NULL)
 			read_row(r, row, child, into);
@@ -389,7 +406,7 @@ void config_read_section(struct config_reader *r, const struct config_section *s
 			config_complain(&r->errors, node->line, r->path, "missing; it is needed: %s", row->help);
 		else if (row->type == CONFIG_SECTION)
 			config_read_defaults(r, row->section, config_at(into, row->offset));
-		else if (row->standard != NULL)
+		else if (standard != NULL)
 			read_row(r, row, &given, into);
 		go_back(r, back);
 	}

@@ -10,104 +10,16 @@
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
 
-static const char *const any[] = { "any", NULL };
-static const char *const zero[] = { "0", NULL };
-static const char *const one[] = { "1", NULL };
 static const char *const autos[] = { "auto", NULL };
-static const char *const dialects[] = { "gemini", "openai", "anthropic", "http", NULL };
 static const char *const on_failures[] = { "closed", "open", NULL, "share", NULL };
-static const char *const usages[] = { "ask", "as_is", NULL };
-static const char *const versions[] = { "auto", "1.1", "2", NULL };
 static const char *const levels[] = { "debug", "info", "warning", "error", NULL };
 static const char *const whens[] = { "deterministic", "always", "asked", "never", NULL };
 static const char *const scopes[] = { "tenant", "shared", "user", NULL };
-static const char *const priorities[] = { "priority", NULL };
 static const char *const nothing[] = { NULL };
 
 /* clang-format off */
 #define AT(kind, field)   offsetof(struct kind, field)
 #define TABLE(rows)       rows, ARRAY_LENGTH(rows)
-
-static const struct config_row endpoint_rows[] = {
-	{ "url", CONFIG_TEXT, AT(config_endpoint, url), 0, CONFIG_REQUIRED | CONFIG_UNTOLD, NULL, 1, 1000, NULL, NULL,
-	  "http(s)://host[:port][/prefix]: where the provider is; without /v1 at its end, which is the client's (dialect http: as it is)" },
-	{ "region", CONFIG_TEXT, AT(config_endpoint, region), 0, 0, NULL, 1, 64, NULL, NULL, "its region, for people" },
-	{ "priority", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, zero, NULL, "" },
-	{ "weight", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, one, NULL, "" },
-	{ "lane", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, any, NULL, "" },
-};
-static const struct config_section endpoint = { sizeof(struct config_endpoint), TABLE(endpoint_rows), NULL, 0 };
-
-static const struct config_row credential_rows[] = {
-	{ "header", CONFIG_TEXT, AT(config_credential, header), 0, CONFIG_UNTOLD, NULL, 1, 64, NULL, NULL, "the header that carries it, as x-goog-api-key" },
-	{ "value", CONFIG_TEXT, AT(config_credential, value), 0, CONFIG_SECRET, NULL, 1, 8192, NULL, NULL, "its value, as \"Bearer ${OPENAI_API_KEY}\"" },
-	{ "vertex", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
-};
-static const struct config_section credential = { sizeof(struct config_credential), TABLE(credential_rows), NULL, 0 };
-
-static const struct config_row pool_rows[] = {
-	{ "min", CONFIG_INT, AT(config_upstream, pool.min), 0, 0, "1", 0, 10000, NULL, NULL, "connections opened before the instance is ready (tried for 10 s), and kept; divided like max" },
-	{ "start", CONFIG_INT, AT(config_upstream, pool.start), 0, 0, "10", 0, 10000, NULL, NULL, "where growing begins (later versions); min to max" },
-	{ "max", CONFIG_INT, AT(config_upstream, pool.max), 0, 0, "100", 1, 10000, NULL, NULL, "connections for plain calls, of one instance; divided among its workers, at least one each" },
-	{ "streams", CONFIG_INT, AT(config_upstream, pool.streams), 0, 0, "100", 1, 20000, NULL, NULL, "connections for streams, which have them apart; divided like max" },
-	{ "streams_per_connection", CONFIG_INT, AT(config_upstream, pool.streams_per_connection), 0, 0, "100", 1, 1000, NULL, NULL,
-	  "HTTP/2: requests at once on one connection" },
-	{ "connect_timeout", CONFIG_DURATION, AT(config_upstream, pool.connect_timeout), 0, 0, "30s", CLOCK_MILLISECOND, CLOCK_HOUR, NULL, NULL,
-	  "how long a request waits for a connection of the pool" },
-	{ "idle_timeout", CONFIG_DURATION, AT(config_upstream, pool.idle_timeout), 0, 0, "5m", CLOCK_SECOND, CLOCK_DAY, NULL, NULL, "an unused connection is closed after" },
-	{ "max_age", CONFIG_DURATION, AT(config_upstream, pool.max_age), 0, 0, "1h", CLOCK_SECOND, CLOCK_DAY, NULL, NULL, "a connection is replaced after" },
-	{ "http", CONFIG_WORD, AT(config_upstream, pool.http), 0, 0, "auto", 0, 0, versions, NULL, "auto: HTTP/2 where libcurl is 8.1 or newer" },
-};
-/* Sections that are no struct of their own lie in their parent's. */
-static const struct config_section pool = { sizeof(struct config_upstream), TABLE(pool_rows), NULL, 0 };
-
-static const struct config_row timeout_rows[] = {
-	{ "connect", CONFIG_DURATION, AT(config_upstream, timeout.connect), 0, 0, "10s", CLOCK_MILLISECOND, CLOCK_HOUR, NULL, NULL, "DNS, TCP and TLS of a new connection" },
-	{ "first_byte", CONFIG_DURATION, AT(config_upstream, timeout.first_byte), 0, 0, "60s", CLOCK_MILLISECOND, CLOCK_DAY, NULL, NULL, "until a stream begins" },
-	{ "first_byte_plain", CONFIG_DURATION, AT(config_upstream, timeout.first_byte_plain), 0, 0, "10m", CLOCK_MILLISECOND, CLOCK_DAY, NULL, NULL,
-	  "until a plain answer begins: its first byte comes last" },
-	{ "idle", CONFIG_DURATION, AT(config_upstream, timeout.idle), 0, 0, "60s", CLOCK_MILLISECOND, CLOCK_DAY, NULL, NULL, "between two pieces of an answer" },
-	{ "total", CONFIG_DURATION, AT(config_upstream, timeout.total), 0, 0, "10m", CLOCK_MILLISECOND, CLOCK_DAY, NULL, NULL, "of one attempt, all together" },
-};
-static const struct config_section timeout = { sizeof(struct config_upstream), TABLE(timeout_rows), NULL, 0 };
-
-static const struct config_row upstream_rows[] = {
-	{ "dialect", CONFIG_WORD, AT(config_upstream, dialect), 0, CONFIG_REQUIRED, NULL, 0, 0, dialects, NULL, "how its API looks" },
-	{ "default", CONFIG_BOOL, AT(config_upstream, is_default), 0, 0, "false", 0, 0, NULL, NULL, "takes the models of its dialect that `models` does not name" },
-	{ "endpoints", CONFIG_LIST, AT(config_upstream, endpoints), AT(config_upstream, endpoints_count), CONFIG_REQUIRED, NULL, 1, 1, NULL, &endpoint,
-	  "where it is; this version takes one" },
-	{ "credential", CONFIG_SECTION, AT(config_upstream, credential), 0, 0, NULL, 0, 0, NULL, &credential, "" },
-	{ "allow_plaintext", CONFIG_BOOL, AT(config_upstream, allow_plaintext), 0, 0, "false", 0, 0, NULL, NULL,
-	  "the credential may go over http:// to another machine" },
-	{ "ca_file", CONFIG_TEXT, AT(config_upstream, ca_file), 0, 0, NULL, 1, 1000, NULL, NULL, "certificates to trust, PEM, relative to this file; none: the system's" },
-	{ "usage", CONFIG_WORD, AT(config_upstream, usage), 0, 0, "ask", 0, 0, usages, NULL,
-	  "ask: OpenAI's streams are asked to tell their usage where a token limit applies" },
-	{ "forward_headers", CONFIG_TEXTS, AT(config_upstream, forward_headers), AT(config_upstream, forward_headers_count), 0, NULL, 0, 50, NULL, NULL,
-	  "more request headers that go to it" },
-	{ "limits", CONFIG_LIMITS, AT(config_upstream, limits), 0, 0, NULL, 1, 0, NULL, NULL, "what the provider grants, shared by the fleet" },
-	{ "pool", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &pool, "" },
-	{ "timeout", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &timeout, "" },
-	{ "breaker", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
-	{ "retry", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
-};
-static const struct config_section upstream = { sizeof(struct config_upstream), TABLE(upstream_rows), "letters, digits, '.', '_' and '-'", 64 };
-
-static const struct config_row target_rows[] = {
-	{ "upstream", CONFIG_UPSTREAM, AT(config_target, upstream), 0, CONFIG_REQUIRED, NULL, 0, 0, NULL, NULL, "the name of an upstream" },
-	{ "model", CONFIG_TEXT, AT(config_target, model), 0, 0, NULL, 1, LIMITER_NAME_MOST, NULL, NULL, "what that upstream calls it; none: as the client does" },
-	{ "weight", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
-};
-static const struct config_section target = { sizeof(struct config_target), TABLE(target_rows), NULL, 0 };
-
-static const struct config_row model_rows[] = {
-	{ "targets", CONFIG_LIST, AT(config_model, targets), AT(config_model, targets_count), CONFIG_REQUIRED, NULL, 1, 1, NULL, &target,
-	  "which upstream serves it, as [{upstream: NAME}]; this version takes one" },
-	{ "limits", CONFIG_LIMITS, AT(config_model, limits), 0, 0, NULL, 1, 0, NULL, NULL, "over all its upstreams together" },
-	{ "strategy", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, priorities, NULL, "" },
-	{ "fallback", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
-	{ "price", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
-};
-static const struct config_section model = { sizeof(struct config_model), TABLE(model_rows), "printable characters without blanks, quotes or braces", LIMITER_NAME_MOST };
 
 static const struct config_row tenant_rows[] = {
 	{ "keys", CONFIG_KEYS, AT(config_tenant, keys), AT(config_tenant, keys_count), CONFIG_REQUIRED | CONFIG_SECRET, NULL, 1, 1000, NULL, NULL,
@@ -118,7 +30,7 @@ static const struct config_row tenant_rows[] = {
 	{ "priority", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
 	{ "pool", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
 };
-static const struct config_section tenant = { sizeof(struct config_tenant), TABLE(tenant_rows), "letters, digits, '.', '_' and '-'", 64 };
+static const struct config_section tenant = { sizeof(struct config_tenant), TABLE(tenant_rows), "letters, digits, '.', '_' and '-'", 64, NULL };
 
 static const struct config_row redis_rows[] = {
 	{ "url", CONFIG_TEXT, AT(config, redis.url), 0, CONFIG_SECRET | CONFIG_RESTART, "embedded", 1, 1000, NULL, NULL,
@@ -128,7 +40,7 @@ static const struct config_row redis_rows[] = {
 	{ "on_failure", CONFIG_WORD, AT(config, redis.on_failure), 0, CONFIG_AFTERS, "closed", 0, 0, on_failures, NULL,
 	  "without Redis: closed refuses, open lets all pass" },
 };
-static const struct config_section redis = { sizeof(struct config), TABLE(redis_rows), NULL, 0 };
+static const struct config_section redis = { sizeof(struct config), TABLE(redis_rows), NULL, 0, NULL };
 
 static const struct config_row client_rows[] = {
 	{ "head", CONFIG_DURATION, AT(config, client.head), 0, CONFIG_RESTART, "10s", CLOCK_MILLISECOND, CLOCK_HOUR, NULL, NULL, "for the whole head of a request" },
@@ -139,14 +51,14 @@ static const struct config_row client_rows[] = {
 	  "a client that takes no byte of its answer is dropped after" },
 	{ "connections", CONFIG_COUNT, AT(config, client.connections), 0, CONFIG_RESTART, "20000", 1, 1000000, NULL, NULL, "of clients, at most, of one instance" },
 };
-static const struct config_section client = { sizeof(struct config), TABLE(client_rows), NULL, 0 };
+static const struct config_section client = { sizeof(struct config), TABLE(client_rows), NULL, 0, NULL };
 
 static const struct config_row drain_rows[] = {
 	{ "wait", CONFIG_DURATION, AT(config, drain.wait), 0, 0, "5s", 0, CLOCK_HOUR, NULL, NULL,
 	  "after SIGTERM: not ready, but still accepting, until load balancers have seen it" },
 	{ "deadline", CONFIG_DURATION, AT(config, drain.deadline), 0, 0, "30s", 0, CLOCK_DAY, NULL, NULL, "after SIGTERM: what has not ended by then is ended" },
 };
-static const struct config_section drain = { sizeof(struct config), TABLE(drain_rows), NULL, 0 };
+static const struct config_section drain = { sizeof(struct config), TABLE(drain_rows), NULL, 0, NULL };
 
 static const struct config_row cache_rows[] = {
 	{ "ttl", CONFIG_DURATION, AT(config, cache.ttl), 0, 0, "1h", CLOCK_SECOND, 30 * CLOCK_DAY, NULL, NULL, "how long a kept answer is fresh" },
@@ -167,7 +79,7 @@ static const struct config_row cache_rows[] = {
 	{ "count_hits", CONFIG_BOOL, AT(config, cache.count_hits), 0, 0, "false", 0, 0, NULL, NULL,
 	  "requests that cost no call of their own count on the tenant's request limits too" },
 };
-static const struct config_section cache = { sizeof(struct config), TABLE(cache_rows), NULL, 0 };
+static const struct config_section cache = { sizeof(struct config), TABLE(cache_rows), NULL, 0, NULL };
 
 static const struct config_row coalesce_rows[] = {
 	{ "when", CONFIG_WORD, AT(config, coalesce.when), 0, 0, "deterministic", 0, 0, whens, NULL,
@@ -176,7 +88,7 @@ static const struct config_row coalesce_rows[] = {
 	  "how long after its end a call is still shared; 0: only in flight" },
 	{ "streams", CONFIG_BOOL, AT(config, coalesce.streams), 0, 0, "true", 0, 0, NULL, NULL, "streams are shared too, from their first byte" },
 };
-static const struct config_section coalesce = { sizeof(struct config), TABLE(coalesce_rows), NULL, 0 };
+static const struct config_section coalesce = { sizeof(struct config), TABLE(coalesce_rows), NULL, 0, NULL };
 
 static const struct config_row root_rows[] = {
 	{ "listen", CONFIG_TEXTS, AT(config, listen), AT(config, listen_count), CONFIG_RESTART, "127.0.0.1:8080", 1, 16, NULL, NULL,
@@ -185,6 +97,7 @@ static const struct config_row root_rows[] = {
 	{ "admin_token", CONFIG_TEXT, AT(config, admin_token), 0, CONFIG_RESTART | CONFIG_SECRET, NULL, 16, 512, NULL, NULL,
 	  "what the admin plane asks for (Authorization: Bearer); needed outside loopback" },
 	{ "workers", CONFIG_COUNT, AT(config, workers), 0, CONFIG_RESTART, "auto", 1, 256, autos, NULL, "event loops; auto: one a core" },
+	{ "region", CONFIG_TEXT, AT(config, region), 0, 0, NULL, 1, 64, NULL, NULL, "where this instance is: endpoints of the same region come first" },
 	{ "allow_anonymous", CONFIG_BOOL, AT(config, allow_anonymous), 0, 0, "false", 0, 0, NULL, NULL, "beside tenants: callers without a key may use every model too, without limits of their own" },
 	{ "trusted_proxies", CONFIG_TEXTS, AT(config, trusted_proxies), AT(config, trusted_proxies_count), 0, NULL, 0, 100, NULL, NULL,
 	  "addresses or networks (CIDR) whose X-Forwarded-For is believed; unix: whoever comes over a unix socket" },
@@ -194,12 +107,12 @@ static const struct config_row root_rows[] = {
 	{ "redis", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &redis, "" },
 	{ "client", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &client, "" },
 	{ "drain", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &drain, "" },
-	{ "upstreams", CONFIG_NAMED, AT(config, upstreams), AT(config, upstreams_count), CONFIG_REQUIRED, NULL, 1, 1000, NULL, &upstream, "the providers" },
-	{ "models", CONFIG_NAMED, AT(config, models), AT(config, models_count), 0, NULL, 0, 10000, NULL, &model, "models with a route or limits of their own" },
+	{ "upstreams", CONFIG_NAMED, AT(config, upstreams), AT(config, upstreams_count), CONFIG_REQUIRED, NULL, 1, 1000, NULL, &config_table_upstream, "the providers" },
+	{ "models", CONFIG_NAMED, AT(config, models), AT(config, models_count), 0, NULL, 0, 10000, NULL, &config_table_model, "models with a route or limits of their own" },
 	{ "tenants", CONFIG_NAMED, AT(config, tenants), AT(config, tenants_count), 0, NULL, 0, 100000, NULL, &tenant, "who may call" },
 	{ "cache", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &cache, "" },
 	{ "coalesce", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &coalesce, "" },
 	{ "queue", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
 };
-const struct config_section config_root = { sizeof(struct config), TABLE(root_rows), NULL, 0 };
+const struct config_section config_root = { sizeof(struct config), TABLE(root_rows), NULL, 0, NULL };
 /* clang-format on */

@@ -41,6 +41,10 @@ static const char *form_of(const struct config_row *row)
 {
 	if (row->type == CONFIG_DURATION)
 		return "a number and one unit, us ms s m h d";
+	if (row->type == CONFIG_PERCENT)
+		return "a percentage as 50% or 0.5%";
+	if (row->type == CONFIG_DOLLARS)
+		return "dollars as 10 or 1.25";
 	if (row->type == CONFIG_SIZE)
 		return "a size as 512, 64KiB, 20MiB";
 	if ((row->flags & CONFIG_RATE) != 0)
@@ -253,7 +257,7 @@ static void read_number(struct config_value *v, bool parse(struct slice, int64_t
 	int64_t number;
 
 	if (v->row->words != NULL && slice_equal(text, slice_of(v->row->words[0]))) {
-		*(int64_t *)into = 0;
+		*(int64_t *)into = v->row->type == CONFIG_DOLLARS ? -1 : 0;
 		return;
 	}
 	if (!parse(text, &number))
@@ -353,6 +357,12 @@ void config_read_scalar(struct config_value *v, void *into)
 		break;
 	case CONFIG_DURATION:
 		read_number(v, text_duration, text_put_duration, into);
+		break;
+	case CONFIG_PERCENT:
+		read_number(v, text_parts, text_put_parts, into);
+		break;
+	case CONFIG_DOLLARS:
+		read_number(v, text_dollars, text_put_dollars, into);
 		break;
 	case CONFIG_BOOL:
 		read_bool(v, into);

@@ -12,6 +12,7 @@ static const char *type_name(enum config_type type)
 	static const char *const names[] = { "text",          "text, or a list of it",
 					     "number",        "count",
 					     "size",          "duration",
+					     "percentage",    "dollars",
 					     "true or false", "word",
 					     "limits",        "keys",
 					     "name",          "",
@@ -30,6 +31,10 @@ static void put_number(const struct config_row *row, int64_t value, struct buf *
 		text_put_size(out, value);
 	else if (row->type == CONFIG_COUNT)
 		text_put_count(out, value);
+	else if (row->type == CONFIG_PERCENT)
+		text_put_parts(out, value);
+	else if (row->type == CONFIG_DOLLARS)
+		text_put_dollars(out, value);
 	else
 		buf_append_int(out, value);
 }
@@ -45,6 +50,8 @@ static void put_allowed(const struct config_row *row, struct buf *out)
 	case CONFIG_COUNT:
 	case CONFIG_SIZE:
 	case CONFIG_DURATION:
+	case CONFIG_PERCENT:
+	case CONFIG_DOLLARS:
 		put_number(row, row->least, out);
 		buf_append(out, SLICE(" to "));
 		put_number(row, row->most, out);
@@ -205,6 +212,14 @@ static void put_text(const struct config_row *row, const char *text, struct buf 
 		buf_append_json(out, slice_of(text));
 }
 
+static void put_dollars(const struct config_row *row, int64_t value, struct buf *out)
+{
+	if (value < 0)
+		buf_append(out, SLICE("null"));
+	else
+		put_number(row, value, out);
+}
+
 static void put_value(const struct config_row *row, const void *base, struct buf *out)
 {
 	const char *at = (const char *)base + row->offset;
@@ -225,9 +240,13 @@ static void put_value(const struct config_row *row, const void *base, struct buf
 		break;
 	case CONFIG_SIZE:
 	case CONFIG_DURATION:
+	case CONFIG_PERCENT:
 		buf_append_byte(out, '"');
 		put_number(row, *(const int64_t *)(const void *)at, out);
 		buf_append_byte(out, '"');
+		break;
+	case CONFIG_DOLLARS:
+		put_dollars(row, *(const int64_t *)(const void *)at, out);
 		break;
 	case CONFIG_BOOL:
 		buf_append(out, *(const bool *)(const void *)at ? SLICE("true") : SLICE("false"));

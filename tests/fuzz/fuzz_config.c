@@ -48,16 +48,62 @@ static void judge_limits(const struct limits *limits)
 	}
 }
 
+static void judge_endpoint(const struct config_upstream *u, const struct config_endpoint *e)
+{
+	bool weighs = false;
+
+	demand(strncmp(e->url, e->origin, strlen(e->origin)) == 0 && (e->prefix[0] == '\0' || e->prefix[0] == '/'));
+	for (size_t i = 0; i < u->endpoints_count; i++)
+		weighs = weighs || (u->endpoints[i].priority == e->priority && u->endpoints[i].weight > 0);
+	demand(weighs);
+}
+
 static void judge_upstream(const struct config *c, const struct config_upstream *u)
 {
-	const struct config_endpoint *e = &u->endpoints[0];
+	const struct breaker_rule *b = &u->breaker;
 
-	demand(config_find_upstream(c, slice_of(u->name)) == u && u->endpoints_count == 1);
-	demand(strncmp(e->url, e->origin, strlen(e->origin)) == 0 && (e->prefix[0] == '\0' || e->prefix[0] == '/'));
+	demand(config_find_upstream(c, slice_of(u->name)) == u);
+	demand(u->endpoints_count >= 1 && u->endpoints_count <= CONFIG_ENDPOINTS_MOST);
+	for (size_t i = 0; i < u->endpoints_count; i++)
+		judge_endpoint(u, &u->endpoints[i]);
+	demand(b->window > 0 && b->min_calls >= 1 && b->slow_min_calls >= 1 && b->error_rate <= 10000);
+	demand(b->open_for >= 1 && b->open_most >= b->open_for && b->probes >= 1 && b->probes <= 100);
+	demand(u->retry.attempts >= 1 && u->retry.cap >= u->retry.base && u->retry.cap >= u->retry.timeout_base);
+	demand(u->health.path == NULL || u->health.path[0] == '/');
 	demand((u->credential.header == NULL) == (u->credential.value == NULL));
 	demand(u->pool.min <= u->pool.start && u->pool.start <= u->pool.max);
 	demand(u->timeout.connect > 0 && u->timeout.total > 0 && u->pool.streams_per_connection > 0);
 	judge_limits(&u->limits);
+}
+
+/* Ways along fallbacks end: there is no cycle, so none is longer than there are models. */
+static size_t longest_way(const struct config *c, const struct config_model *m, size_t most)
+{
+	size_t longest = 0;
+
+	demand(most > 0);
+	for (size_t i = 0; i < m->fallback_count; i++) {
+		const struct config_model *other = config_find_model(c, slice_of(m->fallback[i]));
+		demand(other != NULL && other->targets[0].upstream->dialect == m->targets[0].upstream->dialect);
+		size_t way = longest_way(c, other, most - 1);
+		longest = way > longest ? way : longest;
+	}
+	return longest + 1;
+}
+
+static void judge_model(const struct config *c, const struct config_model *m)
+{
+	demand(config_find_model(c, slice_of(m->name)) == m);
+	demand(m->targets_count >= 1 && m->targets_count <= CONFIG_TARGETS_MOST);
+	for (size_t i = 0; i < m->targets_count; i++) {
+		const struct config_target *t = &m->targets[i];
+		demand(t->upstream->dialect == m->targets[0].upstream->dialect && t->upstream->dialect != DIALECT_http);
+		demand(t->weight >= 0 && t->capabilities.context >= 0 && t->price.input >= -1 && t->price.output >= -1);
+	}
+	/* Ways are many where models fall back on each other crosswise. */
+	if (c->models_count <= 16)
+		demand(longest_way(c, m, c->models_count) <= c->models_count);
+	judge_limits(&m->limits);
 }
 
 static void judge_config(const struct config *c)
@@ -68,11 +114,8 @@ static void judge_config(const struct config *c)
 	demand(c->cache.redis == NULL || strcmp(c->cache.redis, "embedded") != 0);
 	for (size_t i = 0; i < c->upstreams_count; i++)
 		judge_upstream(c, &c->upstreams[i]);
-	for (size_t i = 0; i < c->models_count; i++) {
-		demand(config_find_model(c, slice_of(c->models[i].name)) == &c->models[i]);
-		demand(c->models[i].targets_count == 1 && c->models[i].targets[0].upstream != NULL);
-		judge_limits(&c->models[i].limits);
-	}
+	for (size_t i = 0; i < c->models_count; i++)
+		judge_model(c, &c->models[i]);
 	for (size_t i = 0; i < c->tenants_count; i++) {
 		demand(c->tenants[i].keys_count >= 1);
 		demand(config_find_tenant(c, c->tenants[i].keys[0].sha256) == &c->tenants[i]);

@@ -53,7 +53,7 @@ static void refuses_a_key_that_stands_twice(void **state)
 		  "t:3: upstreams.u.endpoints[0].url: stands twice, first in line 2; allowed: once\n" },
 		{ U "tenants:\n  a: {keys: [12345678]}\n  a: {keys: [87654321]}\nnonsense: 1\n",
 		  "t:4: tenants.a: stands twice, first in line 3; allowed: once\n"
-		  "t:5: nonsense: unknown key; allowed: listen, admin, admin_token, workers, allow_anonymous, trusted_proxies, max_body, memory_limit, "
+		  "t:5: nonsense: unknown key; allowed: listen, admin, admin_token, workers, region, allow_anonymous, trusted_proxies, max_body, memory_limit, "
 		  "log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce\n" },
 	};
 	(void)state;
@@ -65,8 +65,8 @@ static void survives_what_could_not_be_read(void **state)
 {
 #define SECOND "  b: {dialect: anthropic, endpoints: [{url: 'https://127.0.0.1:1'}]}\n"
 	static const struct config_rig_case cases[] = {
-		{ "upstreams:\n  a: {dialect: openai}\n" SECOND, "t:2: upstreams.a.endpoints: missing; it is needed: where it is; this version takes one\n" },
-		{ "upstreams:\n  a: {dialect: openai, endpoints: []}\n" SECOND, "t:2: upstreams.a.endpoints: found 0; allowed: 1\n" },
+		{ "upstreams:\n  a: {dialect: openai}\n" SECOND, "t:2: upstreams.a.endpoints: missing; it is needed: where it is\n" },
+		{ "upstreams:\n  a: {dialect: openai, endpoints: []}\n" SECOND, "t:2: upstreams.a.endpoints: found 0; allowed: 1 to 16\n" },
 		{ "upstreams:\n  a: 5\n" SECOND, "t:2: upstreams.a: found a value; allowed: a mapping as {dialect: …}\n" },
 	};
 	(void)state;
@@ -83,7 +83,7 @@ static void names_unknown_keys_and_their_neighbours(void **state)
 		{ U "drain: {entirely: 1}\n", "t:2: drain.entirely: unknown key; allowed: wait, deadline\n" },
 		{ U "drain: {'<<': 1}\n", "t:2: drain.<<: unknown key; allowed: wait, deadline\n" },
 		{ U "\"line\\nfeed\": 1\ndrain: {\"x\\ny\": 1}\n",
-		  "t:2: line?feed: unknown key; allowed: listen, admin, admin_token, workers, allow_anonymous, trusted_proxies, max_body, memory_limit, "
+		  "t:2: line?feed: unknown key; allowed: listen, admin, admin_token, workers, region, allow_anonymous, trusted_proxies, max_body, memory_limit, "
 		  "log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce\n"
 		  "t:3: drain.x?y: unknown key; allowed: wait, deadline\n" },
 		{ "tenants: {a: {keys: [12345678], limits: {rpn: 5}}}\n" U, "t:1: tenants.a.limits.rpn: unknown key; allowed: rps, rpm, rph, rpd, tpm, tph, tpd, concurrency\n" },
@@ -100,22 +100,10 @@ static void says_what_comes_in_a_later_version(void **state)
 		{ U "redis:\n  url: sentinel://a:1,b:2/name\n", "t:3: redis.url: sentinel:// comes in a later version; allowed: embedded, redis:// and unix://\n" },
 		{ U "redis: {url: 'cluster://a:1'}\n", "t:2: redis.url: cluster:// comes in a later version; allowed: embedded, redis:// and unix://\n" },
 		{ U "redis: {url: 'rediss://a:1'}\n", "t:2: redis.url: rediss:// comes in a later version; allowed: embedded, redis:// and unix://\n" },
-		{ "upstreams:\n  u:\n    dialect: openai\n    endpoints:\n      - {url: 'http://h'}\n      - {url: 'http://i'}\n",
-		  "t:5: upstreams.u.endpoints: found 2; allowed: 1\n" },
-		{ "upstreams:\n  u:\n    dialect: openai\n    endpoints: [{url: 'http://h', lane: bulk, priority: 1, weight: 5}]\n    credential: {vertex: x}\n    breaker: {window: 10s}\n    retry: {}\n",
-		  "t:4: upstreams.u.endpoints[0].priority: comes in a later version; allowed: 0\n"
-		  "t:4: upstreams.u.endpoints[0].weight: comes in a later version; allowed: 1\n"
-		  "t:4: upstreams.u.endpoints[0].lane: comes in a later version; allowed: any\n"
-		  "t:5: upstreams.u.credential.vertex: comes in a later version; allowed: to leave it out\n"
-		  "t:6: upstreams.u.breaker: comes in a later version; allowed: to leave it out\n"
-		  "t:7: upstreams.u.retry: comes in a later version; allowed: to leave it out\n" },
-		{ U "models:\n  m:\n    targets: [{upstream: u, weight: 5}]\n    strategy: weighted\n    fallback: [n]\n    price: {input: 1}\n    limits: {usd_per_day: 1}\n",
-		  "t:4: models.m.targets[0].weight: comes in a later version; allowed: to leave it out\n"
-		  "t:5: models.m.strategy: comes in a later version; allowed: priority\n"
-		  "t:6: models.m.fallback: comes in a later version; allowed: to leave it out\n"
-		  "t:7: models.m.price: comes in a later version; allowed: to leave it out\n"
-		  "t:8: models.m.limits.usd_per_day: comes in a later version; allowed: to leave it out\n" },
-		{ U "models: {m: {targets: [{upstream: u}, {upstream: u}]}}\n", "t:2: models.m.targets: found 2; allowed: 1\n" },
+		{ "upstreams:\n  u:\n    dialect: openai\n    endpoints: [{url: 'http://h'}]\n    credential: {vertex: x}\n",
+		  "t:5: upstreams.u.credential.vertex: comes in a later version; allowed: to leave it out\n" },
+		{ U "models:\n  m:\n    targets: [{upstream: u}]\n    limits: {usd_per_day: 1}\n",
+		  "t:5: models.m.limits.usd_per_day: comes in a later version; allowed: to leave it out\n" },
 		{ U "tenants:\n  a: {keys: [12345678], priority: high, pool: {max: 1}}\n",
 		  "t:3: tenants.a.priority: comes in a later version; allowed: to leave it out\n"
 		  "t:3: tenants.a.pool: comes in a later version; allowed: to leave it out\n" },
@@ -165,17 +153,17 @@ static void tells_all_at_once_and_in_order(void **state)
 		  "  c: {dialect: http, endpoints: [{url: h}]}\nmodels:\n  m: {targets: [{upstream: a}]}\n  n: {}\ntenants:\n  t: {keys: [12345678], models: [k]}\n",
 		  "t:2: upstreams.a.dialect: found \"x\"; allowed: gemini, openai, anthropic, http\n"
 		  "t:4: upstreams.c.endpoints[0].url: no http:// or https:// at the beginning; allowed: http(s)://host[:port][/prefix], a port from 1 to 65535\n"
-		  "t:7: models.n.targets: missing; it is needed: which upstream serves it, as [{upstream: NAME}]; this version takes one\n" },
+		  "t:7: models.n.targets: missing; it is needed: which upstreams serve it, as [{upstream: NAME}]\n" },
 		/* names hold dots: the mistake of the one is not the other's */
 		{ "upstreams:\n  p: {dialect: http, endpoints: [{url: 'http://h'}]}\nmodels:\n  gpt-4: {targets: [{upstream: p}]}\n  gpt-4.1: {}\n",
 		  "t:4: models.gpt-4.targets[0].upstream: found \"p\", of dialect http, which has no models; allowed: upstreams of other dialects\n"
-		  "t:5: models.gpt-4.1.targets: missing; it is needed: which upstream serves it, as [{upstream: NAME}]; this version takes one\n" },
-		{ "models: {gpt-4.targets: {targets: [{upstream: u}]}, gpt-4: {targets: []}}\n" U, "t:1: models.gpt-4.targets: found 0; allowed: 1\n" },
+		  "t:5: models.gpt-4.1.targets: missing; it is needed: which upstreams serve it, as [{upstream: NAME}]\n" },
+		{ "models: {gpt-4.targets: {targets: [{upstream: u}]}, gpt-4: {targets: []}}\n" U, "t:1: models.gpt-4.targets: found 0; allowed: 1 to 16\n" },
 		{ "upstreams:\n  u: {dialect: openai, endpoints: [{url: h}]}\n  u: {}\n",
 		  "t:2: upstreams.u.endpoints[0].url: no http:// or https:// at the beginning; allowed: http(s)://host[:port][/prefix], a port from 1 to 65535\n"
 		  "t:3: upstreams.u: stands twice, first in line 2; allowed: once\n"
 		  "t:3: upstreams.u.dialect: missing; it is needed: how its API looks\n"
-		  "t:3: upstreams.u.endpoints: missing; it is needed: where it is; this version takes one\n" },
+		  "t:3: upstreams.u.endpoints: missing; it is needed: where it is\n" },
 	};
 	(void)state;
 	CONFIG_RIG_JUDGE(cases);
@@ -224,7 +212,7 @@ static void warns_of_a_burst_that_is_too_small(void **state)
 	config_rig_judge(LIMITS_OF("rps: {limit: 1k, burst: 20}"), NULL);
 	config_rig_judge(LIMITS_OF("rpm: {limit: 600, burst: 1}"), NULL);
 	config_rig_judge(LIMITS_OF("rps: {limit: 1k, burst: 1}") "nonsense-word: 1\n",
-			 "t:7: nonsense-word: unknown key; allowed: listen, admin, admin_token, workers, allow_anonymous, "
+			 "t:7: nonsense-word: unknown key; allowed: listen, admin, admin_token, workers, region, allow_anonymous, "
 			 "trusted_proxies, max_body, memory_limit, log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce\n");
 }
 
@@ -284,7 +272,7 @@ static void judges_where_upstreams_are(void **state)
 		{ "workers: 1\n", "t:1: upstreams: missing; it is needed: the providers\n" },
 		{ "upstreams: {}\n", "t:1: upstreams: found 0; allowed: 1 to 1000\n" },
 		{ "workers: 1\nupstreams:\n  u: {}\n", "t:3: upstreams.u.dialect: missing; it is needed: how its API looks\n"
-		  "t:3: upstreams.u.endpoints: missing; it is needed: where it is; this version takes one\n" },
+		  "t:3: upstreams.u.endpoints: missing; it is needed: where it is\n" },
 		{ "upstreams: {u: {dialect: openai, endpoints: [{}]}}\n",
 		  "t:1: upstreams.u.endpoints[0].url: missing; it is needed: http(s)://host[:port][/prefix]: where the provider is; without /v1 at its end, which is the client's (dialect http: as it is)\n" },
 		{ "upstreams: {u: {dialect: openai, endpoints: ['http://h']}}\n", "t:1: upstreams.u.endpoints[0]: found a value; allowed: a mapping as {url: …}\n" },
@@ -361,8 +349,8 @@ static void judges_models_and_tenants(void **state)
 		{ BOTH "models:\n  m:\n    targets:\n      - upstream: nobody\n", "t:7: models.m.targets[0].upstream: found \"nobody\"; allowed: the name of one of `upstreams`\n" },
 		{ BOTH "models:\n  m:\n    targets:\n      - upstream: p\n",
 		  "t:7: models.m.targets[0].upstream: found \"p\", of dialect http, which has no models; allowed: upstreams of other dialects\n" },
-		{ BOTH "models: {m: {targets: []}}\n", "t:4: models.m.targets: found 0; allowed: 1\n" },
-		{ BOTH "models: {m: {}}\n", "t:4: models.m.targets: missing; it is needed: which upstream serves it, as [{upstream: NAME}]; this version takes one\n" },
+		{ BOTH "models: {m: {targets: []}}\n", "t:4: models.m.targets: found 0; allowed: 1 to 16\n" },
+		{ BOTH "models: {m: {}}\n", "t:4: models.m.targets: missing; it is needed: which upstreams serve it, as [{upstream: NAME}]\n" },
 		{ BOTH "models: {'a{b}': {targets: [{upstream: o}]}}\n",
 		  "t:4: models.a{b}: not a name; allowed: 256 bytes of printable characters without blanks, quotes or braces\n" },
 		{ BOTH "models: {'a b': {targets: [{upstream: o}]}}\n",
@@ -506,7 +494,8 @@ static void tells_twenty_mistakes_and_counts_the_rest(void **state)
 		if (i < 20)
 			snprintf(told + strlen(told), sizeof(told) - strlen(told),
 				 "t:%d: k%d-entirely-different: unknown key; allowed: listen, admin, admin_token, "
-				 "workers, allow_anonymous, trusted_proxies, max_body, memory_limit, log_level, redis, "
+				 "workers, region, allow_anonymous, trusted_proxies, max_body, memory_limit, "
+				 "log_level, redis, "
 				 "client, drain, upstreams, models, tenants, cache, coalesce\n",
 				 i + 2, i);
 	}

@@ -14,7 +14,7 @@
 
 enum { DOCUMENT_MOST = 1 << 20 };
 
-/* A document around one row. */
+/* A document around one row: the first place where it may stand. */
 struct document {
 	const struct config_row *row;
 	const char *value;
@@ -61,18 +61,36 @@ static void go_down(struct document *d, const struct config_row *row)
 		buf_append(&d->path, SLICE("[0]"));
 }
 
+/* Neighbours that leave room for a row's own bounds. */
+static const char *room_for(const struct config_row *row)
+{
+	static const struct {
+		const char *name, *room;
+	} rooms[] = { { "min", "max: 10000, " },
+		      { "start", "max: 10000, min: 0, " },
+		      { "open_most", "open_for: 1ms, " },
+		      { "cap", "base: 1ms, timeout_base: 1ms, " },
+		      { "strategy", "price: {input: 1, output: 1}, " } };
+
+	for (size_t i = 0; i < ARRAY_LENGTH(rooms); i++)
+		if (strcmp(row->name, rooms[i].name) == 0)
+			return rooms[i].room;
+	return "";
+}
+
 static void put_section(struct document *d, const struct config_section *section);
 
 static void put_row(struct document *d, const struct config_row *row)
 {
-	bool within = row->section != NULL && holds(row->section, d->row);
+	bool within = row->section != NULL && holds(row->section, d->row) && !d->reached,
+	     looked_at = row == d->row && !d->reached;
 
-	if (row != d->row && !within && (row->flags & CONFIG_REQUIRED) == 0)
+	if (!looked_at && !within && (row->flags & CONFIG_REQUIRED) == 0)
 		return;
-	if (row == d->row || within)
+	if (looked_at || within)
 		go_down(d, row);
 	buf_format(&d->text, "%s: ", row->name);
-	if (row == d->row) {
+	if (looked_at) {
 		buf_append(&d->text, slice_of(d->value));
 	} else if (row->section == NULL) {
 		buf_append(&d->text, slice_of(sample(row)));
@@ -81,14 +99,16 @@ static void put_row(struct document *d, const struct config_row *row)
 				     : row->type == CONFIG_LIST ? SLICE("[")
 								: SLICE(""));
 		put_section(d, row->section);
+		/* One of the endpoints may have no weight. */
+		if (strcmp(row->name, "endpoints") == 0)
+			buf_append(&d->text, SLICE(", {url: 'http://127.0.0.1:2'}"));
 		buf_append(&d->text, row->type == CONFIG_NAMED  ? SLICE("}")
 				     : row->type == CONFIG_LIST ? SLICE("]")
 								: SLICE(""));
 	}
 	buf_append(&d->text, SLICE(", "));
-	/* min ≤ start ≤ max: room for their bounds. */
-	if (row == d->row && (strcmp(row->name, "min") == 0 || strcmp(row->name, "start") == 0))
-		buf_format(&d->text, "max: 10000, %s", strcmp(row->name, "start") == 0 ? "min: 0, " : "");
+	if (looked_at)
+		buf_append(&d->text, slice_of(room_for(row)));
 }
 
 static void put_section(struct document *d, const struct config_section *section)
@@ -177,6 +197,10 @@ static void put_number(const struct config_row *row, int64_t number, char *text,
 		text_put_size(&out, number);
 	else if (row->type == CONFIG_COUNT)
 		text_put_count(&out, number);
+	else if (row->type == CONFIG_PERCENT)
+		text_put_parts(&out, number);
+	else if (row->type == CONFIG_DOLLARS)
+		text_put_dollars(&out, number);
 	else
 		buf_append_int(&out, number);
 	text[out.len] = '\0';
@@ -191,7 +215,7 @@ static void judge_number(const struct config_row *row)
 	char text[64];
 
 	if (row->type != CONFIG_INT && row->type != CONFIG_COUNT && row->type != CONFIG_SIZE &&
-	    row->type != CONFIG_DURATION)
+	    row->type != CONFIG_DURATION && row->type != CONFIG_PERCENT && row->type != CONFIG_DOLLARS)
 		return;
 	assert_true(row->least < row->most);
 	for (size_t i = 0; i < ARRAY_LENGTH(good); i++) {

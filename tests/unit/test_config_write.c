@@ -89,6 +89,8 @@ static void documents_every_row_that_works(void **state)
 	assert_non_null(strstr(docs, "\n| `redis.timeout` | duration | `50ms` | 5ms to 10s | restart | "));
 	assert_non_null(strstr(docs, "\n| `redis.on_failure` | word | `closed` | `closed`, `open` | reload | "));
 	assert_null(strstr(docs, "`share`"));
+	assert_non_null(strstr(docs, "].price.input` | dollars | `none` | `none`, 0 to 1000000 | reload | "));
+	assert_non_null(strstr(docs, ".breaker.error_rate` | percentage | `50%` | 0% to 100% | reload | "));
 	free(docs);
 }
 
@@ -137,6 +139,8 @@ static const char *filling(const char *key)
 		{ "limits:", "{}" },
 		{ "upstream:", "NAME" },
 		{ "model:", "m" },
+		{ "path:", "/v1/models" },
+		{ "fallback:", "[]" },
 		{ "keys:", "[12345678]" },
 		{ "    models:", "NAME" },           /* a tenant's */
 		{ "  redis:", "unix:///run/redis" }, /* the cache's */
@@ -202,6 +206,42 @@ static void writes_an_example_that_is_taken(void **state)
 	assert_false(c->tenants[0].limits.of[LIMIT_rpm].strict);
 	assert_int_equal(c->tenants[0].limits.of[LIMIT_rpm].burst, 60);
 	config_release(&c);
+	free(example);
+}
+
+/* The same, with what it has for later, behind the first line, which is for people. */
+static void writes_an_example_that_is_taken_with_all_of_it(void **state)
+{
+	char *example = written(config_write_example), *rest = strchr(example, '\n') + 1, *line;
+	const struct config *c;
+	struct buf text;
+	int later = 0;
+
+	(void)state;
+	setenv("GEMINI_API_KEY", "CANARY", 1);
+	setenv("OPENAI_API_KEY", "CANARY", 1);
+	setenv("ACME_KEY", "CANARY-of-the-environment", 1);
+	setenv("INTERN_KEY_SHA256", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", 1);
+	buf_init(&text, TEXT_MOST);
+	while ((line = strtok_r(rest, "\n", &rest)) != NULL) {
+		bool is_later = strncmp(line, "# ", 2) == 0;
+		buf_format(&text, "%s\n", is_later ? line + 2 : line);
+		later += is_later;
+	}
+	buf_append_byte(&text, '\0');
+	c = config_rig_take(text.data);
+	assert_true(later > 8);
+	assert_string_equal(c->region, "us");
+	assert_int_equal(c->upstreams[0].endpoints_count, 2);
+	assert_int_equal(c->upstreams[0].endpoints[1].priority, 1);
+	assert_string_equal(c->upstreams[0].health.path, "/v1beta/models");
+	assert_int_equal(c->models_count, 2);
+	assert_string_equal(c->models[0].fallback[0], c->models[1].name);
+	assert_int_equal(c->models[0].price.cached, 310000);
+	assert_int_equal(c->models[1].strategy, CONFIG_STRATEGY_WEIGHTED);
+	assert_int_equal(c->models[1].targets[1].weight, 5);
+	config_release(&c);
+	buf_free(&text);
 	free(example);
 }
 
@@ -271,6 +311,41 @@ static void shows_what_has_no_password(void **state)
 	config_release(&c);
 }
 
+static void shows_where_requests_may_go(void **state)
+{
+	const struct config *c = config_rig_take(
+		"upstreams: {u: {dialect: openai, breaker: {preset: simple, slow_rate: 0.5%},\n"
+		"  endpoints: [{url: 'https://h', priority: 1, lane: batch}, {url: 'https://i', region: eu}]}}\n"
+		"models:\n  m: {targets: [{upstream: u, weight: 3, price: {input: 1.250, output: 10.00}}], fallback: "
+		"n}\n"
+		"  n: {targets: [{upstream: u, capabilities: {context: 128k}}], strategy: load}\n");
+	struct buf out;
+	json_t *json = shown(c, &out);
+
+	(void)state;
+	assert_true(json_is_null(at(json, "region")));
+	assert_int_equal(json_integer_value(at(json, "upstreams u endpoints 0 priority")), 1);
+	assert_string_equal(json_string_value(at(json, "upstreams u endpoints 0 lane")), "batch");
+	assert_string_equal(json_string_value(at(json, "upstreams u endpoints 1 region")), "eu");
+	assert_string_equal(json_string_value(at(json, "upstreams u breaker preset")), "simple");
+	assert_string_equal(json_string_value(at(json, "upstreams u breaker error_rate")), "0%");
+	assert_string_equal(json_string_value(at(json, "upstreams u breaker slow_rate")), "0.5%");
+	assert_string_equal(json_string_value(at(json, "upstreams u breaker open_most")), "1m");
+	assert_string_equal(json_string_value(at(json, "upstreams u retry budget")), "20%");
+	assert_true(json_is_null(at(json, "upstreams u health path")));
+	assert_int_equal(json_integer_value(at(json, "models m targets 0 weight")), 3);
+	assert_true(json_real_value(at(json, "models m targets 0 price input")) == 1.25);
+	assert_int_equal(json_integer_value(at(json, "models m targets 0 price output")), 10);
+	assert_true(json_is_null(at(json, "models m targets 0 price cached")));
+	assert_true(json_is_null(at(json, "models m price input")));
+	assert_string_equal(json_string_value(at(json, "models m fallback 0")), "n");
+	assert_string_equal(json_string_value(at(json, "models n strategy")), "load");
+	assert_int_equal(json_integer_value(at(json, "models n targets 0 capabilities context")), 128000);
+	json_decref(json);
+	buf_free(&out);
+	config_release(&c);
+}
+
 /* ---- reload -------------------------------------------------------------------------------------------------------------------- */
 
 static void judge_reload(const char *now, const char *next, const char *told)
@@ -330,7 +405,9 @@ static void reloads_the_rest(void **state)
 		     "cache: {ttl: 5m, stale_while_revalidate: 0, stale_if_error: 0, when: never, scope: shared,\n"
 		     "  max_body: 1024KiB, count_hits: true, local: 32768KiB}\n"
 		     "coalesce: {when: asked, window: 0.1s, streams: false}\n"
-		     "tenants: {a: {keys: [12345678]}}\nmodels: {m: {targets: [{upstream: u}]}}\n",
+		     "tenants: {a: {keys: [12345678]}}\nmodels: {m: {targets: [{upstream: u}], fallback: [n], price: "
+		     "{input: 1}},\n"
+		     "  n: {targets: [{upstream: u, weight: 2}], strategy: weighted, affinity: false}}\nregion: eu\n",
 		     NULL);
 }
 
@@ -341,8 +418,10 @@ int main(void)
 		cmocka_unit_test(writes_defaults_that_change_nothing),
 		cmocka_unit_test(writes_every_key_into_the_defaults),
 		cmocka_unit_test(writes_an_example_that_is_taken),
+		cmocka_unit_test(writes_an_example_that_is_taken_with_all_of_it),
 		cmocka_unit_test(shows_itself_without_secrets),
 		cmocka_unit_test(shows_what_has_no_password),
+		cmocka_unit_test(shows_where_requests_may_go),
 		cmocka_unit_test(says_what_needs_a_restart),
 		cmocka_unit_test(reloads_the_rest),
 	};
