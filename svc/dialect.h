@@ -4,7 +4,8 @@
  *   client ◄── bytes, unchanged ◄── meter_write ◄── upstream's answer; beside it the meter reads usage and the end
  *
  * Nothing here waits, and nothing is re-serialised: what must change in a body is a splice. In svc/dialect/: one file per provider with its tables of
- * paths and members; path.c, body.c and models.c, which read and write by them; the meter: meter.c, and how streams end: meter_said.c (meter_said_event). */
+ * paths and members; path.c, body.c and models.c, which read and write by them; failure.c, which reads errors; the meter: meter.c, and how streams end:
+ * meter_said.c (meter_said_event). */
 #ifndef SLUICE_DIALECT_H
 #define SLUICE_DIALECT_H
 
@@ -47,12 +48,16 @@ struct dialect_call {
 	/* The same request may be expected to get the same answer: temperature 0 was asked for, in the dialect's own place; embeddings and token counts
 	 * always are, dialect http never. */
 	bool deterministic;
-	struct slice model;              /* as the client names it; empty until known */
-	struct slice upstream;           /* dialect http: the first path segment */
-	struct slice rest;               /* dialect http: the path behind it, with its query, starts with '/' */
-	enum dialect_framing framing;    /* of the answer that is asked for */
-	bool takes_body;                 /* a JSON body is needed (or, for dialect http, may come) */
-	bool responses;                  /* openai: /v1/responses, whose streams and errors have a shape of their own */
+	struct slice model;           /* as the client names it; empty until known */
+	struct slice upstream;        /* dialect http: the first path segment */
+	struct slice rest;            /* dialect http: the path behind it, with its query, starts with '/' */
+	enum dialect_framing framing; /* of the answer that is asked for */
+	bool takes_body;              /* a JSON body is needed (or, for dialect http, may come) */
+	bool responses;               /* openai: /v1/responses, whose streams and errors have a shape of their own */
+	bool tools;                   /* tools are offered to the model */
+	bool media;                   /* images, audio or files are in it, or named by it */
+	struct slice
+		session; /* what the body itself says to whom it belongs (prompt_cache_key, user, metadata.user_id); empty: nothing */
 	bool usage_asked;                /* openai: stream_options.include_usage was the client's own wish */
 	int64_t max_output;              /* tokens, all candidates together; -1: not said */
 	int64_t candidates;              /* how many answers are asked for */
@@ -99,6 +104,23 @@ bool dialect_digest_body(struct dialect_digest *, enum dialect, const struct sli
 /* SHA-256 of the pieces in a row, with what is at hand for it. */
 void dialect_digest_bytes(struct dialect_digest *, const struct slice *pieces, size_t count,
 			  unsigned char digest[DIALECT_DIGEST]);
+
+/* Why a provider answered an error that another try might mend: read from its head and the beginning of its body. */
+enum dialect_failure {
+	DIALECT_FAILURE_OTHER,     /* nothing more than the status says */
+	DIALECT_FAILURE_LIMITED,   /* a rate limit: it passes in seconds or minutes */
+	DIALECT_FAILURE_EXHAUSTED, /* a quota of a day, or a credit, is used up */
+	DIALECT_FAILURE_POLICY,    /* the content policy: it would refuse again */
+};
+struct dialect_failed {
+	enum dialect_failure why;
+	int64_t retry_after; /* microseconds, as told: Retry-After (seconds or a date), retry-after-ms, Google's RetryInfo, reset fields; -1: nothing */
+};
+/* `fields` as the upstream sent them; `body` may be cut. `now` is Unix time in microseconds. A day's quota without a time of its own ends as that provider's
+ * days do: Google's at midnight in Los Angeles; others' in an hour, to be looked at again. */
+struct pool_field;
+void dialect_read_failure(enum dialect, int status, const struct pool_field *fields, size_t fields_count,
+			  struct slice body, int64_t now, struct dialect_failed *);
 
 /* The list that `GET …/models` answers, or one model's page, in the call's shape. */
 void dialect_write_models(const struct dialect_call *, const struct slice *names, size_t count, struct buf *out);

@@ -21,6 +21,12 @@ static const struct dialect_path body[] = {
 	{ "temperature",                                  DIALECT_ROLE_TEMPERATURE, 0 },
 	{ "messages[].content[].source.data",             DIALECT_ROLE_MEDIA,       0 },
 	{ "messages[].content[].content[].source.data",   DIALECT_ROLE_MEDIA,       0 },
+	{ "messages[].content[].source.url",              DIALECT_ROLE_MEDIA_NAME,  0 },
+	{ "messages[].content[].source.file_id",          DIALECT_ROLE_MEDIA_NAME,  0 },
+	{ "messages[].content[].content[].source.url",    DIALECT_ROLE_MEDIA_NAME,  0 },
+	{ "messages[].content[].content[].source.file_id", DIALECT_ROLE_MEDIA_NAME, 0 },
+	{ "tools",                                        DIALECT_ROLE_TOOLS,       0 },
+	{ "metadata.user_id",                             DIALECT_ROLE_SESSION,     DIALECT_KEPT_SESSION },
 };
 
 static const struct dialect_path answer[] = {
@@ -43,10 +49,16 @@ static const struct dialect_path answer[] = {
 	{ "content[].input",                            DIALECT_ROLE_VALUE,       0 },
 	{ "error",                                      DIALECT_ROLE_ERROR,       0 },
 };
+
+static const struct dialect_path failure[] = {
+	{ "error.type",    DIALECT_ROLE_REASON,  DIALECT_KEPT_TYPE },
+	{ "error.message", DIALECT_ROLE_MESSAGE, DIALECT_KEPT_MESSAGE },
+};
 /* clang-format on */
 
 const struct dialect_table dialect_anthropic_body = { body, ARRAY_LENGTH(body) };
 const struct dialect_table dialect_anthropic_answer = { answer, ARRAY_LENGTH(answer) };
+const struct dialect_table dialect_anthropic_failure = { failure, ARRAY_LENGTH(failure) };
 
 struct dialect_claim dialect_route_anthropic(const struct dialect_head *head, struct mem *mem,
 					     struct dialect_call *call, struct buf *detail)

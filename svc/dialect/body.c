@@ -1,5 +1,5 @@
 /* Reads a request's body beside its arrival: the model, whether a stream is wanted, how much may come back, whether
- * chance has a part in it, how much of it is media. One pass; members that no table names pass unread.
+ * chance has a part in it, how much of it is media, whether there are tools, whose session it is. One pass; members that no table names pass unread.
  *
  * What two readers could understand differently is refused by the scanner (a name that stands twice); what is of a wrong
  * type is refused here, with what was found and what is allowed, because a limit must be judged by what the provider
@@ -176,6 +176,15 @@ static void take_temperature(const struct json_member *member, struct wishes *wi
 	wishes->warm |= !zero && member->type != JSON_MEMBER_NULL;
 }
 
+/* One of a wrong type is the provider's to judge. */
+static enum refusal take_session(const struct json_member *member, struct mem *mem, struct dialect_call *call)
+{
+	if (call->session.len > 0 || member->type != JSON_MEMBER_STRING || member->text.len == 0)
+		return REFUSAL_none;
+	call->session = mem_copy(mem, member->text);
+	return call->session.len > 0 ? REFUSAL_none : REFUSAL_internal;
+}
+
 static bool is_bool_or_null(const struct json_member *member)
 {
 	return member->type == JSON_MEMBER_TRUE || member->type == JSON_MEMBER_FALSE ||
@@ -218,7 +227,16 @@ static enum refusal take(const struct dialect_path *path, const struct json_memb
 		return REFUSAL_none;
 	case DIALECT_ROLE_MEDIA:
 		call->media_bytes += (int64_t)member->value_bytes;
+		call->media |= member->type == JSON_MEMBER_STRING;
 		return REFUSAL_none;
+	case DIALECT_ROLE_MEDIA_NAME:
+		call->media |= member->type == JSON_MEMBER_STRING;
+		return REFUSAL_none;
+	case DIALECT_ROLE_TOOLS:
+		call->tools |= member->type == JSON_MEMBER_ARRAY && !member->empty;
+		return REFUSAL_none;
+	case DIALECT_ROLE_SESSION:
+		return take_session(member, mem, call);
 	default:
 		CHECK(!"a role that bodies do not have");
 	}

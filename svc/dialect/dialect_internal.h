@@ -1,7 +1,8 @@
 /* What the dialects' files share: which members of bodies and answers matter, as tables of paths, and helpers for paths
  * of URLs.
  *
- *   gemini.c openai.c anthropic.c ──► struct dialect_table (path, role) ──► body.c (requests), meter_said.c (answers)
+ *   gemini.c openai.c anthropic.c ──► struct dialect_table (path, role) ──► body.c (requests), meter_said.c (answers),
+ *                                                                     failure.c (errors)
  *
  * A provider's file says where something stands; what is done with it is said once, by its role. */
 #ifndef SLUICE_DIALECT_INTERNAL_H
@@ -13,8 +14,11 @@
 
 enum {
 	DIALECT_RESOURCE = DIALECT_MODEL_MOST + 128, /* a model with the collections that it stands in */
-	DIALECT_PATHS = 24,                          /* of one table, at most */
-	DIALECT_KEPT_TYPE = 32                       /* of a string whose words matter */
+	DIALECT_PATHS = 48,                          /* of one table, at most */
+	DIALECT_KEPT_TYPE = 32,                      /* of a string whose words matter */
+	DIALECT_KEPT_QUOTA = 128,                    /* of a quota's name */
+	DIALECT_KEPT_MESSAGE = 512,                  /* of what is told to people */
+	DIALECT_KEPT_SESSION = 256 /* of what a body says to whom it belongs; a longer one is cut, always alike */
 };
 
 enum dialect_role {
@@ -40,6 +44,11 @@ enum dialect_role {
 	DIALECT_ROLE_INDEX,     /* within CANDIDATE: which it is */
 	DIALECT_ROLE_FINISH,    /* within CANDIDATE: why it ended */
 	DIALECT_ROLE_BLOCKED,   /* why nothing was said at all */
+	/* Answers that are errors. */
+	DIALECT_ROLE_REASON,  /* each may be the word for why */
+	DIALECT_ROLE_MESSAGE, /* the same in prose */
+	DIALECT_ROLE_QUOTA,   /* each is the name of a quota that is used up */
+	DIALECT_ROLE_DELAY,   /* Google's duration until another try */
 	/* Requests. */
 	DIALECT_ROLE_WHOLE, /* the text itself */
 	DIALECT_ROLE_MODEL,
@@ -51,7 +60,10 @@ enum dialect_role {
 	DIALECT_ROLE_CANDIDATES, /* how many answers are wanted */
 	DIALECT_ROLE_PROMPTS,    /* each is answered apart when it is a string or an array */
 	DIALECT_ROLE_MEDIA,
+	DIALECT_ROLE_MEDIA_NAME, /* where the provider finds it: some bytes of text, but not what it costs */
 	DIALECT_ROLE_TEMPERATURE,
+	DIALECT_ROLE_TOOLS,   /* offered when it is an array that is not empty */
+	DIALECT_ROLE_SESSION, /* of a table's the first that is a string and not empty counts */
 };
 
 struct dialect_path {
@@ -65,10 +77,11 @@ struct dialect_table {
 	size_t count;
 };
 
-extern const struct dialect_table dialect_gemini_body, dialect_gemini_answer, dialect_gemini_array;
+extern const struct dialect_table dialect_gemini_body, dialect_gemini_answer, dialect_gemini_array,
+	dialect_gemini_failure;
 extern const struct dialect_table dialect_openai_body, dialect_openai_chat, dialect_openai_responses,
-	dialect_openai_embeddings;
-extern const struct dialect_table dialect_anthropic_body, dialect_anthropic_answer;
+	dialect_openai_embeddings, dialect_openai_failure;
+extern const struct dialect_table dialect_anthropic_body, dialect_anthropic_answer, dialect_anthropic_failure;
 
 /* The table, compiled once for the process; on any thread. */
 const struct json_plan *dialect_plan(const struct dialect_table *);

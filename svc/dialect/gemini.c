@@ -46,6 +46,21 @@ static const struct dialect_path body[] = {
 	{ "contents.parts[].inline_data.data",   DIALECT_ROLE_MEDIA,       0 },
 	{ "content.parts[].inlineData.data",     DIALECT_ROLE_MEDIA,       0 },
 	{ "content.parts[].inline_data.data",    DIALECT_ROLE_MEDIA,       0 },
+	{ "contents[].parts[].fileData.fileUri", DIALECT_ROLE_MEDIA_NAME, 0 },
+	{ "contents[].parts[].fileData.file_uri", DIALECT_ROLE_MEDIA_NAME, 0 },
+	{ "contents[].parts[].file_data.fileUri", DIALECT_ROLE_MEDIA_NAME, 0 },
+	{ "contents[].parts[].file_data.file_uri", DIALECT_ROLE_MEDIA_NAME, 0 },
+	{ "contents.parts[].fileData.fileUri",   DIALECT_ROLE_MEDIA_NAME, 0 },
+	{ "contents.parts[].fileData.file_uri",  DIALECT_ROLE_MEDIA_NAME, 0 },
+	{ "contents.parts[].file_data.fileUri",  DIALECT_ROLE_MEDIA_NAME, 0 },
+	{ "contents.parts[].file_data.file_uri", DIALECT_ROLE_MEDIA_NAME, 0 },
+	{ "content.parts[].fileData.fileUri",    DIALECT_ROLE_MEDIA_NAME, 0 },
+	{ "content.parts[].fileData.file_uri",   DIALECT_ROLE_MEDIA_NAME, 0 },
+	{ "content.parts[].file_data.fileUri",   DIALECT_ROLE_MEDIA_NAME, 0 },
+	{ "content.parts[].file_data.file_uri",  DIALECT_ROLE_MEDIA_NAME, 0 },
+	{ "tools",                               DIALECT_ROLE_TOOLS,       0 },
+	{ "cachedContent",                       DIALECT_ROLE_SESSION,     DIALECT_KEPT_SESSION },
+	{ "cached_content",                      DIALECT_ROLE_SESSION,     DIALECT_KEPT_SESSION },
 };
 
 #define ANSWER(at) \
@@ -65,11 +80,21 @@ static const struct dialect_path body[] = {
 
 static const struct dialect_path answer[] = { ANSWER("") };
 static const struct dialect_path array[] = { { "", DIALECT_ROLE_WHOLE, 0 }, ANSWER("[].") };
+
+/* Vertex names its quotas in ErrorInfo. A stream that would have been an array fails as an array of one. */
+#define FAILURE(at) \
+	{ at "error.message",                          DIALECT_ROLE_MESSAGE, DIALECT_KEPT_MESSAGE }, \
+	{ at "error.details[].violations[].quotaId",   DIALECT_ROLE_QUOTA,   DIALECT_KEPT_QUOTA }, \
+	{ at "error.details[].metadata.quota_limit",   DIALECT_ROLE_QUOTA,   DIALECT_KEPT_QUOTA }, \
+	{ at "error.details[].retryDelay",             DIALECT_ROLE_DELAY,   DIALECT_KEPT_TYPE }
+
+static const struct dialect_path failure[] = { FAILURE(""), FAILURE("[].") };
 /* clang-format on */
 
 const struct dialect_table dialect_gemini_body = { body, ARRAY_LENGTH(body) };
 const struct dialect_table dialect_gemini_answer = { answer, ARRAY_LENGTH(answer) };
 const struct dialect_table dialect_gemini_array = { array, ARRAY_LENGTH(array) };
+const struct dialect_table dialect_gemini_failure = { failure, ARRAY_LENGTH(failure) };
 
 /* `alt` or `$alt`; the last one counts. */
 static struct slice alt_of(struct slice query)

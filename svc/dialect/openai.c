@@ -38,6 +38,22 @@ static const struct dialect_path body[] = {
 	{ "input[].content[].image_url",             DIALECT_ROLE_MEDIA,          0 },
 	{ "input[].content[].file_data",             DIALECT_ROLE_MEDIA,          0 },
 	{ "input[].content[].input_audio.data",      DIALECT_ROLE_MEDIA,          0 },
+	{ "input[].output.image_url",                DIALECT_ROLE_MEDIA,          0 },
+	{ "input[].output[].image_url",              DIALECT_ROLE_MEDIA,          0 },
+	{ "input[].output[].file_data",              DIALECT_ROLE_MEDIA,          0 },
+	{ "messages[].content[].file.file_id",       DIALECT_ROLE_MEDIA_NAME,     0 },
+	{ "input[].content[].file_id",               DIALECT_ROLE_MEDIA_NAME,     0 },
+	{ "input[].content[].file_url",              DIALECT_ROLE_MEDIA_NAME,     0 },
+	{ "input[].output.file_id",                  DIALECT_ROLE_MEDIA_NAME,     0 },
+	{ "input[].output[].file_id",                DIALECT_ROLE_MEDIA_NAME,     0 },
+	{ "input[].output[].file_url",               DIALECT_ROLE_MEDIA_NAME,     0 },
+	{ "tools",                                   DIALECT_ROLE_TOOLS,          0 },
+	{ "functions",                               DIALECT_ROLE_TOOLS,          0 },
+	{ "prompt_cache_key",                        DIALECT_ROLE_SESSION,        DIALECT_KEPT_SESSION },
+	{ "conversation",                            DIALECT_ROLE_SESSION,        DIALECT_KEPT_SESSION },
+	{ "conversation.id",                         DIALECT_ROLE_SESSION,        DIALECT_KEPT_SESSION },
+	{ "safety_identifier",                       DIALECT_ROLE_SESSION,        DIALECT_KEPT_SESSION },
+	{ "user",                                    DIALECT_ROLE_SESSION,        DIALECT_KEPT_SESSION },
 };
 
 static const struct dialect_path chat[] = {
@@ -88,12 +104,21 @@ static const struct dialect_path embeddings[] = {
 	{ "usage.prompt_tokens", DIALECT_ROLE_INPUT, 0 },
 	{ "error",               DIALECT_ROLE_ERROR, 0 },
 };
+
+/* `innererror` is Azure's. */
+static const struct dialect_path failure[] = {
+	{ "error.code",            DIALECT_ROLE_REASON,  DIALECT_KEPT_TYPE },
+	{ "error.type",            DIALECT_ROLE_REASON,  DIALECT_KEPT_TYPE },
+	{ "error.innererror.code", DIALECT_ROLE_REASON,  DIALECT_KEPT_TYPE },
+	{ "error.message",         DIALECT_ROLE_MESSAGE, DIALECT_KEPT_MESSAGE },
+};
 /* clang-format on */
 
 const struct dialect_table dialect_openai_body = { body, ARRAY_LENGTH(body) };
 const struct dialect_table dialect_openai_chat = { chat, ARRAY_LENGTH(chat) };
 const struct dialect_table dialect_openai_responses = { responses, ARRAY_LENGTH(responses) };
 const struct dialect_table dialect_openai_embeddings = { embeddings, ARRAY_LENGTH(embeddings) };
+const struct dialect_table dialect_openai_failure = { failure, ARRAY_LENGTH(failure) };
 
 /* OpenAI's shape of the model lists is the one for whom no other is meant; what else is below /v1 is unknown here. */
 struct dialect_claim dialect_route_openai(const struct dialect_head *head, struct mem *mem, struct dialect_call *call,

@@ -5,9 +5,9 @@
 #include "svc/dialect/dialect_internal.h"
 
 static const struct dialect_table *const tables[] = {
-	&dialect_gemini_body,       &dialect_gemini_answer,  &dialect_gemini_array,
-	&dialect_openai_body,       &dialect_openai_chat,    &dialect_openai_responses,
-	&dialect_openai_embeddings, &dialect_anthropic_body, &dialect_anthropic_answer,
+	&dialect_gemini_body,    &dialect_gemini_answer,  &dialect_gemini_array,     &dialect_gemini_failure,
+	&dialect_openai_body,    &dialect_openai_chat,    &dialect_openai_responses, &dialect_openai_embeddings,
+	&dialect_openai_failure, &dialect_anthropic_body, &dialect_anthropic_answer, &dialect_anthropic_failure,
 };
 
 /* Written once, below `once`; afterwards as constant as the tables. */

@@ -59,7 +59,9 @@ static void judge_splices(const struct dialect_call *call, const struct dialect_
 		CHECK(slice_equal(again.model, SLICE("other")));
 	CHECK(again.framing == call->framing && again.max_output == call->max_output);
 	CHECK(again.usage_asked == (call->usage_asked || call->usage_splice.insert.len > 0));
-	CHECK(again.media_bytes == call->media_bytes && again.deterministic == call->deterministic);
+	CHECK(again.media_bytes == call->media_bytes && again.media == call->media &&
+	      again.deterministic == call->deterministic);
+	CHECK(again.tools == call->tools && slice_equal(again.session, call->session));
 	buf_free(&out);
 }
 
@@ -72,8 +74,10 @@ static void judge_body(const struct dialect_call *routed, struct slice body, uin
 	if (refusal != REFUSAL_none || routed->dialect == DIALECT_http)
 		return;
 	CHECK(slice_equal(once.model, cut.model) && once.max_output == cut.max_output);
-	CHECK(once.framing == cut.framing && once.text_bytes == cut.text_bytes && once.media_bytes == cut.media_bytes);
+	CHECK(once.framing == cut.framing && once.text_bytes == cut.text_bytes && once.media_bytes == cut.media_bytes &&
+	      once.media == cut.media);
 	CHECK(once.deterministic == cut.deterministic);
+	CHECK(once.tools == cut.tools && slice_equal(once.session, cut.session) && once.session.len <= 256);
 	CHECK(once.model_offset == cut.model_offset && once.usage_splice.offset == cut.usage_splice.offset);
 	CHECK(once.text_bytes >= 0 && once.text_bytes + once.media_bytes == (int64_t)body.len);
 	CHECK(once.max_output >= -1 && once.model.len > 0 && once.model.len <= 256);

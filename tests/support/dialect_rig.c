@@ -69,8 +69,14 @@ static void put_call(const struct dialect_call *call, struct slice body, struct 
 		buf_format(out, " max %lld", (long long)call->max_output);
 	if (call->media_bytes > 0)
 		buf_format(out, " media %lld", (long long)call->media_bytes);
+	else if (call->media)
+		buf_format(out, " media by name");
 	if (call->deterministic)
 		buf_append(out, SLICE(" deterministic"));
+	if (call->tools)
+		buf_append(out, SLICE(" tools"));
+	if (call->session.len > 0)
+		buf_format(out, " of <%.*s>", SLICE_ARGS(call->session));
 	if (call->usage_asked)
 		buf_append(out, SLICE(" usage"));
 	buf_append(out, SLICE(" -> "));

@@ -24,6 +24,8 @@
 	"openai " made " -> " path " {\"model\":\"new\",\"temperature\":" temperature "}" }
 #define COLD(temperature) AT("/v1/chat/completions", temperature, "generate m max -1 deterministic")
 #define WARM(temperature) AT("/v1/chat/completions", temperature, "generate m max -1")
+#define WITH(members, made) { { "POST /v1/responses", "{\"model\":\"m\"," members "}", 0, "" }, \
+	"openai generate m max -1" made " -> /v1/responses {\"model\":\"new\"," members "}" }
 
 static const struct {
 	struct dialect_rig_request request;
@@ -39,6 +41,8 @@ static const struct {
 	{ { CHAT, "{\"\\u006dodel\":\"caf\\u00e9\"}", 0, "" }, "openai generate caf\xC3\xA9 max -1" TO " {\"\\u006dodel\":\"new\"}" },
 	{ { CHAT, "{\"model\":\"m\",\"messages\":[{\"content\":[{\"image_url\":{\"url\":\"data:x\"}},{\"input_audio\":{\"data\":\"AAAA\"}}]}]}", 0, "" },
 	  "openai generate m max -1 media 14" TO " {\"model\":\"new\",\"messages\":[{\"content\":[{\"image_url\":{\"url\":\"data:x\"}},{\"input_audio\":{\"data\":\"AAAA\"}}]}]}" },
+	{ { CHAT, "{\"model\":\"m\",\"messages\":[{\"content\":[{\"file\":{\"file_id\":\"f\"}}]}]}", 0, "" }, "openai generate m max -1 media by name" TO " {\"model\":\"new\",\"messages\":[{\"content\":[{\"file\":{\"file_id\":\"f\"}}]}]}" },
+	{ { CHAT, "{\"model\":\"m\",\"messages\":[{\"content\":[{\"file\":{\"file_id\":null}}]}]}", 0, "" }, "openai generate m max -1" TO " {\"model\":\"new\",\"messages\":[{\"content\":[{\"file\":{\"file_id\":null}}]}]}" },
 	/* Usage is asked for where a stream's client did not. */
 	{ { CHAT, "{\"stream\":true,\"model\":\"m\"}", 0, "" }, "openai generate m events max -1" TO " {" USAGE "\"stream\":true,\"model\":\"new\"}" },
 	{ { CHAT, "{\"stream\":true,\"stream_options\":null,\"model\":\"m\"}", 0, "" }, "openai generate m events max -1" TO " {\"stream\":true,\"stream_options\":{\"include_usage\":true},\"model\":\"new\"}" },
@@ -64,6 +68,15 @@ static const struct {
 	AT("/v1/embeddings", "1", "embed m deterministic"),
 	{ { CHAT, "{\"model\":\"m\",\"messages\":[{\"temperature\":0}]}", 0, "" }, "openai generate m max -1" TO " {\"model\":\"new\",\"messages\":[{\"temperature\":0}]}" },
 	{ { CHAT, "{\"temperature\":0,\"stream\":true,\"model\":\"m\"}", 0, "" }, "openai generate m events max -1 deterministic" TO " {" USAGE "\"temperature\":0,\"stream\":true,\"model\":\"new\"}" },
+	/* Tools, when some are offered; and whose session it is, by the member that tells it best. */
+	WITH("\"tools\":[{\"type\":\"function\"}]", " tools"), WITH("\"functions\":[{}]", " tools"), WITH("\"tools\":[]", ""), WITH("\"tools\":null", ""), WITH("\"tools\":{\"a\":1}", ""),
+	WITH("\"tools\":[],\"functions\":[1]", " tools"), WITH("\"messages\":[{\"tools\":[1]}]", ""), WITH("\"tool_choice\":\"auto\"", ""),
+	WITH("\"prompt_cache_key\":\"k\"", " of <k>"), WITH("\"safety_identifier\":\"s\"", " of <s>"), WITH("\"user\":\"caf\\u00e9\"", " of <caf\xC3\xA9>"),
+	WITH("\"user\":\"u\",\"safety_identifier\":\"s\",\"prompt_cache_key\":\"k\"", " of <k>"), WITH("\"user\":\"u\",\"safety_identifier\":\"s\"", " of <s>"),
+	WITH("\"prompt_cache_key\":\"\",\"safety_identifier\":null,\"user\":\"u\"", " of <u>"), WITH("\"prompt_cache_key\":7,\"user\":\"u\"", " of <u>"), WITH("\"user\":{\"id\":\"u\"}", ""),
+	WITH("\"metadata\":{\"user_id\":\"u\",\"user\":\"u\"}", ""), WITH("\"tools\":[1],\"user\":\"u\"", " tools of <u>"),
+	WITH("\"conversation\":\"c\"", " of <c>"), WITH("\"user\":\"u\",\"conversation\":{\"id\":\"c\"}", " of <c>"), WITH("\"prompt_cache_key\":\"k\",\"conversation\":\"c\"", " of <k>"),
+	WITH("\"previous_response_id\":\"r\"", ""),
 	/* What must not pass. */
 	{ { "GET /v1/chat/completions", NULL, 0, "" }, "openai method_not_allowed Allowed: POST." },
 	{ { "DELETE /v1/models/x", NULL, 0, "" }, "openai method_not_allowed Allowed: GET, HEAD." },
@@ -124,6 +137,23 @@ static void names_are_capped(void **state)
 	}
 }
 
+/* What is longer is cut, and alike however the body comes. */
+static void sessions_are_cut(void **state)
+{
+	char body[700], expected[400];
+
+	(void)state;
+	for (int length = 255; length <= 257; length++) {
+		struct dialect_rig_request request = { CHAT, body, 0, "" };
+		snprintf(body, sizeof(body), "{\"model\":\"m\",\"user\":\"%0*d\"}", length, 0);
+		snprintf(expected, sizeof(expected), "openai generate m max -1 of <%0*d> ->",
+			 length < 256 ? length : 256, 0);
+		char *found = dialect_rig_ask(&request);
+		assert_memory_equal(found, expected, strlen(expected));
+		mem_free(found);
+	}
+}
+
 static void lists_models(void **state)
 {
 	const struct slice names[] = { SLICE("a"), SLICE("b\"") };
@@ -146,6 +176,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(judges_requests),
 		cmocka_unit_test(names_are_capped),
+		cmocka_unit_test(sessions_are_cut),
 		cmocka_unit_test(lists_models),
 	};
 
