@@ -13,15 +13,10 @@ import zlib
 import pytest
 
 from support import client, load
-from support.client import headers_for, prompt, request, stream, text_of
+from support.client import ask, error_of, headers_for, prompt, request, stream, text_of
 from support.process import descriptors, wait_until
 
 DIALECTS = ["gemini", "openai", "anthropic"]
-
-
-def ask(sim, dialect, text, streaming=False, headers=None, **more):
-    path, body = prompt(dialect, text, streaming, **more)
-    return request(sim.url + path, body=body, headers={**headers_for(dialect), **(headers or {})})
 
 
 def usage_of(dialect, body):
@@ -256,11 +251,6 @@ def test_model_lists_in_each_shape(sim):
     assert "models/gemini-2.5-pro" in [m["name"] for m in gemini["models"]]
     assert request(sim.url + "/v1/models/gpt-4o", headers=headers_for("openai")).json()["id"] == "gpt-4o"
     assert request(sim.url + "/v1/models/gpt-9", headers=headers_for("openai")).status == 404
-
-
-def error_of(dialect, answer):
-    error = answer.json()["error"]
-    return error["status"] if dialect == "gemini" else error["type"] if dialect == "anthropic" else error["code"] or error["type"]
 
 
 @pytest.mark.parametrize("dialect,status,name", [("gemini", 400, "INVALID_ARGUMENT"), ("openai", 401, "invalid_api_key"),

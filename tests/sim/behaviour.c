@@ -71,6 +71,19 @@ static bool put_status(struct slice value, int *out)
 	return true;
 }
 
+static bool put_quota(struct slice value, struct behaviour *b)
+{
+	static const char *const names[] = { "", "minute", "day", "credit" };
+	for (int i = QUOTA_MINUTE; i <= QUOTA_CREDIT; i++) {
+		if (!slice_equal(value, slice_of(names[i])))
+			continue;
+		b->quota = (enum quota)i;
+		b->status = 429;
+		return true;
+	}
+	return false;
+}
+
 static bool put_framing(struct slice value, bool *chunked)
 {
 	*chunked = slice_equal(value, SLICE("chunked"));
@@ -91,6 +104,7 @@ static bool put_word(struct behaviour *b, struct slice key, struct slice value)
 	WORD("thoughts", text_count(value, &b->thoughts));
 	WORD("cached", text_count(value, &b->cached));
 	WORD("status", put_status(value, &b->status));
+	WORD("quota", put_quota(value, b));
 	WORD("retry", text_duration(value, &b->retry));
 	WORD("fault", put_fault(value, b));
 	WORD("drip", text_count(value, &b->drip));
@@ -127,6 +141,8 @@ static const struct {
 } model_words[] = {
 	{ "slow",      "latency=2s rate=5" },
 	{ "429",       "status=429 retry=2s" },
+	{ "quota",     "quota=day" },
+	{ "credit",    "quota=credit" },
 	{ "500",       "status=500" },
 	{ "502",       "status=502" },
 	{ "503",       "status=503" },

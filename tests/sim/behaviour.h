@@ -9,7 +9,10 @@
  *   chunk=N        tokens in one event of a stream
  *   size=S         bytes of text in the answer, or of the fault's data (64MiB)
  *   thoughts=N     reasoning tokens, part of the output;  cached=N  input tokens said to be cached
- *   status=N       refuse with this status, in the provider's own words; retry=D is its Retry-After
+ *   status=N       refuse with this status, in the provider's own words; retry=D is its Retry-After, and retry-after-ms where
+ *                  the provider has that or D is less than a second
+ *   quota=Q        refuse with 429, because a quota is used up: one of a minute, of a day, or the credit (which Anthropic answers
+ *                  with 400); with the fields and details that go with it. retry=D is when it is given anew, too
  *   fault=F[@P]    see enum fault; P counts bytes on the wire after the head, or is `head`; for `event` it counts tokens
  *   drip=N         at most N bytes a second;  slice=N  at most N bytes a write
  *   chance=P%      status and fault happen to this share of the requests
@@ -46,6 +49,8 @@
 enum fault { FAULTS(FAULT_ENUM) FAULT_COUNT };
 #undef FAULT_ENUM
 
+enum quota { QUOTA_NONE, QUOTA_MINUTE, QUOTA_DAY, QUOTA_CREDIT };
+
 #define FAULT_UNSET INT64_C(-1) /* no position was given */
 
 struct behaviour {
@@ -56,7 +61,8 @@ struct behaviour {
 	int64_t size; /* 0: not given */
 	int64_t thoughts, cached;
 	int status;
-	int64_t retry; /* microseconds, -1: not given */
+	enum quota quota; /* counts when status is 429 */
+	int64_t retry;    /* microseconds, -1: not given */
 	enum fault fault;
 	int64_t position; /* FAULT_UNSET, or ≥ 0; `head` is 0 */
 	int64_t drip, slice;

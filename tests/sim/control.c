@@ -1,5 +1,8 @@
 #include "control.h"
 
+#include <errno.h>
+#include <string.h>
+
 #include "json.h"
 #include "lib/buf.h"
 #include "lib/mem.h"
@@ -37,11 +40,43 @@ static void replace(char **text, struct slice value)
 
 static bool is_known(struct slice key)
 {
-	static const char *const keys[] = { "clear", "limits", "key", "models", "set", "model", "times" };
+	static const char *const keys[] = { "clear", "limits", "key", "models", "set", "model", "times", "down" };
 	for (size_t i = 0; i < ARRAY_LENGTH(keys); i++)
 		if (slice_equal(key, slice_of(keys[i])))
 			return true;
 	return false;
+}
+
+/* One trouble ends before another begins. */
+static bool become(struct sim *sim, enum sim_down down)
+{
+	if (sim->down == down)
+		return true;
+	wire_server_swallow(sim->server, false);
+	if (!wire_server_refuse(sim->server, false))
+		return false;
+	sim->down = down;
+	if (down == SIM_BLACKHOLE)
+		wire_server_swallow(sim->server, true);
+	return down != SIM_REFUSE || wire_server_refuse(sim->server, true);
+}
+
+static int set_down(struct sim *sim, struct slice value, struct buf *out)
+{
+	static const char *const names[] = { "", "blackhole", "refuse", "garbage" };
+	int down = SIM_UP;
+	if (json_is(value, '"')) {
+		down = SIM_GARBAGE;
+		while (down > SIM_UP && !slice_equal(json_string(value), slice_of(names[down])))
+			down--;
+		if (down == SIM_UP)
+			return refuse(out, 400, "not understood", json_string(value));
+	}
+	if (down != SIM_UP && !sim->controlled)
+		return refuse(out, 400, "`down` needs --control", SLICE_NONE);
+	if (!become(sim, (enum sim_down)down))
+		return refuse(out, 500, "the listener is lost", slice_of(strerror(errno)));
+	return 200;
 }
 
 static int set(struct sim *sim, struct slice text, struct buf *out)
@@ -52,8 +87,11 @@ static int set(struct sim *sim, struct slice text, struct buf *out)
 	for (size_t at = 0; json_member(body, &at, &key, &value);)
 		if (!is_known(key))
 			return refuse(out, 400, "unknown member", key);
-	if (json_is_true(json_get(body, "clear")))
+	if (json_is_true(json_get(body, "clear"))) {
 		rules_clear(sim->rules);
+		if (set_down(sim, SLICE_NONE, out) != 200)
+			return 500;
+	}
 	if (json_is(json_get(body, "limits"), '{'))
 		set_limits(sim, json_get(body, "limits"));
 	value = json_get(body, "key");
@@ -69,6 +107,10 @@ static int set(struct sim *sim, struct slice text, struct buf *out)
 	if (words.len > 0 &&
 	    !rules_add(sim->rules, model.len > 0 ? model : SLICE("*"), words, integer(body, "times", 0), &bad))
 		return refuse(out, 400, bad.len > 0 ? "not understood" : "too many rules", bad);
+	value = json_get(body, "down");
+	int status = value.len > 0 ? set_down(sim, value, out) : 200;
+	if (status != 200)
+		return status;
 	buf_append(out, SLICE("{}\n"));
 	return 200;
 }

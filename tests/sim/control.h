@@ -6,7 +6,10 @@
  *                          {"clear": true}                                        no rules
  *                          {"limits": {"rpm": 60, "tpm": 10000, "concurrency": 5}} and forget what was used
  *                          {"key": "secret"} or {"key": null}; {"models": "a,b"}
- * A set is taken member by member in this order: clear, limits, key, models, set. */
+ *                          {"down": "blackhole"}, "refuse", "garbage" or null     everything, lists and HEAD too; see enum sim_down
+ * A set is taken member by member in this order: clear (which ends `down`, too), limits, key, models, set, down.
+ *
+ * Who is down answers no page either: `down` needs --control, an address with the same pages that stays. */
 #ifndef SIM_CONTROL_H
 #define SIM_CONTROL_H
 

@@ -397,7 +397,7 @@ static void on_gone(void *arg)
 {
 	struct exchange *x = arg;
 	CHECK(x->magic == MAGIC);
-	settle(x, LEDGER_ABORTED);
+	settle(x, x->sim->down == SIM_REFUSE ? LEDGER_BROKEN : LEDGER_ABORTED);
 }
 
 static int64_t latency_of(struct exchange *x)
@@ -406,9 +406,8 @@ static int64_t latency_of(struct exchange *x)
 	return b->latency + (b->jitter > 0 ? (int64_t)(x->ask.seed % (uint64_t)(b->jitter + 1)) : 0);
 }
 
-static void *on_request(void *context, struct wire *wire, const struct wire_request *request)
+static void *begin(struct sim *sim, struct wire *wire, const struct wire_request *request, bool garbage)
 {
-	struct sim *sim = context;
 	struct exchange *x = mem_new(sizeof(*x));
 	x->magic = MAGIC;
 	x->sim = sim;
@@ -416,6 +415,8 @@ static void *on_request(void *context, struct wire *wire, const struct wire_requ
 	x->cut_at = -1;
 	loop_timer_init(&x->timer, sim->loop, on_timer, x);
 	judge(sim, request, &x->ask, &x->entry, &x->judgement);
+	if (garbage)
+		behaviour_of(x)->fault = FAULT_garbage;
 	int64_t latency = latency_of(x);
 	if (latency > 0) {
 		loop_timer_set(&x->timer, latency);
@@ -425,10 +426,53 @@ static void *on_request(void *context, struct wire *wire, const struct wire_requ
 	return x;
 }
 
+static void *on_request(void *context, struct wire *wire, const struct wire_request *request)
+{
+	struct sim *sim = context;
+	return begin(sim, wire, request, sim->down == SIM_GARBAGE);
+}
+
+static void *on_control_request(void *context, struct wire *wire, const struct wire_request *request)
+{
+	return begin(context, wire, request, false);
+}
+
+/* Calls of an API and echoes are counted while they are here; lists, health checks and our own pages are not. */
+static bool on_head(void *context, const struct wire_request *request)
+{
+	struct sim *sim = context;
+	struct route route = route_of(request->path, DIALECT_OPENAI);
+	if (route.get || route.verb == VERB_NONE || route.verb == VERB_CONTROL)
+		return false;
+	ledger_at_once(sim->ledger, true);
+	return true;
+}
+
+static void on_over(void *context)
+{
+	struct sim *sim = context;
+	ledger_at_once(sim->ledger, false);
+}
+
+static bool on_control_head(void *context, const struct wire_request *request)
+{
+	(void)context;
+	(void)request;
+	return false;
+}
+
+static void on_control_connection(void *context, bool opened)
+{
+	(void)context;
+	(void)opened;
+}
+
 static void on_connection(void *context, bool opened)
 {
 	struct sim *sim = context;
 	ledger_connection(sim->ledger, opened);
 }
 
-const struct wire_handler exchange_handler = { on_connection, on_request, on_drained, on_gone };
+const struct wire_handler exchange_handler = { on_connection, on_head, on_over, on_request, on_drained, on_gone };
+const struct wire_handler exchange_control_handler = { on_control_connection, on_control_head, on_over,
+						       on_control_request,    on_drained,      on_gone };

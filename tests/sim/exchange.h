@@ -6,5 +6,7 @@
 #include "wire.h"
 
 extern const struct wire_handler exchange_handler; /* its context is a struct sim */
+/* For the control address: the same, but never down, and its connections do not count. */
+extern const struct wire_handler exchange_control_handler;
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "control.h"
 #include "echo.h"
+#include "lib/clock.h"
 #include "lib/text.h"
 #include "models.h"
 #include "refusal.h"
@@ -21,8 +22,8 @@ static void refuse(struct trial *t, struct refusal_facts facts)
 	const struct behaviour *b = &t->ask->behaviour;
 	facts.method = t->route.method.len > 0 ? t->route.method : t->request->method;
 	facts.path = t->request->path;
-	if (facts.why == REFUSAL_STATUS && b->retry >= 0)
-		facts.retry = b->retry;
+	if (facts.why >= REFUSAL_QUOTA_MINUTE && b->retry >= 0)
+		facts.retry = facts.reset = b->retry;
 	t->j->writer = NULL;
 	t->j->streams = false;
 	t->j->status = refusal_status(t->ask, &facts);
@@ -106,6 +107,19 @@ static void answer_models(struct trial *t)
 		refuse_simply(t, REFUSAL_UNKNOWN_MODEL);
 }
 
+/* What the behaviour asks for. */
+static void refuse_as_told(struct trial *t)
+{
+	const struct behaviour *b = &t->ask->behaviour;
+	struct refusal_facts facts = { .why = REFUSAL_STATUS, .status = b->status, .retry = -1 };
+	if (b->quota != QUOTA_NONE && b->status == 429) {
+		facts.why = REFUSAL_QUOTA_MINUTE + (b->quota - QUOTA_MINUTE);
+		facts.limit = facts.used = b->quota == QUOTA_DAY ? 250 : 10;
+		facts.reset = b->quota == QUOTA_DAY ? CLOCK_DAY : CLOCK_MINUTE;
+	}
+	refuse(t, facts);
+}
+
 /* True when the provider's own limits let it pass. */
 static bool within_limits(struct trial *t, const struct ledger_entry *entry)
 {
@@ -146,8 +160,7 @@ static void answer_call(struct trial *t, enum ask_fault fault, const struct ledg
 	} else if (!models_know(t->ask->dialect, slice_of(t->ask->model), slice_of(t->sim->models))) {
 		refuse_simply(t, REFUSAL_UNKNOWN_MODEL);
 	} else if (t->ask->behaviour.status >= 400) {
-		refuse(t, (struct refusal_facts){
-				  .why = REFUSAL_STATUS, .status = t->ask->behaviour.status, .retry = -1 });
+		refuse_as_told(t);
 	} else if (within_limits(t, entry)) {
 		j->writer = writer_of(t->ask);
 		j->streams = t->ask->stream && j->writer->steps != NULL;
@@ -174,7 +187,9 @@ static void judge_call(struct trial *t, struct ledger_entry *entry)
 	ask->array = t->route.stream && !slice_equal(route_parameter(t->request->query, SLICE("alt")), SLICE("sse"));
 	ask->vertex = t->route.vertex;
 	enum ask_fault fault = ask_read(ask, t->request->body, wire_field(t->request, "x-sim"), t->sim->rules);
-	ledger_arrive(t->sim->ledger, entry, ask, wire_field(t->request, "x-request-id"));
+	struct slice id = wire_field(t->request, "x-sim-id");
+	ledger_arrive(t->sim->ledger, entry, ask, t->request->path,
+		      id.len > 0 ? id : wire_field(t->request, "x-request-id"));
 	if (ask->behaviour.unique)
 		ask->seed += entry->number * UINT64_C(0x9E3779B97F4A7C15);
 	if (!slice_equal(t->request->method, SLICE("POST")))
@@ -192,6 +207,8 @@ static void judge_echo(struct trial *t)
 	rules_draw(t->sim->rules, &t->ask->behaviour);
 	t->j->type = "application/json";
 	t->j->status = !understood ? 400 : t->ask->behaviour.status > 0 ? t->ask->behaviour.status : 200;
+	if (t->j->status >= 400 && t->ask->behaviour.retry >= 0)
+		refusal_retry_fields(t->ask->behaviour.retry, false, &t->j->fields);
 	echo_put(t->request, t->ask->behaviour.size, &t->j->body);
 	memcpy(t->ask->nonce, t->ask->behaviour.nonce, sizeof(t->ask->nonce));
 }

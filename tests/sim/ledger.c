@@ -9,6 +9,8 @@
 #define ABORTS_KEPT   10000
 #define NONCES_KEPT   1000000
 #define MODELS_KEPT   1000
+#define PATH_KEPT     95
+#define ID_KEPT       63
 
 struct ledger_model {
 	char name[MODEL_MAX + 1];
@@ -18,10 +20,11 @@ struct ledger_model {
 };
 
 struct arrival {
-	int64_t at;
+	int64_t at, wall, ended;
 	unsigned model;
 	int status; /* 0 while it is answered */
 	int64_t input, output;
+	char path[PATH_KEPT + 1], id[ID_KEPT + 1], nonce[NONCE_MAX + 1];
 };
 
 struct abort_note {
@@ -41,6 +44,7 @@ struct ledger {
 	uint64_t abort_count;
 	int64_t by_status[600];
 	int64_t received, completed, aborted, broken, in_flight, max_in_flight, other, input, output;
+	int64_t at_once, most_at_once;
 	int64_t connections, connections_open, duplicate_nonces, duplicate_ids;
 	size_t largest_body;
 	char last_duplicate[NONCE_MAX + 1];
@@ -89,6 +93,7 @@ void ledger_reset(struct ledger *l)
 	memset(l->by_status, 0, sizeof(l->by_status));
 	l->arrived_before_reset = l->arrived;
 	l->received = l->max_in_flight = l->in_flight;
+	l->most_at_once = l->at_once;
 	l->connections = l->connections_open;
 	l->completed = l->aborted = l->broken = l->other = l->input = l->output = 0;
 	l->duplicate_nonces = l->duplicate_ids = 0;
@@ -113,6 +118,13 @@ void ledger_body(struct ledger *l, size_t bytes)
 void ledger_other(struct ledger *l)
 {
 	l->other++;
+}
+
+void ledger_at_once(struct ledger *l, bool begins)
+{
+	l->at_once += begins ? 1 : -1;
+	if (l->at_once > l->most_at_once)
+		l->most_at_once = l->at_once;
 }
 
 /* Beyond MODELS_KEPT names, all others share the last place. */
@@ -144,11 +156,30 @@ static bool seen_before(struct map *seen, struct slice key)
 	return false;
 }
 
-void ledger_arrive(struct ledger *l, struct ledger_entry *entry, const struct ask *ask, struct slice request_id)
+static void keep(struct slice text, char *out, size_t most)
+{
+	text = slice_first(text, most);
+	if (text.len > 0)
+		memcpy(out, text.data, text.len);
+	out[text.len] = '\0';
+}
+
+void ledger_arrive(struct ledger *l, struct ledger_entry *entry, const struct ask *ask, struct slice path,
+		   struct slice request_id)
 {
 	struct ledger_model *m = model_of(l, ask);
 	*entry = (struct ledger_entry){ m, l->arrived++, clock_now(), true };
-	l->arrivals[entry->number % ARRIVALS_KEPT] = (struct arrival){ entry->arrived, m->index, 0, ask->input, 0 };
+	struct arrival *arrival = &l->arrivals[entry->number % ARRIVALS_KEPT];
+	arrival->at = entry->arrived;
+	arrival->wall = clock_unix();
+	arrival->ended = 0;
+	arrival->model = m->index;
+	arrival->status = 0;
+	arrival->input = ask->input;
+	arrival->output = 0;
+	keep(path, arrival->path, PATH_KEPT);
+	keep(request_id, arrival->id, ID_KEPT);
+	memcpy(arrival->nonce, ask->nonce, sizeof(arrival->nonce));
 	l->received++;
 	m->received++;
 	l->in_flight++;
@@ -202,6 +233,7 @@ void ledger_end(struct ledger *l, struct ledger_entry *entry, const struct ask *
 	}
 	if (l->arrived - entry->number <= ARRIVALS_KEPT) {
 		struct arrival *a = &l->arrivals[entry->number % ARRIVALS_KEPT];
+		a->ended = clock_now();
 		a->status = status;
 		a->input = input;
 		a->output = output;
@@ -231,10 +263,11 @@ void ledger_stats(const struct ledger *l, struct buf *out)
 		   "{\"now_us\":%lld,\"reset_at_us\":%lld,\"received\":%lld,\"completed\":%lld,\"aborted\":%lld,"
 		   "\"broken\":%lld,"
 		   "\"in_flight\":%lld,\"max_in_flight\":%lld,\"other\":%lld,\"input_tokens\":%lld,\"output_tokens\":%"
-		   "lld,",
+		   "lld,\"at_once\":%lld,\"most_at_once\":%lld,",
 		   (long long)clock_now(), (long long)l->reset_at, (long long)l->received, (long long)l->completed,
 		   (long long)l->aborted, (long long)l->broken, (long long)l->in_flight, (long long)l->max_in_flight,
-		   (long long)l->other, (long long)l->input, (long long)l->output);
+		   (long long)l->other, (long long)l->input, (long long)l->output, (long long)l->at_once,
+		   (long long)l->most_at_once);
 	int64_t requests = l->received + l->other;
 	buf_format(
 		out,
@@ -279,8 +312,13 @@ void ledger_arrivals(const struct ledger *l, struct buf *out)
 	buf_format(out, "\"first\":%llu,\"arrivals\":[", (unsigned long long)(from - l->arrived_before_reset));
 	for (uint64_t i = from; i < l->arrived; i++) {
 		const struct arrival *a = &l->arrivals[i % ARRIVALS_KEPT];
-		buf_format(out, "%s[%lld,%u,%lld,%lld,%d]", i == from ? "" : ",\n", (long long)a->at, a->model,
-			   (long long)a->input, (long long)a->output, a->status);
+		buf_format(out, "%s[%lld,%u,%lld,%lld,%d,%lld,%lld,", i == from ? "" : ",\n", (long long)a->at,
+			   a->model, (long long)a->input, (long long)a->output, a->status, (long long)a->wall,
+			   (long long)a->ended);
+		buf_append_json(out, slice_of(a->path));
+		buf_append_byte(out, ',');
+		buf_append_json(out, slice_of(a->id));
+		buf_format(out, ",\"%s\"]", a->nonce);
 	}
 	buf_append(out, SLICE("]}\n"));
 }

@@ -29,8 +29,12 @@ void ledger_connection(struct ledger *, bool opened);
 void ledger_body(struct ledger *, size_t bytes);
 void ledger_other(struct ledger *); /* a request that is no API call: HEAD /, model lists, echo */
 
-/* request_id: of the header, may be empty. Counts a nonce or id that was here before as duplicate. */
-void ledger_arrive(struct ledger *, struct ledger_entry *, const struct ask *, struct slice request_id);
+/* A call's head is here; the last byte of its answer has left, or its connection died. Echoes count, too. */
+void ledger_at_once(struct ledger *, bool begins);
+
+/* request_id: of x-sim-id or x-request-id, may be empty. Counts a nonce or id that was here before as duplicate. */
+void ledger_arrive(struct ledger *, struct ledger_entry *, const struct ask *, struct slice path,
+		   struct slice request_id);
 void ledger_end(struct ledger *, struct ledger_entry *, const struct ask *, int status, enum ledger_outcome,
 		int64_t input, int64_t output);
 
@@ -38,8 +42,8 @@ void ledger_end(struct ledger *, struct ledger_entry *, const struct ask *, int 
 int64_t ledger_in_flight(const struct ledger_entry *);
 
 void ledger_stats(const struct ledger *, struct buf *);
-void ledger_arrivals(const struct ledger *,
-		     struct buf *);                      /* [time, model, input, output billed, status], oldest first */
+/* [time, model, input, output billed, status, Unix time, end, path, id, nonce], oldest first; the end is 0 while it is answered. */
+void ledger_arrivals(const struct ledger *, struct buf *);
 void ledger_aborts(const struct ledger *, struct buf *); /* the last of them: when they came, when they left */
 
 #endif

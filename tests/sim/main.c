@@ -16,12 +16,12 @@
 #include <unistd.h>
 
 #include "exchange.h"
+#include "lib/buf.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/text.h"
 #include "sim.h"
 
-#define BACKLOG      4096
 #define BODY_CEILING (INT64_C(256) << 20)
 
 static const char help[] = "usage: sluice-sim [options]\n"
@@ -32,12 +32,14 @@ static const char help[] = "usage: sluice-sim [options]\n"
 			   "  --models A,B         more models that exist\n"
 			   "  --limits LIMITS      rpm=60,tpm=10k,concurrency=5: the provider's own limits, per model\n"
 			   "  --max-body SIZE      larger requests are refused; default 256MiB\n"
+			   "  --control ADDRESS    /__sim/ at an address of its own, which stays when the provider is "
+			   "down\n"
 			   "  --die-with-parent    end when the parent process does\n"
 			   "Prints one JSON line when it is ready. Example:\n"
 			   "  sluice-sim --listen 127.0.0.1:9000 --set 'latency=20ms tokens=50'\n";
 
 struct options {
-	const char *listen, *set, *key, *models, *limits;
+	const char *listen, *control, *set, *key, *models, *limits;
 	int64_t max_body;
 	bool die_with_parent;
 };
@@ -53,6 +55,7 @@ static struct options read_options(int argc, char **argv)
 	/* clang-format off */
 	static const struct option names[] = {
 		{ "listen", required_argument, NULL, 'l' }, { "set", required_argument, NULL, 's' },
+		{ "control", required_argument, NULL, 'c' },
 		{ "key", required_argument, NULL, 'k' }, { "models", required_argument, NULL, 'm' },
 		{ "limits", required_argument, NULL, 'L' }, { "max-body", required_argument, NULL, 'b' },
 		{ "die-with-parent", no_argument, NULL, 'd' }, { "help", no_argument, NULL, 'h' }, { 0 },
@@ -63,6 +66,9 @@ static struct options read_options(int argc, char **argv)
 		switch (c) {
 		case 'l':
 			o.listen = optarg;
+			break;
+		case 'c':
+			o.control = optarg;
 			break;
 		case 's':
 			o.set = optarg;
@@ -124,7 +130,7 @@ static int bind_to(const struct sockaddr *address, socklen_t length)
 	if (fd < 0)
 		failed("socket");
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(fd, address, length) != 0 || listen(fd, BACKLOG) != 0)
+	if (bind(fd, address, length) != 0 || listen(fd, WIRE_BACKLOG) != 0)
 		failed("listen");
 	return fd;
 }
@@ -142,7 +148,8 @@ static int listen_unix(const char *path)
 	return bind_to((struct sockaddr *)&address, sizeof(address));
 }
 
-static int listen_inet(const char *text)
+/* Appends where it listens to `where`, as members of the line that is printed. */
+static int listen_inet(const char *text, const char *prefix, struct buf *where)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET };
 	socklen_t length = sizeof(address);
@@ -159,21 +166,17 @@ static int listen_inet(const char *text)
 	int fd = bind_to((struct sockaddr *)&address, length);
 	if (getsockname(fd, (struct sockaddr *)&address, &length) != 0)
 		failed("getsockname");
-	printf("{\"ready\":true,\"host\":\"%s\",\"port\":%d,\"url\":\"http://%s:%d\",\"pid\":%d}\n", host,
-	       ntohs(address.sin_port), host, ntohs(address.sin_port), (int)getpid());
+	buf_format(where, ",\"%shost\":\"%s\",\"%sport\":%d,\"%surl\":\"http://%s:%d\"", prefix, host, prefix,
+		   ntohs(address.sin_port), prefix, host, ntohs(address.sin_port));
 	return fd;
 }
 
-static int open_listener(const char *where)
+static int open_listener(const char *address, const char *prefix, struct buf *where)
 {
-	int fd;
-	if (strncmp(where, "unix:", 5) == 0) {
-		fd = listen_unix(where + 5);
-		printf("{\"ready\":true,\"unix\":\"%s\",\"pid\":%d}\n", where + 5, (int)getpid());
-	} else {
-		fd = listen_inet(where);
-	}
-	return fd;
+	if (strncmp(address, "unix:", 5) != 0)
+		return listen_inet(address, prefix, where);
+	buf_format(where, ",\"%sunix\":\"%s\"", prefix, address + 5);
+	return listen_unix(address + 5);
 }
 
 static void raise_descriptors(void)
@@ -202,7 +205,12 @@ int main(int argc, char **argv)
 	if (o.die_with_parent && (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent))
 		failed("the parent is gone");
 	raise_descriptors();
-	int listening = open_listener(o.listen);
+	struct buf where;
+	buf_init(&where, 1024);
+	int listening = open_listener(o.listen, "", &where);
+	int controlling = o.control == NULL ? -1 : open_listener(o.control, "control_", &where);
+	printf("{\"ready\":true%.*s,\"pid\":%d}\n", SLICE_ARGS(buf_slice(&where)), (int)getpid());
+	buf_free(&where);
 	sim.loop = loop_new();
 	sim.ledger = ledger_new();
 	sim.limits = limits_new();
@@ -210,13 +218,18 @@ int main(int argc, char **argv)
 	sim.key = o.key == NULL ? NULL : mem_text(slice_of(o.key));
 	sim.models = mem_text(slice_of(o.models));
 	limits_set(sim.limits, sim.rates);
-	struct wire_server *server = wire_server_new(sim.loop, listening, (size_t)o.max_body, &exchange_handler, &sim);
+	struct wire_server *control = NULL;
+	sim.server = wire_server_new(sim.loop, listening, (size_t)o.max_body, &exchange_handler, &sim);
+	sim.controlled = o.control != NULL;
+	if (sim.controlled)
+		control = wire_server_new(sim.loop, controlling, (size_t)o.max_body, &exchange_control_handler, &sim);
 	loop_signal(sim.loop, SIGTERM, stop, sim.loop);
 	loop_signal(sim.loop, SIGINT, stop, sim.loop);
 	if (fflush(stdout) != 0)
 		failed("stdout");
 	loop_run(sim.loop);
-	wire_server_free(&server);
+	wire_server_free(&sim.server);
+	wire_server_free(&control);
 	mem_free(sim.key);
 	mem_free(sim.models);
 	rules_free(&sim.rules);

@@ -1,5 +1,7 @@
 #include "refusal.h"
 
+#include <time.h>
+
 #include "lib/buf.h"
 #include "lib/clock.h"
 #include "wording.h"
@@ -27,6 +29,9 @@ static const struct phrase gemini[] = {
 	[REFUSAL_RPM]           = { 429, "RESOURCE_EXHAUSTED", "generate_requests_per_model", "GenerateRequestsPerMinutePerProjectPerModel", 0 },
 	[REFUSAL_TPM]           = { 429, "RESOURCE_EXHAUSTED", "generate_content_paid_tier_input_token_count", "GenerateContentPaidTierInputTokensPerModelPerMinute", 0 },
 	[REFUSAL_CONCURRENCY]   = { 429, "RESOURCE_EXHAUSTED", "concurrent_requests", "ConcurrentRequestsPerProjectPerModel", 0 },
+	[REFUSAL_QUOTA_MINUTE]  = { 429, "RESOURCE_EXHAUSTED", "generate_content_free_tier_requests", "GenerateRequestsPerMinutePerProjectPerModel-FreeTier", 0 },
+	[REFUSAL_QUOTA_DAY]     = { 429, "RESOURCE_EXHAUSTED", "generate_content_free_tier_requests", "GenerateRequestsPerDayPerProjectPerModel-FreeTier", 0 },
+	[REFUSAL_QUOTA_CREDIT]  = { 429, "RESOURCE_EXHAUSTED", 0, 0, "Your prepayment credits are depleted. Please go to AI Studio at https://ai.studio/projects to manage your project and billing." },
 };
 
 static const struct phrase openai[] = {
@@ -44,6 +49,9 @@ static const struct phrase openai[] = {
 	[REFUSAL_RPM]           = { 429, "requests", "rate_limit_exceeded", 0, 0 },
 	[REFUSAL_TPM]           = { 429, "tokens", "rate_limit_exceeded", 0, 0 },
 	[REFUSAL_CONCURRENCY]   = { 429, "requests", "rate_limit_exceeded", 0, "Too many concurrent requests. Please reduce your concurrency and try again." },
+	[REFUSAL_QUOTA_MINUTE]  = { 429, "requests", "rate_limit_exceeded", 0, 0 },
+	[REFUSAL_QUOTA_DAY]     = { 429, "requests", "rate_limit_exceeded", 0, 0 },
+	[REFUSAL_QUOTA_CREDIT]  = { 429, "insufficient_quota", "insufficient_quota", 0, "You exceeded your current quota, please check your plan and billing details. For more information on this error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors." },
 };
 
 static const struct phrase anthropic[] = {
@@ -61,6 +69,9 @@ static const struct phrase anthropic[] = {
 	[REFUSAL_RPM]           = { 429, "rate_limit_error", 0, 0, "This request would exceed your organization's rate limit of % requests per minute. For details, refer to: https://docs.claude.com/en/api/rate-limits." },
 	[REFUSAL_TPM]           = { 429, "rate_limit_error", 0, 0, "This request would exceed your organization's rate limit of % tokens per minute. For details, refer to: https://docs.claude.com/en/api/rate-limits." },
 	[REFUSAL_CONCURRENCY]   = { 429, "rate_limit_error", 0, 0, "Number of concurrent connections has exceeded your rate limit. Please try again later or contact sales to discuss your options for a rate limit increase." },
+	[REFUSAL_QUOTA_MINUTE]  = { 429, "rate_limit_error", 0, 0, "This request would exceed your organization's rate limit of % requests per minute. For details, refer to: https://docs.claude.com/en/api/rate-limits." },
+	[REFUSAL_QUOTA_DAY]     = { 429, "rate_limit_error", 0, 0, "Number of request tokens has exceeded your daily rate limit (https://docs.claude.com/en/api/rate-limits); see the response headers for current usage. Please reduce the prompt length or the maximum tokens requested, or try again later." },
+	[REFUSAL_QUOTA_CREDIT]  = { 400, "invalid_request_error", 0, 0, "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits." },
 };
 
 /* For status=N: the words that go with a status. */
@@ -145,7 +156,7 @@ static void put_detail(const struct ask *ask, const struct refusal_facts *facts,
 		buf_append(&plain, slice_of(ask->model));
 	else if (facts->why == REFUSAL_BAD_KEY)
 		put_masked(facts->key, &plain);
-	else if (facts->why == REFUSAL_RPM || facts->why == REFUSAL_TPM)
+	else if (facts->why == REFUSAL_RPM || facts->why == REFUSAL_TPM || facts->why == REFUSAL_QUOTA_MINUTE)
 		buf_append_int(&plain, facts->limit);
 	else
 		buf_format(&plain, "%.*s %.*s", SLICE_ARGS(slice_first(facts->method, 16)),
@@ -185,7 +196,8 @@ static void google_body(const struct ask *ask, const struct refusal_facts *facts
 			   "this error, head to: https://ai.google.dev/gemini-api/docs/rate-limits. \\n* Quota "
 			   "exceeded for metric: "
 			   "generativelanguage.googleapis.com/%s, limit: %lld\\nPlease retry in %.9fs.",
-			   p.code, (long long)facts->limit, (double)facts->retry / 1e6);
+			   p.code, (long long)facts->limit,
+			   (double)(facts->retry < 0 ? facts->reset : facts->retry) / 1e6);
 	buf_format(out, "\",\n    \"status\": \"%s\"", p.type);
 	if (facts->why == REFUSAL_BAD_KEY)
 		buf_append(out,
@@ -229,6 +241,13 @@ static void google_body(const struct ask *ask, const struct refusal_facts *facts
 	buf_format(out, "\n  }\n}\n%s", ask->array ? "]" : "");
 }
 
+static const char *openai_limit(enum refusal why)
+{
+	return why == REFUSAL_TPM         ? "tokens per min (TPM)"
+	       : why == REFUSAL_QUOTA_DAY ? "requests per day (RPD)"
+					  : "requests per min (RPM)";
+}
+
 static void openai_body(const struct ask *ask, const struct refusal_facts *facts, struct phrase p, struct buf *out)
 {
 	buf_append(out, SLICE("{\n    \"error\": {\n        \"message\": \""));
@@ -236,12 +255,11 @@ static void openai_body(const struct ask *ask, const struct refusal_facts *facts
 		put_text(ask, facts, p.text, out);
 	else
 		buf_format(out,
-			   "Rate limit reached for %s in organization org-simulated on %s per min (%s): Limit %lld, "
-			   "Used %lld, "
+			   "Rate limit reached for %s in organization org-simulated on %s: Limit %lld, Used %lld, "
 			   "Requested 1. Please try again in %.3fs. Visit "
 			   "https://platform.openai.com/account/rate-limits to learn more.",
-			   ask->model, p.type, facts->why == REFUSAL_RPM ? "RPM" : "TPM", (long long)facts->limit,
-			   (long long)facts->used, (double)facts->retry / 1e6);
+			   ask->model, openai_limit(facts->why), (long long)facts->limit, (long long)facts->used,
+			   (double)(facts->retry < 0 ? facts->reset : facts->retry) / 1e6);
 	buf_format(out, "\",\n        \"type\": \"%s\",\n        \"param\": ", p.type);
 	if (p.parameter != NULL)
 		buf_format(out, "\"%s\"", member(ask));
@@ -272,15 +290,60 @@ void refusal_body(const struct ask *ask, const struct refusal_facts *facts, stru
 		openai_body(ask, facts, p, out);
 }
 
+/* As Go prints durations: 7m12s, 1h0m0s, 1.5s, 20ms. */
+static void put_go_duration(int64_t time, struct buf *out)
+{
+	if (time < CLOCK_SECOND) {
+		buf_format(out, "%lldms", (long long)(time / CLOCK_MILLISECOND));
+		return;
+	}
+	if (time >= CLOCK_HOUR)
+		buf_format(out, "%lldh", (long long)(time / CLOCK_HOUR));
+	if (time >= CLOCK_MINUTE)
+		buf_format(out, "%lldm", (long long)(time % CLOCK_HOUR / CLOCK_MINUTE));
+	buf_format(out, "%.6gs", (double)(time % CLOCK_MINUTE) / 1e6);
+}
+
+/* That nothing is left of the quota, and until when. Google has no such fields, and a credit is in nobody's. */
+static void quota_fields(const struct ask *ask, const struct refusal_facts *facts, struct buf *out)
+{
+	char reset[40];
+	time_t at = (time_t)((clock_unix() + facts->reset + CLOCK_SECOND - 1) / CLOCK_SECOND);
+	struct tm parts;
+	if (ask->dialect == DIALECT_OPENAI) {
+		buf_format(out,
+			   "x-ratelimit-limit-requests: %lld\r\nx-ratelimit-remaining-requests: 0\r\n"
+			   "x-ratelimit-limit-tokens: 200000\r\nx-ratelimit-remaining-tokens: 199990\r\n"
+			   "x-ratelimit-reset-tokens: 3ms\r\nx-ratelimit-reset-requests: ",
+			   (long long)facts->limit);
+		put_go_duration(facts->reset, out);
+		buf_append(out, SLICE("\r\n"));
+	} else if (ask->dialect == DIALECT_ANTHROPIC) {
+		gmtime_r(&at, &parts);
+		strftime(reset, sizeof(reset), "%Y-%m-%dT%H:%M:%SZ", &parts);
+		const char *name = facts->why == REFUSAL_QUOTA_DAY ? "tokens" : "requests";
+		buf_format(out,
+			   "anthropic-ratelimit-%s-limit: %lld\r\nanthropic-ratelimit-%s-remaining: 0\r\n"
+			   "anthropic-ratelimit-%s-reset: %s\r\n",
+			   name, (long long)facts->limit, name, name, reset);
+	}
+}
+
+void refusal_retry_fields(int64_t retry, bool fine, struct buf *out)
+{
+	buf_format(out, "retry-after: %lld\r\n", (long long)((retry + CLOCK_SECOND - 1) / CLOCK_SECOND));
+	if (fine || retry < CLOCK_SECOND)
+		buf_format(out, "retry-after-ms: %lld\r\n", (long long)(retry / CLOCK_MILLISECOND));
+}
+
 /* Google answers with RetryInfo in the body only. */
 void refusal_fields(const struct ask *ask, const struct refusal_facts *facts, struct buf *out)
 {
+	if (facts->why == REFUSAL_QUOTA_MINUTE || facts->why == REFUSAL_QUOTA_DAY)
+		quota_fields(ask, facts, out);
 	if (facts->retry < 0 || ask->dialect == DIALECT_GEMINI)
 		return;
-	int64_t seconds = (facts->retry + CLOCK_SECOND - 1) / CLOCK_SECOND;
-	buf_format(out, "retry-after: %lld\r\n", (long long)seconds);
-	if (ask->dialect == DIALECT_OPENAI)
-		buf_format(out, "retry-after-ms: %lld\r\n", (long long)(facts->retry / CLOCK_MILLISECOND));
+	refusal_retry_fields(facts->retry, ask->dialect == DIALECT_OPENAI, out);
 	if (ask->dialect == DIALECT_ANTHROPIC)
 		buf_append(out, SLICE("x-should-retry: true\r\n"));
 }

@@ -21,6 +21,9 @@ enum refusal {
 	REFUSAL_RPM, /* the simulator's own limits */
 	REFUSAL_TPM,
 	REFUSAL_CONCURRENCY,
+	REFUSAL_QUOTA_MINUTE, /* the quotas that the behaviour asks for, in the order of enum quota */
+	REFUSAL_QUOTA_DAY,
+	REFUSAL_QUOTA_CREDIT,
 	REFUSAL_STATUS, /* whatever status the behaviour asks for */
 };
 
@@ -31,10 +34,12 @@ struct refusal_facts {
 	struct slice key;          /* what came, for OpenAI's text */
 	int64_t retry;             /* microseconds, -1: none */
 	int64_t limit, used;       /* of the limit that refused */
+	int64_t reset;             /* of a quota that the behaviour asks for: microseconds until it is given anew */
 };
 
 int refusal_status(const struct ask *, const struct refusal_facts *);
 void refusal_body(const struct ask *, const struct refusal_facts *, struct buf *);
+void refusal_retry_fields(int64_t retry, bool fine, struct buf *); /* fine: retry-after-ms in any case */
 void refusal_fields(const struct ask *, const struct refusal_facts *, struct buf *); /* whole lines with CRLF */
 
 #endif

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "lib/buf.h"
@@ -33,6 +34,7 @@ enum state {
 struct wire_server {
 	struct loop *loop;
 	int listening;
+	bool swallows, refuses;
 	struct event accept;
 	struct loop_timer resume; /* after descriptors ran out */
 	size_t body_ceiling;
@@ -50,6 +52,7 @@ struct wire {
 	int fd;
 	enum state state;
 	bool keep_alive, too_large, write_armed, resumed;
+	bool told; /* the handler has heard of the head, and waits for the end */
 	llhttp_t parser;
 	struct event read, write;
 	struct buf head, body, out, pending;
@@ -101,6 +104,10 @@ static int on_headers_complete(llhttp_t *parser)
 {
 	struct wire *w = parser->data;
 	struct wire_request request = { .head = head_of(w) };
+	request.method = slice_of(llhttp_method_name((llhttp_method_t)parser->method));
+	request.target = slice_first(buf_slice(&w->head), w->url_len);
+	request.path = slice_cut(request.target, '?', &request.query);
+	w->told = w->server->handler->head(w->server->context, &request);
 	w->keep_alive = llhttp_should_keep_alive(parser) != 0;
 	if (slice_equal_nocase(wire_field(&request, "expect"), SLICE("100-continue"))) {
 		buf_append(&w->out, SLICE("HTTP/1.1 100 Continue\r\n\r\n"));
@@ -127,6 +134,12 @@ static int on_message_complete(llhttp_t *parser)
 
 /* ---- life ------------------------------------------------------------------ */
 
+static void close_by_reset(struct wire *w)
+{
+	const struct linger now = { .l_onoff = 1, .l_linger = 0 };
+	setsockopt(w->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+}
+
 static void bury(void *arg)
 {
 	struct wire *w = arg;
@@ -134,11 +147,19 @@ static void bury(void *arg)
 	mem_free(w);
 }
 
+static void tell_over(struct wire *w)
+{
+	if (w->told)
+		w->server->handler->over(w->server->context);
+	w->told = false;
+}
+
 static void die(struct wire *w)
 {
 	if (w->state == DEAD)
 		return;
 	w->state = DEAD;
+	tell_over(w);
 	w->exchange = NULL;
 	event_del(&w->read);
 	event_del(&w->write);
@@ -265,7 +286,8 @@ static void wire_new(struct wire_server *server, int fd)
 static void resume_accepting(void *arg)
 {
 	struct wire_server *server = arg;
-	event_add(&server->accept, NULL);
+	if (!server->refuses)
+		event_add(&server->accept, NULL);
 }
 
 static void on_accept(evutil_socket_t listening, short what, void *arg)
@@ -391,6 +413,8 @@ static void arm_write(struct wire *w)
 void wire_flush(struct wire *w, size_t most)
 {
 	w->allowance = most;
+	if (w->server->swallows)
+		return;
 	while (w->state != DEAD && wire_unsent(w) > 0 && w->allowance > 0) {
 		size_t want = wire_unsent(w) < w->allowance ? wire_unsent(w) : w->allowance;
 		ssize_t sent = send(w->fd, w->out.data + w->unsent_from, want, MSG_NOSIGNAL);
@@ -415,6 +439,7 @@ void wire_flush(struct wire *w, size_t most)
 static void next_request(struct wire *w)
 {
 	w->state = READING;
+	tell_over(w);
 	w->exchange = NULL;
 	w->too_large = false;
 	w->url_len = 0;
@@ -435,8 +460,67 @@ void wire_done(struct wire *w, bool keep_open)
 
 void wire_reset(struct wire *w)
 {
-	const struct linger now = { .l_onoff = 1, .l_linger = 0 };
 	CHECK(w->state == ANSWERING);
-	setsockopt(w->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close_by_reset(w);
 	die(w);
+}
+
+/* ---- the whole server in trouble --------------------------------------------- */
+
+void wire_server_swallow(struct wire_server *server, bool begins)
+{
+	server->swallows = begins;
+	LIST_EACH(&server->wires, node, following)
+	{
+		struct wire *w = CONTAINER_OF(node, struct wire, node);
+		if (!begins && w->state != DEAD && wire_unsent(w) > 0)
+			arm_write(w);
+	}
+}
+
+/* A socket that is bound and does not listen refuses, and keeps the port from others. One of a file needs no keeping, and cannot be bound while it is there. */
+static bool stop_listening(struct wire_server *server)
+{
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+	const int one = 1;
+	if (getsockname(server->listening, (struct sockaddr *)&address, &length) != 0)
+		return false;
+	event_del(&server->accept);
+	close(server->listening);
+	server->listening = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (server->listening < 0)
+		return false;
+	setsockopt(server->listening, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (address.ss_family == AF_UNIX)
+		unlink(((struct sockaddr_un *)&address)->sun_path);
+	return bind(server->listening, (struct sockaddr *)&address, length) == 0;
+}
+
+static bool listen_again(struct wire_server *server)
+{
+	if (listen(server->listening, WIRE_BACKLOG) != 0)
+		return false;
+	event_assign(&server->accept, loop_base(server->loop), server->listening, EV_READ | EV_PERSIST, on_accept,
+		     server);
+	event_add(&server->accept, NULL);
+	return true;
+}
+
+bool wire_server_refuse(struct wire_server *server, bool begins)
+{
+	if (server->refuses == begins)
+		return true;
+	server->refuses = begins;
+	if (!begins)
+		return listen_again(server);
+	LIST_EACH(&server->wires, node, following)
+	{
+		struct wire *w = CONTAINER_OF(node, struct wire, node);
+		if (w->state == DEAD)
+			continue;
+		close_by_reset(w);
+		peer_left(w);
+	}
+	return stop_listening(server);
 }

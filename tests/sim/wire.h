@@ -23,8 +23,13 @@ struct wire_request {
 	bool too_large;                                       /* the body was dropped: it passed the ceiling */
 };
 
+#define WIRE_BACKLOG 4096 /* of a listener */
+
 struct wire_handler {
 	void (*connection)(void *context, bool opened);
+	/* The whole head is here, not yet the body. True: `over` is to be told when the answer is, or the connection. */
+	bool (*head)(void *context, const struct wire_request *);
+	void (*over)(void *context);
 	void *(*request)(void *context, struct wire *, const struct wire_request *); /* gives what the next two get */
 	void (*drained)(
 		void *exchange);      /* all that was given to wire_flush has left, after it had not all left at once */
@@ -34,6 +39,12 @@ struct wire_handler {
 struct wire_server *wire_server_new(struct loop *, int listening, size_t body_ceiling, const struct wire_handler *,
 				    void *context);
 void wire_server_free(struct wire_server **); /* closes the listener and every connection, calling `gone` */
+
+/* A network that swallows all: connections are accepted, requests are read, and no byte leaves, until it ends; then what has waited does. */
+void wire_server_swallow(struct wire_server *, bool begins);
+/* A machine that is gone: every connection is reset, calling `gone`, and new ones are refused, until it ends; the port stays ours. False, with errno:
+ * the listener could not be had back. */
+bool wire_server_refuse(struct wire_server *, bool begins) MUST_CHECK;
 
 struct slice wire_field(const struct wire_request *, const char *name); /* the first of that name, or SLICE_NONE */
 void wire_forget_request(struct wire *);                                /* frees head and body of the request */

@@ -186,3 +186,15 @@ def _piece(dialect, data):
     if dialect == "anthropic":
         return event.get("delta", {}).get("text", "") if event["type"] == "content_block_delta" else ""
     return "".join(c["delta"].get("content") or "" for c in event.get("choices", []))
+
+
+def ask(sim, dialect, text, streaming=False, headers=None, **more):
+    """One call of that dialect, straight to the simulator."""
+    path, body = prompt(dialect, text, streaming, **more)
+    return request(sim.url + path, body=body, headers={**headers_for(dialect), **(headers or {})})
+
+
+def error_of(dialect, answer):
+    """The word by which a program tells the provider's errors apart."""
+    error = answer.json()["error"]
+    return error["status"] if dialect == "gemini" else error["type"] if dialect == "anthropic" else error["code"] or error["type"]
