@@ -1,11 +1,11 @@
-/* Routing by configuration alone: the model's first target, or the dialect's default upstream. Choosing between targets by strategy, region and
- * health belongs here too, and nowhere else. */
+/* What the configuration alone says: which model is meant, who may use it, what is asked instead of it. Choosing between a model's targets is
+ * svc/route_choose.c. */
 #include "svc/route.h"
 
 #include "lib/buf.h"
 #include "lib/mem.h"
 
-static bool tenant_may_use(const struct config_tenant *tenant, struct slice model)
+bool route_allows(const struct config_tenant *tenant, struct slice model)
 {
 	if (tenant == NULL || tenant->models_count == 0)
 		return true;
@@ -32,12 +32,23 @@ static enum refusal find_http(const struct config *config, const struct config_t
 		buf_format(detail, "No upstream of dialect http is named \"%.*s\".", SLICE_ARGS(call->upstream));
 		return REFUSAL_unknown_path;
 	}
-	if (!tenant_may_use(tenant, call->upstream)) {
+	if (!route_allows(tenant, call->upstream)) {
 		buf_format(detail, "Asked for: \"%.*s\".", SLICE_ARGS(call->upstream));
 		return REFUSAL_model_not_allowed;
 	}
 	*route = (struct route){ .model = slice_of(upstream->name), .upstream = upstream };
 	return REFUSAL_none;
+}
+
+/* The route to a configured model, before it is chosen where it goes. */
+static struct route begin_at(const struct config_model *model)
+{
+	const struct config_target *target = &model->targets[0];
+
+	return (struct route){ .model = slice_of(model->name),
+			       .configured = model,
+			       .upstream = target->upstream,
+			       .upstream_model = slice_of(target->model) };
 }
 
 enum refusal route_find(const struct config *config, const struct config_tenant *tenant,
@@ -48,22 +59,20 @@ enum refusal route_find(const struct config *config, const struct config_tenant 
 
 	if (call->dialect == DIALECT_http)
 		return find_http(config, tenant, call, route, detail);
-	if (!tenant_may_use(tenant, call->model)) {
+	if (!route_allows(tenant, call->model)) {
 		buf_format(detail, "Asked for: \"%.*s\".", SLICE_ARGS(call->model));
 		return REFUSAL_model_not_allowed;
 	}
 	model = config_find_model(config, call->model);
 	if (model != NULL) {
-		const struct config_target *target = &model->targets[0];
-		if (target->upstream->dialect != call->dialect) {
+		enum dialect dialect = model->targets[0].upstream->dialect;
+		if (dialect != call->dialect) {
 			buf_format(detail, "The model \"%s\" is served in the dialect %s, not %s.", model->name,
-				   config_dialect_name(target->upstream->dialect), config_dialect_name(call->dialect));
+				   config_dialect_name(dialect), config_dialect_name(call->dialect));
 			return REFUSAL_model_not_found;
 		}
-		*route = (struct route){ .model = slice_of(model->name),
-					 .configured = model,
-					 .upstream = target->upstream,
-					 .upstream_model = slice_of(target->model) };
+		*route = begin_at(model);
+		route->first = model;
 		return REFUSAL_none;
 	}
 	upstream = default_upstream(config, call->dialect);
@@ -76,12 +85,32 @@ enum refusal route_find(const struct config *config, const struct config_tenant 
 	return REFUSAL_none;
 }
 
+/* A fallback's own fallbacks do not count: the list of the model that was asked for is the whole of it. */
+bool route_fall_back(const struct config *config, const struct config_tenant *tenant, struct route *route)
+{
+	const struct config_model *first = route->first;
+
+	if (first == NULL)
+		return false;
+	for (size_t i = route->fallbacks; i < first->fallback_count; i++) {
+		struct slice name = slice_of(first->fallback[i]);
+		const struct config_model *model = config_find_model(config, name);
+		if (model == NULL || !route_allows(tenant, name))
+			continue;
+		*route = begin_at(model);
+		route->first = first;
+		route->fallbacks = i + 1;
+		return true;
+	}
+	return false;
+}
+
 bool route_lists(const struct config *config, const struct config_tenant *tenant, enum dialect dialect,
 		 struct slice name)
 {
 	const struct config_model *model = config_find_model(config, name);
 
-	return model != NULL && model->targets[0].upstream->dialect == dialect && tenant_may_use(tenant, name);
+	return model != NULL && model->targets[0].upstream->dialect == dialect && route_allows(tenant, name);
 }
 
 /* A mark for each model that the tenant names. Both lists may have ten thousand names: comparing each with each would hold the loop. */

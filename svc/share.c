@@ -5,7 +5,7 @@
 #include "lib/text.h"
 #include "svc/directives.h"
 
-#define KEY_VERSION "sluice answer 1" /* what changes the meaning of a key below counts this on */
+#define KEY_VERSION "sluice answer 2" /* what changes the meaning of a key below counts this on */
 enum { MATERIAL_MOST = 64 * 1024, HEX = 2 * ANSWER_KEY };
 _Static_assert((int)ANSWER_KEY == (int)DIALECT_DIGEST, "a key is a digest");
 
@@ -90,6 +90,25 @@ static int compare_names(struct slice a, struct slice b)
 	return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
 }
 
+static size_t targets_count(const struct route *route)
+{
+	return route->configured != NULL ? route->configured->targets_count : 1;
+}
+
+static const struct config_upstream *upstream_of(const struct route *route, size_t target)
+{
+	return route->configured != NULL ? route->configured->targets[target].upstream : route->upstream;
+}
+
+/* Also when it would not go to the target that is chosen: another request of the same key may go to another one. */
+static bool counts_anywhere(const struct share_input *in, const struct http_field *field)
+{
+	for (size_t i = 0; i < targets_count(in->route); i++)
+		if (fields_change_meaning(in->head, upstream_of(in->route, i), field))
+			return true;
+	return false;
+}
+
 /* False: no room, or a name too long to be told from another. */
 static bool put_fields(struct buf *out, const struct share_input *in)
 {
@@ -102,7 +121,7 @@ static bool put_fields(struct buf *out, const struct share_input *in)
 	for (size_t i = 0; i < head->fields_count; i++) {
 		const struct http_field *field = &head->fields[i];
 		size_t at = count;
-		if (!fields_change_meaning(head, in->route->upstream, field))
+		if (!counts_anywhere(in, field))
 			continue;
 		if (field->name.len > 64)
 			return false;
@@ -133,20 +152,30 @@ static bool put_body(struct buf *out, const struct share_input *in)
 	return true;
 }
 
+/* All targets that the model has, and not the chosen one: to who asks it is one model, whichever answers. */
+static void put_targets(struct buf *out, const struct route *route)
+{
+	char count = (char)targets_count(route);
+
+	_Static_assert((int)CONFIG_TARGETS_MOST <= INT8_MAX, "a count is a byte");
+	put(out, route->model);
+	put(out, slice_make(&count, sizeof(count)));
+	for (size_t i = 0; i < targets_count(route); i++) {
+		put(out, slice_of(upstream_of(route, i)->name));
+		put(out, slice_of(upstream_of(route, i)->endpoints[0].url));
+		put(out, route->configured != NULL ? slice_of(route->configured->targets[i].model) : SLICE_NONE);
+	}
+}
+
 static bool put_material(struct buf *out, const struct share_input *in)
 {
-	const struct config_upstream *u = in->route->upstream;
-
 	put(out, SLICE(KEY_VERSION));
 	put_scope(out, in);
 	put(out, slice_of(config_dialect_name(in->call->dialect)));
 	put(out, in->head->method_name);
 	put(out, in->call->dialect == DIALECT_http ? in->call->rest : in->call->path);
 	put(out, in->call->query);
-	put(out, slice_of(u->name));
-	put(out, slice_of(u->endpoints[0].url));
-	put(out, in->route->model);
-	put(out, in->route->upstream_model);
+	put_targets(out, in->route);
 	return put_fields(out, in) && put_body(out, in) && !out->overflowed;
 }
 

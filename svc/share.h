@@ -4,8 +4,9 @@
  *   Cache-Control ─┼──► share_judge ──► struct flight_ask ──► lib/flight …  answer ──► share_keep ──► how long it stays
  *   what is asked ─┘
  *
- * The key is SHA-256 over all that the upstream would be sent and could answer differently to, and over whose it is: scope, dialect, method, path, query, upstream
- * and its model, the fields that change meaning, what the body means (svc/dialect.h). Never over who signs it (keys), traces it, or tries it again. */
+ * The key is SHA-256 over all that the upstream would be sent and could answer differently to, and over whose it is: scope, dialect, method, path, query, the
+ * model and its list of targets (upstream, where it begins, what it calls the model), the fields that change meaning, what the body means (svc/dialect.h). Never
+ * over which of the targets is chosen, nor over who signs it (keys), traces it, or tries it again. */
 #ifndef SLUICE_SHARE_H
 #define SLUICE_SHARE_H
 

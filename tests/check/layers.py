@@ -20,7 +20,7 @@ ROWS = [
     ("tables", "svc/dialect svc/config"),
     ("tables", "svc/route"),
     ("wire", "svc/http svc/upload"),
-    ("wire", "svc/caller svc/fields svc/directives"),
+    ("wire", "svc/caller svc/fields svc/directives svc/session"),
     ("wire", "svc/share"),
     ("request", "svc/worker"),
     ("request", "svc/request"),

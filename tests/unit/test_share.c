@@ -1,5 +1,5 @@
 /* svc/share: share_judge. What is one request in other words has one key, what means something else another; whose it is; whether it takes part at all; with
- * what wishes. Pairs of requests, side by side; tests/unit/test_share_random.c has a thousand more. */
+ * what wishes. Pairs of requests, side by side; tests/unit/test_share_random.c has a thousand more, tests/unit/test_share_targets.c where they go. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -253,78 +253,6 @@ static void nobody_is_no_tenant(void **state)
 	share_rig_free(&rig);
 }
 
-/* ---- where it goes ---------------------------------------------------------------------------------------------------------- */
-
-/* What another configuration, of another instance or of yesterday, makes of the same request. */
-struct elsewhere {
-	struct share_input input;
-	struct route route;
-	struct config_upstream upstream;
-	struct config_endpoint endpoint;
-	struct dialect_call call;
-};
-
-static void keep_it(struct elsewhere *e)
-{
-	(void)e;
-}
-
-static void rename_upstream(struct elsewhere *e)
-{
-	e->upstream.name = (char *)(uintptr_t) "another";
-}
-
-static void move_upstream(struct elsewhere *e)
-{
-	e->endpoint.url = (char *)(uintptr_t) "http://127.0.0.1:2";
-}
-
-static void rename_model(struct elsewhere *e)
-{
-	e->route.model = SLICE("another");
-}
-
-static void map_model(struct elsewhere *e)
-{
-	e->route.upstream_model = SLICE("another");
-}
-
-static void speak_otherwise(struct elsewhere *e)
-{
-	e->call.dialect = DIALECT_anthropic;
-}
-
-static void each_part_of_the_route_counts(void **state)
-{
-	static void (*const changes[])(struct elsewhere *) = { keep_it,      rename_upstream, move_upstream,
-							       rename_model, map_model,       speak_otherwise };
-	struct share_rig *rig = share_rig_new(ALWAYS);
-	unsigned char keys[ARRAY_LENGTH(changes)][ANSWER_KEY], key[ANSWER_KEY];
-
-	(void)state;
-	key_of(rig, CHAT, NULL, NOTHING, key);
-	for (size_t i = 0; i < ARRAY_LENGTH(changes); i++) {
-		struct elsewhere e = { .input = *share_rig_input(rig) };
-		struct share s;
-		e.route = *e.input.route;
-		e.call = *e.input.call;
-		e.upstream = *e.route.upstream;
-		e.endpoint = e.upstream.endpoints[0];
-		e.upstream.endpoints = &e.endpoint;
-		e.route.upstream = &e.upstream;
-		e.input.route = &e.route;
-		e.input.call = &e.call;
-		changes[i](&e);
-		share_judge(&s, &e.input);
-		assert_true(s.wanted);
-		memcpy(keys[i], s.ask.key, ANSWER_KEY);
-		for (size_t other = 0; other < i; other++)
-			assert_memory_not_equal(keys[i], keys[other], ANSWER_KEY);
-	}
-	assert_memory_equal(keys[0], key, sizeof(key));
-	share_rig_free(&rig);
-}
-
 /* ---- what cannot be judged asks for itself ---------------------------------------------------------------------------------- */
 
 /* `before`, and as much of `filling` behind it as makes `size` bytes in all. The caller frees it. */
@@ -464,15 +392,10 @@ static void little_room_is_no_other_key(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(pairs_mean_the_same_or_not),
-		cmocka_unit_test(the_scope_says_who_shares),
-		cmocka_unit_test(nobody_is_no_tenant),
-		cmocka_unit_test(each_part_of_the_route_counts),
-		cmocka_unit_test(what_tells_no_meaning_is_not_wanted),
-		cmocka_unit_test(too_much_is_not_wanted),
-		cmocka_unit_test(too_many_values_are_not_wanted),
-		cmocka_unit_test(long_names_of_fields),
-		cmocka_unit_test(little_room_is_no_other_key),
+		cmocka_unit_test(pairs_mean_the_same_or_not), cmocka_unit_test(the_scope_says_who_shares),
+		cmocka_unit_test(nobody_is_no_tenant),        cmocka_unit_test(what_tells_no_meaning_is_not_wanted),
+		cmocka_unit_test(too_much_is_not_wanted),     cmocka_unit_test(too_many_values_are_not_wanted),
+		cmocka_unit_test(long_names_of_fields),       cmocka_unit_test(little_room_is_no_other_key),
 	};
 
 	return cmocka_run_group_tests_name("share", tests, NULL, NULL);
