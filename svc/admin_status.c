@@ -6,19 +6,6 @@
 #include "lib/subscriber.h"
 #include "svc/admin_internal.h"
 
-static void add_stats(struct pool_stats *sum, const struct pool *pool)
-{
-	struct pool_stats stats;
-
-	pool_stats(pool, &stats);
-	sum->active += stats.active;
-	sum->idle += stats.idle;
-	sum->waiting += stats.waiting;
-	sum->opened += stats.opened;
-	sum->reused += stats.reused;
-	sum->failed += stats.failed;
-}
-
 static void add_shared(struct admin_shared *sum, const struct worker *w)
 {
 	struct flights_stats flights;
@@ -62,8 +49,8 @@ void admin_visit_status(struct worker *w, void *question)
 			config_find_upstream(q->config, slice_of(w->now->config->upstreams[i].name));
 		if (u == NULL)
 			continue;
-		add_stats(&q->pools[u - q->config->upstreams].calls, w->now->upstreams[i]->calls);
-		add_stats(&q->pools[u - q->config->upstreams].streams, w->now->upstreams[i]->streams);
+		worker_upstream_stats(w->now->upstreams[i], &q->pools[u - q->config->upstreams].calls,
+				      &q->pools[u - q->config->upstreams].streams);
 	}
 }
 
@@ -90,9 +77,9 @@ static void put_upstreams(const struct admin_question *q, struct buf *out)
 		put_text(out, ":{\"dialect\":", config_dialect_name(u->dialect));
 		put_text(out, ",\"origin\":", u->endpoints[0].origin);
 		buf_append(out, SLICE(",\"pools\":{"));
-		put_pool(out, "calls", &q->pools[i].calls, u->pool.max);
+		put_pool(out, "calls", &q->pools[i].calls, u->pool.max * (int64_t)u->endpoints_count);
 		buf_append_byte(out, ',');
-		put_pool(out, "streams", &q->pools[i].streams, u->pool.streams);
+		put_pool(out, "streams", &q->pools[i].streams, u->pool.streams * (int64_t)u->endpoints_count);
 		buf_append(out, SLICE("}}"));
 	}
 	buf_append_byte(out, '}');

@@ -18,7 +18,8 @@ bool attempt_write(struct request *r, struct pool_request *request)
 					  .idle_timeout = u->timeout.idle,
 					  .total_timeout = u->timeout.total };
 	buf_init(&target, HTTP_TARGET_MAX + 1024);
-	if (dialect_target(&r->call, slice_of(u->endpoints[0].prefix), r->route.upstream_model, &target))
+	if (dialect_target(&r->call, slice_of(u->endpoints[r->route.endpoint].prefix), r->route.upstream_model,
+			   &target))
 		request->target = mem_copy(r->mem, buf_slice(&target));
 	buf_free(&target);
 	if (request->target.len == 0 ||

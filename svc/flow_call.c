@@ -139,14 +139,14 @@ static const struct pool_receiver receiver = { upstream_head, upstream_body, ups
 
 enum stage stage_upstream(struct request *r)
 {
-	const struct worker_upstream *pools = request_upstream(r);
+	const struct worker_endpoint *e = request_endpoint(r);
 	bool streams = r->call.framing != DIALECT_PLAIN;
 	struct pool_request request;
 
 	if (!attempt_write(r, &request))
 		return flow_refuse(r, REFUSAL_internal);
 	r->attempts++;
-	r->transfer = pool_start(streams ? pools->streams : pools->calls, &request, &receiver, r);
+	r->transfer = pool_start(streams ? e->streams : e->calls, &request, &receiver, r);
 	return flow_await(r, r->transfer);
 }
 

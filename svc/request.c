@@ -132,9 +132,14 @@ struct request *request_of(void *arg)
 	return r;
 }
 
-const struct worker_upstream *request_upstream(const struct request *r)
+struct worker_upstream *request_upstream(const struct request *r)
 {
 	return r->route.upstream == NULL ? NULL : r->generation->upstreams[r->route.upstream - r->config->upstreams];
+}
+
+struct worker_endpoint *request_endpoint(const struct request *r)
+{
+	return &request_upstream(r)->endpoints[r->route.endpoint];
 }
 
 struct slice request_tenant(const struct request *r)

@@ -121,8 +121,9 @@ struct request *request_of(void *arg);
 const struct limits *request_limits(const struct request *, enum limiter_scope); /* NULL: that scope has none */
 /* True with a token limit in one of its scopes; *burst is then the smallest that one of them can ever grant at once. */
 bool request_token_burst(const struct request *, int64_t *burst);
-const struct worker_upstream *request_upstream(const struct request *); /* NULL before it has a route */
-struct slice request_tenant(const struct request *);                    /* "anonymous" when there is none */
+struct worker_upstream *request_upstream(const struct request *); /* NULL before it has a route */
+struct worker_endpoint *request_endpoint(const struct request *); /* the chosen one of that */
+struct slice request_tenant(const struct request *);              /* "anonymous" when there is none */
 
 /* Of redis.timeout, which is for all that a request waits for Redis together; never so little that a call that is answered as always would have its connection
  * cut for it. */

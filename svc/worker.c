@@ -18,123 +18,8 @@
 #include "svc/worker_internal.h"
 
 enum { WORKER_ESTIMATES = 4096 };
-#define WORKER_LEASE        (10 * CLOCK_SECOND)
-#define WORKER_WARM_TIMEOUT (10 * CLOCK_SECOND)
-#define WORKER_WARM_LOOK    (5 * CLOCK_MILLISECOND)
-
-/* A worker's share of what an instance may have: as even as can be, the first workers take the rest, and never none. */
-static unsigned share(const struct worker *w, const struct config *config, int64_t all)
-{
-	int64_t part = all / config->workers + (w->index < all % config->workers ? 1 : 0);
-
-	return all > 0 && part < 1 ? 1 : (unsigned)part;
-}
-
-static struct pool *open_pool(struct worker *w, const struct config *config, const struct config_upstream *u,
-			      int64_t connections, int64_t warm)
-{
-	struct pool_options options = {
-		.origin = u->endpoints[0].origin,
-		.connections = share(w, config, connections),
-		.streams_per_connection = (unsigned)u->pool.streams_per_connection,
-		.http = u->pool.http,
-		.connect_timeout = u->timeout.connect,
-		.idle_timeout = u->pool.idle_timeout,
-		.max_age = u->pool.max_age,
-		.ca_file = u->ca_file,
-		.verify = true,
-		.allow_private = true, /* the operator named this host */
-	};
-
-	options.warm = warm > 0 ? share(w, config, warm) : 0;
-	if (options.warm > options.connections)
-		options.warm = options.connections;
-	return pool_new(w->loop, &options, w->log);
-}
-
-static struct worker_upstream *open_upstream(struct worker *w, const struct config *config,
-					     const struct config_upstream *u)
-{
-	struct worker_upstream *opened = mem_new(sizeof(*opened));
-	struct slice name = slice_of(u->name);
-
-	*opened = (struct worker_upstream){
-		.config = config_hold(config),
-		.upstream = u,
-		.calls = open_pool(w, config, u, u->pool.max, u->pool.min),
-		.streams = open_pool(w, config, u, u->pool.streams, 0),
-		.metrics = w->metrics,
-		.references = 1,
-	};
-	opened->seconds.request = metrics_series(w->metrics, METRIC_request_seconds, &name);
-	opened->seconds.overhead = metrics_series(w->metrics, METRIC_overhead_seconds, &name);
-	opened->seconds.first_byte = metrics_series(w->metrics, METRIC_first_byte_seconds, &name);
-	opened->seconds.pool_wait = metrics_series(w->metrics, METRIC_pool_wait_seconds, &name);
-	opened->seconds.pool_handshake = metrics_series(w->metrics, METRIC_pool_handshake_seconds, &name);
-	return opened;
-}
-
-static bool same_text(const char *a, const char *b)
-{
-	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
-
-/* Whether the pools of `a` can serve `b`: these are what open_pool reads; all else is read per request. */
-static bool same_pools(const struct config_upstream *a, const struct config_upstream *b)
-{
-	return strcmp(a->name, b->name) == 0 && strcmp(a->endpoints[0].origin, b->endpoints[0].origin) == 0 &&
-	       same_text(a->ca_file, b->ca_file) && memcmp(a->ca_sha256, b->ca_sha256, sizeof(a->ca_sha256)) == 0 &&
-	       a->timeout.connect == b->timeout.connect && a->pool.min == b->pool.min && a->pool.max == b->pool.max &&
-	       a->pool.streams == b->pool.streams && a->pool.streams_per_connection == b->pool.streams_per_connection &&
-	       a->pool.http == b->pool.http && a->pool.idle_timeout == b->pool.idle_timeout &&
-	       a->pool.max_age == b->pool.max_age;
-}
-
-static struct worker_upstream *carry_over(struct worker *w, const struct config *config, size_t index,
-					  struct worker_generation *before)
-{
-	struct worker_upstream *opened;
-
-	for (size_t i = 0; before != NULL && i < before->config->upstreams_count; i++)
-		if (same_pools(before->upstreams[i]->upstream, &config->upstreams[index])) {
-			before->upstreams[i]->references++;
-			return before->upstreams[i];
-		}
-	opened = open_upstream(w, config, &config->upstreams[index]);
-	if (before != NULL) /* the first ones are waited for: worker_warm */
-		pool_warm(opened->calls, WORKER_WARM_TIMEOUT, NULL, NULL);
-	return opened;
-}
-
-/* Adds what the pool has counted since it was last asked. So the sum neither falls when a pool is replaced nor loses what the old one did. */
-static void count_pool(struct worker_upstream *u, const char *name, const struct pool *pool,
-		       struct worker_counted *counted)
-{
-	struct slice labels[2] = { slice_of(u->upstream->name), slice_of(name) };
-	struct pool_stats stats;
-
-	pool_stats(pool, &stats);
-	metrics_add(u->metrics, METRIC_pool_opened_total, labels, (double)(stats.opened - counted->opened));
-	metrics_add(u->metrics, METRIC_pool_reused_total, labels, (double)(stats.reused - counted->reused));
-	*counted = (struct worker_counted){ stats.opened, stats.reused };
-}
-
-static void count_upstream(struct worker_upstream *u)
-{
-	count_pool(u, "calls", u->calls, &u->calls_counted);
-	count_pool(u, "streams", u->streams, &u->streams_counted);
-}
-
-static void release_upstream(struct worker_upstream *u)
-{
-	if (--u->references > 0)
-		return;
-	count_upstream(u);
-	pool_free(&u->calls);
-	pool_free(&u->streams);
-	config_release(&u->config);
-	mem_free(u);
-}
+#define WORKER_LEASE     (10 * CLOCK_SECOND)
+#define WORKER_WARM_LOOK (5 * CLOCK_MILLISECOND)
 
 struct worker_generation *worker_hold(struct worker *w)
 {
@@ -156,7 +41,7 @@ void worker_release(struct worker_generation **held)
 	if (g == NULL || --g->references > 0)
 		return;
 	for (size_t i = 0; i < g->config->upstreams_count; i++)
-		release_upstream(g->upstreams[i]);
+		worker_release_upstream(&g->upstreams[i]);
 	mem_free(g->upstreams);
 	config_release(&g->config);
 	mem_free(g);
@@ -171,7 +56,7 @@ static struct worker_generation *open_generation(struct worker *w, const struct 
 	g->references = 1;
 	g->upstreams = mem_new_array(config->upstreams_count, sizeof(struct worker_upstream *));
 	for (size_t i = 0; i < config->upstreams_count; i++)
-		g->upstreams[i] = carry_over(w, config, i, before);
+		g->upstreams[i] = worker_carry_over(w, config, i, before);
 	return g;
 }
 
@@ -254,15 +139,16 @@ void worker_free(struct worker **worker)
 struct warming_pool {
 	struct warming *all;
 	const struct config_upstream *upstream;
+	const struct config_endpoint *endpoint;
 	unsigned wanted;
 };
 
-/* What is still to come: each upstream's pool, Redis, and the Redis of answers. Owned by the worker from worker_warm to the end of the turn in which the last came. It holds the
+/* What is still to come: each endpoint's pool, Redis, and the Redis of answers. Owned by the worker from worker_warm to the end of the turn in which the last came. It holds the
  * generation that it warms: a reload may come meanwhile, and pools that are closed would never tell. */
 struct warming {
 	struct worker *worker;
 	struct worker_generation *generation;
-	struct warming_pool *pools; /* as many as its upstreams */
+	struct warming_pool *pools; /* as many as its upstreams have endpoints */
 	size_t left;
 	bool redis_awaited;
 	struct loop_timer redis_timeout;
@@ -303,8 +189,8 @@ static void pool_warmed(void *arg, unsigned opened, const char *why)
 
 	if (opened < one->wanted)
 		log_say(all->worker->log, LOG_WARNING, "warm_up",
-			"upstream %s: %u of %u connections could be opened: %s", one->upstream->name, opened,
-			one->wanted, why);
+			"upstream %s: %u of %u connections to %s could be opened: %s", one->upstream->name, opened,
+			one->wanted, one->endpoint->origin, why);
 	one_less(all);
 }
 
@@ -362,25 +248,43 @@ static void warm_answers(struct warming *all)
 	loop_timer_set(&all->answers_timer, 0);
 }
 
+static size_t count_endpoints(const struct config *config)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < config->upstreams_count; i++)
+		count += config->upstreams[i].endpoints_count;
+	return count;
+}
+
+static void warm_upstream(struct warming *all, size_t index, struct warming_pool *one)
+{
+	const struct config *config = all->generation->config;
+	const struct config_upstream *u = &config->upstreams[index];
+
+	for (size_t i = 0; i < u->endpoints_count; i++, one++) {
+		*one = (struct warming_pool){ .all = all, .upstream = u, .endpoint = &u->endpoints[i] };
+		one->wanted = u->pool.min > 0 ? worker_part(all->worker, config, u->pool.min) : 0;
+		pool_warm(all->generation->upstreams[index]->endpoints[i].calls, WORKER_WARM_TIMEOUT, pool_warmed, one);
+	}
+}
+
 void worker_warm(struct worker *w, void (*warmed)(void *arg), void *arg)
 {
 	struct warming *all = mem_new(sizeof(*all));
 	const struct config *config = w->now->config;
+	size_t endpoints = count_endpoints(config), first = 0;
 
 	CHECK(w->warming == NULL);
-	*all = (struct warming){ .worker = w, .left = config->upstreams_count + 2, .warmed = warmed, .arg = arg };
+	*all = (struct warming){ .worker = w, .left = endpoints + 2, .warmed = warmed, .arg = arg };
 	all->generation = worker_hold(w);
-	all->pools = mem_new_array(config->upstreams_count, sizeof(*all->pools));
+	all->pools = mem_new_array(endpoints, sizeof(*all->pools));
 	w->warming = all;
 	loop_deferred_init(&all->burial, warming_free, all);
 	warm_redis(all);
 	warm_answers(all);
-	for (size_t i = 0; i < config->upstreams_count; i++) {
-		struct warming_pool *one = &all->pools[i];
-		*one = (struct warming_pool){ .all = all, .upstream = &config->upstreams[i] };
-		one->wanted = one->upstream->pool.min > 0 ? share(w, config, one->upstream->pool.min) : 0;
-		pool_warm(w->now->upstreams[i]->calls, WORKER_WARM_TIMEOUT, pool_warmed, one);
-	}
+	for (size_t i = 0; i < config->upstreams_count; first += config->upstreams[i++].endpoints_count)
+		warm_upstream(all, i, &all->pools[first]);
 }
 
 /* ---- reload ----------------------------------------------------------------------------------------------------- */
@@ -395,40 +299,12 @@ void worker_reload(struct worker *w, const struct config *next)
 
 /* ---- what is read rather than counted --------------------------------------------------------------------------- */
 
-/* Merging adds gauges up: each worker brings its part of the instance's mean utilisation. */
-static void gauge_pool(struct worker *w, const struct config_upstream *u, const char *name, const struct pool *pool,
-		       unsigned limit)
-{
-	struct slice labels[3] = { slice_of(u->name), slice_of(name), SLICE("active") };
-	struct pool_stats stats;
-
-	pool_stats(pool, &stats);
-	metrics_set(w->metrics, METRIC_pool_connections, labels, stats.active);
-	labels[2] = SLICE("idle");
-	metrics_set(w->metrics, METRIC_pool_connections, labels, stats.idle);
-	labels[2] = SLICE("waiting");
-	metrics_set(w->metrics, METRIC_pool_connections, labels, stats.waiting);
-	metrics_set(w->metrics, METRIC_pool_limit, labels, limit);
-	metrics_set(w->metrics, METRIC_pool_utilization, labels,
-		    (double)stats.active / limit / (double)w->now->config->workers);
-}
-
 void worker_gauge(struct worker *w)
 {
-	/* a reload may have taken upstreams away */
-	static const enum metric pools[] = { METRIC_pool_connections, METRIC_pool_limit, METRIC_pool_utilization };
 	struct slice index, state = SLICE("held");
 	char text[12];
-	const struct config *config = w->now->config;
 
-	for (size_t i = 0; i < ARRAY_LENGTH(pools); i++)
-		metrics_forget(w->metrics, pools[i]);
-	for (size_t i = 0; i < config->upstreams_count; i++) {
-		const struct config_upstream *u = &config->upstreams[i];
-		count_upstream(w->now->upstreams[i]);
-		gauge_pool(w, u, "calls", w->now->upstreams[i]->calls, share(w, config, u->pool.max));
-		gauge_pool(w, u, "streams", w->now->upstreams[i]->streams, share(w, config, u->pool.streams));
-	}
+	worker_gauge_upstreams(w);
 	index = slice_make(text, (size_t)snprintf(text, sizeof(text), "%d", w->index));
 	metrics_set(w->metrics, METRIC_redis_up, &index, redis_is_up(w->redis) ? 1 : 0);
 	metrics_set(w->metrics, METRIC_leases, &state, limiter_held(w->limiter));

@@ -23,21 +23,27 @@ struct flights;
 struct http_server;
 struct log;
 struct log_batch;
+struct pool_stats;
 struct redis;
 struct redis_call;
 struct subscriber;
 struct warming;
 
-/* The pools of one upstream in one worker. Counted by the generations that use it: a reload that did not change it carries it over. `upstream` says how
+/* One endpoint in one worker. Its upstream's; dies with it. */
+struct worker_endpoint {
+	struct pool *calls, *streams;
+	struct worker_counted {
+		uint64_t opened, reused;
+	} calls_counted, streams_counted; /* of what the pools count, what stands in the metrics already */
+};
+
+/* One upstream in one worker. Counted by the generations that use it: a reload that did not change it carries it over. `upstream` says how
  * the pools were opened; all else of an upstream a request reads from the configuration that it began under. */
 struct worker_upstream {
 	const struct config *config; /* held: `upstream` points into it */
 	const struct config_upstream *upstream;
-	struct pool *calls, *streams;
-	struct metrics *metrics; /* the worker's */
-	struct worker_counted {
-		uint64_t opened, reused;
-	} calls_counted, streams_counted; /* of what the pools count, what stands in the metrics already */
+	struct worker_endpoint *endpoints; /* as many as the upstream has, in its order */
+	struct metrics *metrics;           /* the worker's */
 	struct {
 		struct metrics_series *request, *overhead, *first_byte, *pool_wait, *pool_handshake;
 	} seconds; /* what is observed of each request */
@@ -109,6 +115,9 @@ void worker_reload(struct worker *, const struct config *next);
 struct worker_generation *worker_hold(struct worker *);             /* the newest */
 struct worker_generation *worker_share(struct worker_generation *); /* one that the caller holds, once more */
 void worker_release(struct worker_generation **);
+
+/* Adds what the pools of all its endpoints are like: active, idle, waiting, opened, reused, failed. */
+void worker_upstream_stats(const struct worker_upstream *, struct pool_stats *calls, struct pool_stats *streams);
 
 /* Writes the gauges that are read rather than counted (pools, leases, stages), just before a merge. */
 void worker_gauge(struct worker *);

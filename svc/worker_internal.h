@@ -4,6 +4,16 @@
 
 #include "svc/worker.h"
 
+#define WORKER_WARM_TIMEOUT (10 * CLOCK_SECOND)
+
+/* worker_upstreams.c: the upstream of the next generation: that of the one before (NULL: there is none) once more, or a new one that begins to warm. */
+struct worker_upstream *worker_carry_over(struct worker *, const struct config *, size_t index,
+					  struct worker_generation *before);
+void worker_release_upstream(struct worker_upstream **);
+void worker_gauge_upstreams(struct worker *);
+/* A worker's share of what an instance may have: as even as can be, the first workers take the rest, and never none. */
+unsigned worker_part(const struct worker *, const struct config *, int64_t all);
+
 /* worker_answers.c: flights, the store's connection, the listener beside it, the hot answers. */
 void worker_open_answers(struct worker *, const struct config *);
 void worker_close_answers(struct worker *); /* no seat may be left */
