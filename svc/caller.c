@@ -196,6 +196,18 @@ static void note_deadline(struct caller *caller, struct slice value)
 		caller->deadline = deadline;
 }
 
+/* Priority (RFC 9218 section 4): a dictionary, of which the last `u` counts; 3 where it is none. */
+static void read_priority(struct slice list, struct caller *caller)
+{
+	while (list.len > 0) {
+		struct slice rest, item = slice_trim(slice_cut(list, ',', &rest));
+		if (item.len >= 3 && item.data[0] == 'u' && item.data[1] == '=' &&
+		    (item.len == 3 || item.data[3] == ';'))
+			caller->may_wait = item.data[2] >= '5' && item.data[2] <= '7';
+		list = rest;
+	}
+}
+
 static void read_fields(const struct http_head *head, struct caller *caller)
 {
 	for (size_t i = 0; i < head->fields_count; i++) {
@@ -206,6 +218,8 @@ static void read_fields(const struct http_head *head, struct caller *caller)
 			caller->anthropic_version = true;
 		else if (slice_equal_nocase(field->name, SLICE("x-request-id")) && is_request_id(field->value))
 			caller->request_id = field->value;
+		else if (slice_equal_nocase(field->name, SLICE("priority")))
+			read_priority(field->value, caller);
 		else if (slice_equal_nocase(field->name, SLICE("x-stainless-timeout")) ||
 			 slice_equal_nocase(field->name, SLICE("x-server-timeout")))
 			note_deadline(caller, field->value);

@@ -24,6 +24,7 @@ struct caller {
 	struct slice
 		request_id; /* the client's own X-Request-Id when it is valid (1 to 128 of [A-Za-z0-9._-]); else empty */
 	struct slice address; /* the peer's, or what a trusted proxy says in X-Forwarded-For */
+	bool may_wait;        /* RFC 9218: an urgency of 5 to 7 */
 	int64_t deadline;     /* what the client's SDK will wait, microseconds from now; 0: it did not say */
 };
 

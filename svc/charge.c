@@ -49,6 +49,8 @@ int64_t charge_used(const struct request *r)
 
 	if (request_never_sent(r) || r->call.operation == OPERATION_count_tokens || r->call.operation == OPERATION_pass)
 		return 0;
+	if (r->attempt.has_error)
+		return 0;
 	if (r->meter == NULL)
 		return r->has_result ? 0 : r->reserved.input;
 	if (r->status >= 300)

@@ -1,6 +1,6 @@
 /* The life of a request: the table of its stages, and what is heard from outside. Every path ends in settle, once.
  *
- * The stages stand in the order of the table in flow_arrival.c and flow_call.c; the engine that runs them is flow_engine.c. */
+ * The stages stand in the order of the table in the files that it names; the engine that runs them is flow_engine.c. */
 #include "svc/flow_internal.h"
 
 #include "svc/reply.h"
@@ -15,14 +15,20 @@ const struct flow_row flow_table[STAGE_end] = {
 ROW(auth,     NULL,                true,  TO(models) | TO(body) | TO(route) | TO(settle),                  "find the tenant behind the key, and the API behind the path")
 ROW(models,   NULL,                true,  TO(settle),                                                      "list the models that the caller may use")
 ROW(body,     stage_body_done,     false, TO(route) | TO(settle),                                          "take the body in, and read what it asks for")
-ROW(route,    NULL,                true,  TO(lookup) | TO(quota) | TO(settle),                             "choose the upstream, guess the tokens, judge what may be shared")
+ROW(route,    NULL,                true,  TO(lookup) | TO(choose) | TO(settle),                            "find the model, guess the tokens, judge what may be shared")
 /* flow_share.c */
-ROW(lookup,   stage_lookup_done,   true,  TO(replay) | TO(follow) | TO(quota) | TO(settle),                "is its answer stored, or on its way? else it leads")
-ROW(replay,   stage_replay_done,   false, TO(quota) | TO(settle),                                          "give the stored answer")
-ROW(follow,   stage_follow_done,   false, TO(replay) | TO(lookup) | TO(quota) | TO(settle),                "read along as another's answer comes")
+ROW(lookup,   stage_lookup_done,   true,  TO(replay) | TO(follow) | TO(choose) | TO(quota) | TO(stream) | TO(settle), "is its answer stored, or on its way? else it leads")
+ROW(replay,   stage_replay_done,   false, TO(choose) | TO(stream) | TO(settle),                            "give the stored answer")
+ROW(follow,   stage_follow_done,   false, TO(replay) | TO(lookup) | TO(choose) | TO(quota) | TO(settle),   "read along as another's answer comes")
+/* flow_choose.c */
+ROW(choose,   stage_choose_done,   true,  TO(quota) | TO(choose) | TO(lookup) | TO(stream) | TO(settle),   "choose a target that is well; none: something stale, another model")
 /* flow_call.c */
-ROW(quota,    stage_quota_done,    true,  TO(upstream) | TO(replay) | TO(follow) | TO(settle),             "reserve in Redis, all limits or none")
-ROW(upstream, stage_upstream_done, false, TO(stream) | TO(lookup) | TO(settle),                            "send, and wait for the head of the answer")
+ROW(quota,    stage_quota_done,    true,  TO(upstream) | TO(choose) | TO(replay) | TO(follow) | TO(settle), "reserve in Redis, all limits or none")
+ROW(upstream, stage_upstream_done, false, TO(stream) | TO(error) | TO(retry) | TO(settle),                 "send, and wait for the head of the answer")
+/* flow_retry.c */
+ROW(error,    stage_error_done,    false, TO(retry) | TO(stream) | TO(settle),                             "hear why the upstream refuses")
+ROW(retry,    stage_retry_done,    false, TO(choose) | TO(lookup) | TO(stream) | TO(settle),               "again, elsewhere or after a while; or not")
+/* flow_call.c */
 ROW(stream,   stage_stream_done,   false, TO(settle),                                                      "pass the answer through, and meter it")
 ROW(settle,   NULL,                true,  TO(end),                                                         "end the answer, give back what is held, count, log")
 };

@@ -4,6 +4,7 @@
 #include "lib/clock.h"
 #include "svc/charge.h"
 #include "svc/reply.h"
+#include "svc/session.h"
 
 #define DEADLINE_GRACE (50 * CLOCK_MILLISECOND)
 
@@ -169,8 +170,9 @@ enum stage stage_route(struct request *r)
 		refusal = charge_reserve(r);
 	if (refusal != REFUSAL_none)
 		return flow_refuse(r, refusal);
+	r->tried.session = session_of(request_tenant(r), r->head, &r->call);
 	judge_sharing(r);
 	if (!r->share.wanted && r->share.only_stored)
 		return flow_refuse(r, REFUSAL_not_stored);
-	return r->share.wanted ? STAGE_lookup : STAGE_quota;
+	return r->share.wanted ? STAGE_lookup : STAGE_choose;
 }

@@ -1,4 +1,4 @@
-/* The call itself: its quota, its attempt, its answer on the way to the client. */
+/* The call itself: its quota, what is sent, its answer on the way to the client. */
 #include "svc/flow_internal.h"
 
 #include "lib/clock.h"
@@ -45,12 +45,25 @@ enum stage stage_quota(struct request *r)
 		ask.scope[scope].limits = takes_part ? request_limits(r, (enum limiter_scope)scope) : NULL;
 		ask.scope[scope].requests = scope != LIMITER_TENANT || !r->shared.charged;
 	}
-	r->shared.charged = true;
+	r->shared.by_this = !r->shared.charged;
 	r->shared.for_free = !calls;
 	limiter_settle(&r->lease, &nothing); /* of one that read along, and leads now */
 	/* It may be ours from now on, whatever becomes of the answer. */
 	r->lease = limiter_admit(r->worker->limiter, &ask, admitted, r);
 	return flow_await(r, r->lease);
+}
+
+/* Another target may have a limit of its own, unless it is the model's or the tenant's that refuses. */
+static enum stage look_elsewhere(struct request *r)
+{
+	const struct config_model *model = r->route.configured;
+
+	r->tried.denied = true;
+	breaker_probe_end(&r->probe, BREAKER_NOTHING);
+	for (size_t i = 0; i < (model != NULL ? model->targets_count : 1); i++)
+		if (r->quota.scope == LIMITER_MODEL || model == NULL || model->targets[i].upstream == r->route.upstream)
+			route_mark_target(&r->tried.barred, i);
+	return STAGE_choose;
 }
 
 static enum stage denied(struct request *r)
@@ -62,9 +75,12 @@ static enum stage denied(struct request *r)
 	struct slice labels[] = { slice_of(limiter_scope_name(a->scope)), slice_of(limit_name(a->kind)) };
 
 	metrics_add(r->worker->metrics, METRIC_quota_denied_total, labels, 1);
+	buf_clear(&r->detail);
 	buf_format(&r->detail, "The limit %s of the %s is %lld%s.", limit_name(a->kind), limiter_scope_name(a->scope),
 		   (long long)(limit != NULL ? limit->count : 0),
 		   spaced ? "; it is strict, so requests are spaced evenly" : "");
+	if (a->scope != LIMITER_TENANT)
+		return look_elsewhere(r);
 	if (a->verdict == LIMITER_NEVER)
 		return flow_refuse(r, REFUSAL_exceeds_limit);
 	return flow_refuse(r, a->kind == LIMIT_concurrency ? REFUSAL_too_many_at_once : REFUSAL_rate_limited);
@@ -84,6 +100,7 @@ enum stage stage_quota_done(struct request *r)
 	r->took.quota += clock_now() - r->entered;
 	switch (r->quota.verdict) {
 	case LIMITER_ADMITTED:
+		r->shared.charged = true;
 		return next_of_quota(r);
 	case LIMITER_DENIED:
 	case LIMITER_NEVER:
@@ -91,6 +108,7 @@ enum stage stage_quota_done(struct request *r)
 	case LIMITER_UNAVAILABLE:
 		break;
 	}
+	r->shared.charged = true; /* it may have been */
 	metrics_add(r->worker->metrics, METRIC_redis_errors_total, &error, 1);
 	return r->config->redis.on_failure == CONFIG_OPEN ? next_of_quota(r)
 							  : flow_refuse(r, REFUSAL_quota_unavailable);
@@ -103,9 +121,13 @@ static void upstream_head(struct transfer *t, void *arg, const struct pool_head 
 	struct request *r = request_of(arg);
 
 	CHECK(t == r->transfer);
-	r->status = head->status;
+	r->status = r->attempt.status = head->status;
 	if (!fields_to_client(head, r->mem, REPLY_FIELDS, &r->answer))
 		r->refusal = REFUSAL_upstream_invalid;
+	else if (attempt_has_reason(r))
+		flow_keep_error(r, head);
+	else
+		attempt_head(r);
 	flow_resume(r, t);
 }
 
@@ -118,7 +140,10 @@ static bool upstream_body(struct transfer *t, void *arg, struct slice bytes)
 {
 	struct request *r = request_of(arg);
 
-	CHECK(t == r->transfer && r->stage == STAGE_stream);
+	CHECK(t == r->transfer);
+	if (r->stage == STAGE_error)
+		return flow_take_error(r, bytes);
+	CHECK(r->stage == STAGE_stream);
 	meter_write(r->meter, bytes, flow_share_bytes, r);
 	return flow_wants_more(r);
 }
@@ -143,38 +168,41 @@ enum stage stage_upstream(struct request *r)
 	bool streams = r->call.framing != DIALECT_PLAIN;
 	struct pool_request request;
 
-	if (!attempt_write(r, &request))
+	attempt_begin(r);
+	if (!attempt_write(r, &request)) {
+		r->unsent = true;
 		return flow_refuse(r, REFUSAL_internal);
-	r->attempts++;
+	}
 	r->transfer = pool_start(streams ? e->streams : e->calls, &request, &receiver, r);
 	return flow_await(r, r->transfer);
-}
-
-/* What RFC 5861 section 4 calls an error, and the refusals of a provider that has too much to do. */
-static bool is_failure(int status)
-{
-	return status >= 500 || status == 429;
-}
-
-static enum stage fail(struct request *r, enum refusal why, int status)
-{
-	return flow_may_rescue(r) ? flow_rescue(r, why, status) : flow_refuse(r, why);
 }
 
 enum stage stage_upstream_done(struct request *r)
 {
 	int64_t now = clock_now();
 
-	r->took.upstream = now - r->entered;
+	r->took.upstream += now - r->entered;
 	if (r->has_result) /* it ended before an answer began */
-		return fail(r, attempt_refusal(r->result.outcome), 0);
+		return STAGE_retry;
 	r->took.first_byte = now - r->born;
-	if (r->refusal == REFUSAL_none && is_failure(r->status) && flow_may_rescue(r))
-		return fail(r, REFUSAL_upstream_invalid, r->status);
-	return r->refusal == REFUSAL_none ? STAGE_stream : STAGE_settle;
+	if (r->refusal != REFUSAL_none)
+		return STAGE_settle;
+	return r->attempt.has_error ? STAGE_error : STAGE_stream;
 }
 
 /* ---- stream ---------------------------------------------------------------------------------------------------------- */
+
+/* An error that is here already, all of it or its beginning. */
+static enum stage give_error(struct request *r)
+{
+	meter_write(r->meter, buf_slice(&r->attempt.error), flow_share_bytes, r);
+	if (r->transfer == NULL) {
+		meter_finish(r->meter, true, flow_share_bytes, r);
+		return STAGE_settle;
+	}
+	meter_write(r->meter, r->attempt.rest, flow_share_bytes, r);
+	return flow_await(r, r->transfer);
+}
 
 enum stage stage_stream(struct request *r)
 {
@@ -183,12 +211,13 @@ enum stage stage_stream(struct request *r)
 	loop_timer_free(&r->deadline);
 	r->meter = meter_new(&r->call, r->status, r->answer.content_type, r->asks_usage);
 	length = meter_promise(r->meter, r->answer.content_length);
+	reply_note_model(r);
 	flow_share_head(r, length);
 	if (r->left != REFUSAL_none && !flow_leads(r)) /* it went on for others, who cannot have it */
 		return flow_refuse(r, r->left);
 	if (r->exchange != NULL)
 		reply_head(r, length);
-	return flow_await(r, r->transfer);
+	return r->attempt.has_error ? give_error(r) : flow_await(r, r->transfer);
 }
 
 /* A transfer that ended well may still have brought half an answer, and one that broke the whole of a stream: svc/dialect.h says what counts as whole. */
@@ -228,11 +257,13 @@ enum stage stage_settle(struct request *r)
 	if (r->transfer != NULL)
 		r->unsent = !pool_may_be_sent(r->transfer);
 	pool_cancel(&r->transfer);
+	attempt_over(r);
 	flow_give_rest(r);
 	end_answer(r);
 	if (r->status == 0)
 		r->status = refusal_status(r->refusal);
 	used.never_sent = request_never_sent(r) && !counts;
+	loop_timer_free(&r->tried.timer);
 	if (r->lease != NULL)
 		used.tokens = r->used = charge_used(r);
 	limiter_settle(&r->lease, &used);

@@ -3,7 +3,9 @@
  *   flow.c          the table, and what is heard from outside
  *   flow_arrival.c  auth, models, body, route
  *   flow_share.c    lookup, replay, follow
+ *   flow_choose.c   choose, and what is done when no target will do
  *   flow_call.c     quota, upstream, stream, settle
+ *   flow_retry.c    error, retry
  *   flow_engine.c   asserts what README says of it: the edge is in the table, the answer is the awaited one, no stage runs inside another */
 #ifndef SLUICE_FLOW_INTERNAL_H
 #define SLUICE_FLOW_INTERNAL_H
@@ -13,7 +15,10 @@
 
 /* X(name) */
 #define STAGES(X)                                                                                                      \
-	X(auth) X(models) X(body) X(route) X(lookup) X(replay) X(follow) X(quota) X(upstream) X(stream) X(settle)
+	X(auth)                                                                                                        \
+	X(models)                                                                                                      \
+	X(body)                                                                                                        \
+	X(route) X(lookup) X(replay) X(follow) X(choose) X(quota) X(upstream) X(error) X(retry) X(stream) X(settle)
 #define STAGE_ENUM(name) STAGE_##name,
 enum stage { STAGES(STAGE_ENUM) STAGE_end, STAGE_wait };
 #undef STAGE_ENUM
@@ -37,8 +42,11 @@ enum stage stage_body_done(struct request *);
 enum stage stage_lookup_done(struct request *);
 enum stage stage_replay_done(struct request *);
 enum stage stage_follow_done(struct request *);
+enum stage stage_choose_done(struct request *);
 enum stage stage_quota_done(struct request *);
 enum stage stage_upstream_done(struct request *);
+enum stage stage_error_done(struct request *);
+enum stage stage_retry_done(struct request *);
 enum stage stage_stream_done(struct request *);
 
 /* ---- for stages: what they return ---- */
@@ -53,6 +61,16 @@ void flow_abort(struct request *, enum refusal);
 
 /* Bytes of the answer, to the client. */
 void flow_to_client(struct request *, struct slice bytes);
+
+/* ---- where the call goes (flow_choose.c, flow_retry.c) ---- */
+/* Asks svc/route for the best target that is well, as things stand for this request; `route` gets it. */
+enum route_found flow_find_target(struct request *, struct route *, struct route_choice *) MUST_CHECK;
+/* No target will do: what is stale, another model, the upstream's own error, a refusal; the first of them that there is. */
+enum stage flow_degrade(struct request *);
+enum stage flow_degrade_further(struct request *); /* the same, nothing stale having been found */
+/* An error's head, and its body as it comes; whether more is wanted. */
+void flow_keep_error(struct request *, const struct pool_head *);
+bool flow_take_error(struct request *, struct slice bytes);
 
 /* ---- what others read along (flow_share.c) ---- */
 bool flow_leads(const struct request *); /* others may read its answer along */

@@ -2,7 +2,7 @@
  *
  *   lookup ──► replay      an answer is stored
  *          ──► follow      another asks: read along; when the leader is lost and nothing was given yet, look up again, perhaps to lead
- *          ──► quota       nobody does: ask, and let others read along
+ *          ──► choose      nobody does: ask, and let others read along
  *
  * A leader whose client leaves goes on for the others (flow_carry_on). Its client is given its answer out of the record, like theirs: so a slow one
  * slows nobody down, as long as the record is kept whole. */
@@ -90,7 +90,7 @@ static void say_poisoned(struct request *r)
 static void refresh(struct request *r)
 {
 	if (request_keep_head(r))
-		flow_start(request_twin(r), STAGE_quota);
+		flow_start(request_twin(r), STAGE_choose);
 	else
 		flight_leave(&r->seat);
 }
@@ -164,7 +164,7 @@ enum stage stage_lookup(struct request *r)
 /* Whoever leads may have to go on without its client. */
 static enum stage lead(struct request *r)
 {
-	return request_keep_head(r) ? STAGE_quota : flow_refuse(r, REFUSAL_internal);
+	return request_keep_head(r) ? STAGE_choose : flow_refuse(r, REFUSAL_internal);
 }
 
 static enum stage find_nothing(struct request *r)
@@ -172,7 +172,7 @@ static enum stage find_nothing(struct request *r)
 	flight_leave(&r->seat);
 	if (!r->share.ask.upstream_failed)
 		return flow_refuse(r, REFUSAL_not_stored);
-	return flow_refuse(r, r->shared.failure);
+	return r->shared.rescued ? flow_degrade_further(r) : flow_refuse(r, r->shared.failure);
 }
 
 enum stage stage_lookup_done(struct request *r)
@@ -191,7 +191,7 @@ enum stage stage_lookup_done(struct request *r)
 		return give(r, STAGE_follow);
 	case FLIGHT_PASS:
 		flight_leave(&r->seat);
-		return STAGE_quota;
+		return STAGE_choose;
 	case FLIGHT_NONE:
 		return find_nothing(r);
 	case FLIGHT_DENIED:
@@ -202,21 +202,21 @@ enum stage stage_lookup_done(struct request *r)
 
 /* ---- replay ---------------------------------------------------------------------------------------------------------- */
 
-/* It is none of ours: as if nothing had been stored, but asked for by this one alone, unless it has failed already. */
+/* As if nothing had been stored or were on its way, but asked for by this one alone, unless it has failed already. */
 static enum stage ask_alone(struct request *r)
 {
-	say_poisoned(r);
 	r->shared.verdict = r->share.ask.upstream_failed ? FLIGHT_NONE : FLIGHT_PASS;
 	if (r->shared.verdict == FLIGHT_NONE)
 		return find_nothing(r);
 	flight_leave(&r->seat);
 	r->shared.local = false;
-	return STAGE_quota;
+	return STAGE_choose;
 }
 
 static void begin_answer(struct request *r)
 {
 	loop_timer_free(&r->deadline);
+	r->attempt.has_error = false;
 	r->status = r->shared.status;
 	reply_head(r, r->answer.content_length);
 }
@@ -236,8 +236,10 @@ static enum stage give_stored(struct request *r)
 
 enum stage stage_replay(struct request *r)
 {
-	if (r->shared.verdict != FLIGHT_REFRESH && !read_stored(r))
+	if (r->shared.verdict != FLIGHT_REFRESH && !read_stored(r)) {
+		say_poisoned(r);
 		return ask_alone(r);
+	}
 	begin_answer(r);
 	return give_stored(r);
 }
@@ -292,6 +294,25 @@ static bool may_begin(const struct request *r)
 	       flight_state(r->seat, &note) == FLIGHT_WHOLE;
 }
 
+/* The leader may have fallen back to a model that this one's tenant may not use. */
+static bool may_have(const struct request *r)
+{
+	for (size_t i = 0; i < r->answer.count; i++)
+		if (slice_equal_nocase(r->answer.fields[i].name, SLICE("x-sluice-model")))
+			return route_allows(r->caller.tenant, r->answer.fields[i].value);
+	return true;
+}
+
+/* False: it is none that this one can take. */
+static bool take_head(struct request *r, struct slice head)
+{
+	if (!read_head(r, head, -1)) {
+		say_poisoned(r);
+		return false;
+	}
+	return may_have(r);
+}
+
 static enum stage read_along(struct request *r)
 {
 	struct slice head, note;
@@ -300,7 +321,7 @@ static enum stage read_along(struct request *r)
 	if (r->shared.verdict != FLIGHT_FOLLOW)
 		return stage_lookup_done(r);
 	if (!r->answered && may_begin(r) && flight_head(r->seat, &head)) {
-		if (!read_head(r, head, -1))
+		if (!take_head(r, head))
 			return ask_alone(r);
 		begin_answer(r);
 		flight_take_head(r->seat);
@@ -399,17 +420,19 @@ bool flow_may_rescue(const struct request *r)
 	return flow_leads(r) && r->shared.has_stale && r->exchange != NULL && r->share.ask.may_read;
 }
 
-/* The attempt is over, and its quota settled, before the answer's times and status become those of another. */
+/* The attempt is over, and what was denied settled, before the answer's times and status become those of another. */
 enum stage flow_rescue(struct request *r, enum refusal failure, int status)
 {
-	const struct limiter_used used = { .never_sent = request_never_sent(r) };
+	const struct limiter_used used = { .never_sent = true };
+
+	CHECK(r->transfer == NULL && r->probe == NULL);
 
 	r->shared.failure = failure;
 	r->shared.failed_status = status;
 	flight_end(r->seat, &(struct flight_end){ .outcome = FLIGHT_BROKEN, .note = slice_of(refusal_code(failure)) });
 	flight_leave(&r->seat);
-	pool_cancel(&r->transfer);
 	limiter_settle(&r->lease, &used);
+	r->shared.rescued = true;
 	r->share.ask.upstream_failed = true;
 	return STAGE_lookup;
 }
@@ -421,8 +444,9 @@ static void end_whole(struct request *r)
 	struct flight_end end = { .outcome = FLIGHT_DONE };
 	bool good = r->status == 200 && r->metered.ended && !r->metered.error_in_band && !r->metered.filtered;
 
-	end.store = r->share.store && share_keep(r->config, &r->call, r->status, &r->answer, &r->metered, &end);
-	if (!end.store && good && r->share.ask.may_be_late && r->config->coalesce.window > 0)
+	end.store = r->share.store && !r->tried.unlike &&
+		    share_keep(r->config, &r->call, r->status, &r->answer, &r->metered, &end);
+	if (!end.store && good && !r->tried.unlike && r->share.ask.may_be_late && r->config->coalesce.window > 0)
 		end.store = true; /* for latecomers alone */
 	end.store &= !r->worker->answers_full;
 	worker_drop(r->worker, r->share.ask.key); /* what is older than this; elsewhere Redis tells so */
@@ -439,7 +463,8 @@ static bool is_denial(enum refusal why)
 static bool is_upstreams(enum refusal why)
 {
 	return why == REFUSAL_upstream_unreachable || why == REFUSAL_upstream_broken ||
-	       why == REFUSAL_upstream_invalid || why == REFUSAL_upstream_busy || why == REFUSAL_upstream_timeout;
+	       why == REFUSAL_upstream_invalid || why == REFUSAL_upstream_busy || why == REFUSAL_upstream_timeout ||
+	       why == REFUSAL_upstream_limited || why == REFUSAL_breaker_open;
 }
 
 /* What is neither the answer's nor the upstream's fault is this request's own: it leaves, and somebody else leads. */

@@ -36,6 +36,12 @@ enum { METRICS_LABELS_MAX = 5, METRICS_SERIES_MAX = 2000 };
 	X(flights,                GAUGE,     "role",                                      "Calls that others may read along: leading, reading; unfinished: ended, and Redis has not heard it.") \
 	X(answer_bytes,           GAUGE,     "where",                                     "Answers held in memory: of flights, and hot ones of the cache.") \
 	X(answers_full,           GAUGE,     "",                                          "Workers that store no answers, because Redis is nearly full.") \
+	X(attempts_total,         COUNTER,   "upstream,result",                           "Calls to upstreams, each that was begun: ok, failed, unreachable; nothing: it told nothing of the upstream's health.") \
+	X(attempt_seconds,        HISTOGRAM, "upstream",                                  "How long each took.") \
+	X(retries_total,          COUNTER,   "reason",                                    "Calls that were made again: limited, exhausted, busy, unsent, unsure; no_budget: would have been.") \
+	X(fallbacks_total,        COUNTER,   "from,to",                                   "Requests that another model was asked for instead.") \
+	X(breaker_state,          GAUGE,     "upstream,endpoint",                         "0: closed, 1: half open, 2: open; as it is forced, where it is. Models' own are on /breakers.") \
+	X(breaker_opened_total,   COUNTER,   "upstream",                                  "Times that a report of this instance opened a breaker.") \
 	X(tokens_total,           COUNTER,   "tenant,model,kind",                         "Tokens that providers reported: input, cached, output.") \
 	X(pool_connections,       GAUGE,     "upstream,pool,state",                       "Connections now: active, idle; and waiting requests.") \
 	X(pool_limit,             GAUGE,     "upstream,pool",                             "The most connections that the pool may open.") \

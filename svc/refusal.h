@@ -18,6 +18,7 @@ struct buf;
 	X(invalid_request,    400, false, "invalid_request_error", "INVALID_ARGUMENT",    "invalid_request_error", "The request is not valid.") \
 	X(invalid_json,       400, false, "invalid_request_error", "INVALID_ARGUMENT",    "invalid_request_error", "The body is not valid JSON.") \
 	X(exceeds_limit,      400, false, "invalid_request_error", "INVALID_ARGUMENT",    "invalid_request_error", "The input alone is more than a token limit can ever hold.") \
+	X(model_unable,       400, false, "invalid_request_error", "INVALID_ARGUMENT",    "invalid_request_error", "No target of this model can do what the request needs.") \
 	X(invalid_api_key,    401, false, "invalid_request_error", "UNAUTHENTICATED",     "authentication_error",  "The API key is missing or unknown here. Send one that this gateway issued.") \
 	X(model_not_allowed,  403, false, "invalid_request_error", "PERMISSION_DENIED",   "permission_error",      "This key may not use this model or upstream.") \
 	X(unknown_path,       404, false, "invalid_request_error", "NOT_FOUND",           "not_found_error",       "There is nothing at this path.") \
@@ -28,11 +29,13 @@ struct buf;
 	X(unsupported_media,  415, false, "invalid_request_error", "INVALID_ARGUMENT",    "invalid_request_error", "The body must be plain JSON without a content coding.") \
 	X(rate_limited,       429, true,  "rate_limit_error",      "RESOURCE_EXHAUSTED",  "rate_limit_error",      "A limit is used up. Wait as long as Retry-After says.") \
 	X(too_many_at_once,   429, true,  "rate_limit_error",      "RESOURCE_EXHAUSTED",  "rate_limit_error",      "Too many requests are in flight. Wait as long as Retry-After says.") \
+	X(upstream_limited,   429, true,  "rate_limit_error",      "RESOURCE_EXHAUSTED",  "rate_limit_error",      "The provider's own limit is used up. Wait as long as Retry-After says.") \
 	X(client_gone,        499, false, "",                      "CANCELLED",           "",                      "The client closed the connection.") \
 	X(internal,           500, true,  "server_error",          "INTERNAL",            "api_error",             "The gateway failed.") \
 	X(upstream_unreachable,502, true, "server_error",          "UNAVAILABLE",         "api_error",             "The provider could not be reached.") \
 	X(upstream_broken,    502, false, "server_error",          "UNAVAILABLE",         "api_error",             "The provider broke off its answer.") \
 	X(upstream_invalid,   502, false, "server_error",          "UNAVAILABLE",         "api_error",             "The provider's answer is not valid.") \
+	X(breaker_open,       503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "The provider is failing, and is left alone for a while. Wait as long as Retry-After says.") \
 	X(upstream_busy,      503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "All connections to the provider are in use.") \
 	X(quota_unavailable,  503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "The quota store does not answer, and this gateway is told to refuse then.") \
 	X(overloaded,         503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "This gateway holds as many requests as it may.") \

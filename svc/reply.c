@@ -195,6 +195,7 @@ static void add_common(struct lines *l, const struct request *r)
 	start = l->text.len;
 	put_timing(&l->text, start, SLICE("cache"), r->took.cache);
 	put_timing(&l->text, start, SLICE("quota"), r->took.quota);
+	put_timing(&l->text, start, SLICE("retry"), r->took.retry);
 	put_timing(&l->text, start, SLICE("upstream"), r->took.upstream);
 	if (l->text.len > start)
 		add(l, SLICE("Server-Timing"), start);
@@ -205,8 +206,8 @@ static void add_common(struct lines *l, const struct request *r)
 /* Who is told that an answer is larger than what is kept, or private, leads no more. */
 static bool will_store(const struct request *r)
 {
-	return r->share.store && flight_leads(r->seat) && share_may_keep(&r->call, r->status, &r->answer) &&
-	       !r->worker->answers_full;
+	return r->share.store && !r->tried.unlike && flight_leads(r->seat) &&
+	       share_may_keep(&r->call, r->status, &r->answer) && !r->worker->answers_full;
 }
 
 /* Cache-Status (RFC 9211): "sluice; hit; ttl=376", "sluice; fwd=uri-miss; stored", "sluice; fwd=uri-miss; collapsed", "sluice; fwd=stale; fwd-status=503;
@@ -291,6 +292,9 @@ static void add_age(struct lines *l, struct request *r)
 static const char *proxy_error(const struct request *r)
 {
 	switch (r->refusal) {
+	case REFUSAL_breaker_open:
+	case REFUSAL_upstream_limited:
+		return "destination_unavailable";
 	case REFUSAL_upstream_unreachable:
 		return r->result.outcome == POOL_TLS_FAILED ? "tls_protocol_error" : "destination_unavailable";
 	case REFUSAL_upstream_busy:
@@ -313,6 +317,9 @@ static int64_t retry_after(const struct request *r)
 	case REFUSAL_rate_limited:
 	case REFUSAL_too_many_at_once:
 		return r->quota.wait;
+	case REFUSAL_upstream_limited:
+	case REFUSAL_breaker_open:
+		return r->tried.wait > 0 ? r->tried.wait : CLOCK_SECOND;
 	case REFUSAL_quota_unavailable:
 	case REFUSAL_overloaded:
 	case REFUSAL_upstream_busy:
@@ -429,6 +436,29 @@ void reply_models(struct request *r)
 	buf_free(&body);
 }
 
+/* Not the first call, or not the model that was asked for (RFC 9209 section 2.1): what it took to have an answer at all. */
+static void add_degraded(struct lines *l, const struct request *r)
+{
+	size_t start = l->text.len;
+
+	if (r->attempts == 0 || (r->attempts == 1 && !r->tried.unlike))
+		return;
+	buf_append(&l->text, SLICE("sluice; next-hop=\""));
+	buf_append(&l->text, slice_of(r->route.upstream->endpoints[r->route.endpoint].origin));
+	buf_append(&l->text, SLICE("\"; details=\"attempt "));
+	buf_append_int(&l->text, r->attempts);
+	buf_append(&l->text, r->tried.unlike ? SLICE(", fallback model\"") : SLICE("\""));
+	add(l, SLICE("Proxy-Status"), start);
+}
+
+void reply_note_model(struct request *r)
+{
+	struct fields_answer *a = &r->answer;
+
+	if (r->tried.unlike && a->count < a->capacity)
+		a->fields[a->count++] = (struct http_field){ SLICE("X-Sluice-Model"), r->route.model };
+}
+
 void reply_head(struct request *r, int64_t length)
 {
 	struct fields_answer *a = &r->answer;
@@ -439,6 +469,7 @@ void reply_head(struct request *r, int64_t length)
 	add_common(&l, r);
 	add_cache(&l, r);
 	add_age(&l, r);
+	add_degraded(&l, r);
 	for (size_t i = 0; i < l.count && a->count < a->capacity; i++)
 		a->fields[a->count++] = l.fields[i];
 	answer.fields_count = a->count;

@@ -22,4 +22,7 @@ void reply_end(struct request *);
 /* The body of the error for a request that was not HTTP, in the dialect that its target tells of; returns the media type. */
 struct slice reply_malformed(enum http_fault, struct slice target, struct buf *body);
 
+/* Where another model answers than the one that was asked for, the answer's fields say which; so those who read along hear it too. Before the head goes out. */
+void reply_note_model(struct request *);
+
 #endif

@@ -5,12 +5,12 @@
 #include "lib/log.h"
 
 #define REDIS_LEAST (5 * CLOCK_MILLISECOND)
-enum { REQUEST_MAGIC = 0x52455155, ARENA = 256 * 1024, BODY_PER_SLICE = 2048 };
+enum { REQUEST_MAGIC = 0x52455155, ARENA = 256 * 1024, BODY_PER_SLICE = 2048, ATTEMPTS_ROOM = 4 };
 
-/* Room for heads, names and the slices of the largest body in pieces of 4 KiB and more. */
+/* Room for heads, names and the slices of the largest body in pieces of 4 KiB and more; each attempt writes its own. */
 static size_t arena_ceiling(const struct config *config)
 {
-	return ARENA + (size_t)config->max_body / BODY_PER_SLICE;
+	return ATTEMPTS_ROOM * (ARENA + (size_t)config->max_body / BODY_PER_SLICE);
 }
 
 static void bury(void *arg)
@@ -34,6 +34,10 @@ static struct request *make(struct worker *w, struct worker_generation *generati
 	r->answer.content_length = -1;
 	loop_deferred_init(&r->burial, bury, r);
 	buf_init(&r->detail, REQUEST_DETAIL);
+	buf_init(&r->tried.log, REQUEST_DETAIL);
+	buf_init(&r->attempt.error, REQUEST_ERROR);
+	r->tried.random = worker_random(w);
+	r->tried.retry_after = -1;
 	upload_init(&r->upload, &w->shared->body_bytes, r->config->memory_limit / 4);
 	worker_make_id(w, r->id, sizeof(r->id));
 	list_push_back(&w->requests, &r->node);
@@ -67,6 +71,7 @@ struct request *request_twin(struct request *r)
 	twin->reserved = r->reserved;
 	twin->asks_usage = r->asks_usage;
 	twin->share = r->share;
+	twin->tried.session = r->tried.session;
 	twin->shared.verdict = FLIGHT_LEAD;
 	twin->shared.looked = twin->shared.refresh = twin->shared.charged = true;
 	twin->upload = r->upload;
@@ -109,15 +114,19 @@ void request_free(struct request **handle)
 		return;
 	CHECK(r->magic == REQUEST_MAGIC && !r->running);
 	CHECK(r->exchange == NULL && r->lease == NULL && r->transfer == NULL && r->seat == NULL);
+	CHECK(r->probe == NULL && r->attempt.breaker == NULL);
 	list_remove(&r->node);
 	r->worker->requests_count--;
 	loop_undefer(&r->burial);
 	loop_timer_free(&r->deadline);
+	loop_timer_free(&r->tried.timer);
 	meter_free(&r->meter);
 	dialect_reader_free(&r->reader);
 	answer_release(&r->answer_held);
 	upload_free(&r->upload);
 	buf_free(&r->detail);
+	buf_free(&r->tried.log);
+	buf_free(&r->attempt.error);
 	mem_arena_free(&r->mem);
 	worker_release(&r->generation);
 	r->magic = 0;
@@ -140,6 +149,17 @@ struct worker_upstream *request_upstream(const struct request *r)
 struct worker_endpoint *request_endpoint(const struct request *r)
 {
 	return &request_upstream(r)->endpoints[r->route.endpoint];
+}
+
+struct breaker *request_breaker(const struct request *r)
+{
+	return worker_breaker(r->worker, request_upstream(r), r->route.upstream, r->route.endpoint,
+			      request_target_model(r));
+}
+
+struct slice request_target_model(const struct request *r)
+{
+	return r->route.upstream_model.len > 0 ? r->route.upstream_model : r->route.model;
 }
 
 struct slice request_tenant(const struct request *r)
@@ -190,7 +210,7 @@ int64_t request_redis_left(const struct request *r)
 
 bool request_never_sent(const struct request *r)
 {
-	if (r->attempts == 0 || r->unsent)
+	if (r->attempt.began == 0 || r->unsent)
 		return true;
 	return r->has_result && (r->result.outcome == POOL_NO_SLOT || r->result.outcome == POOL_CONNECT_FAILED ||
 				 r->result.outcome == POOL_TLS_FAILED || r->result.outcome == POOL_RESET_UNSENT);
@@ -324,6 +344,7 @@ static void log_answer(struct log_line *line, const struct request *r)
 		log_not_empty(line, "upstream_detail", slice_of(r->result.detail));
 	}
 	log_int(line, "attempts", r->attempts);
+	log_not_empty(line, "failed", buf_slice(&r->tried.log));
 	log_int(line, "request_bytes", (int64_t)r->upload.length);
 	log_int(line, "answer_bytes", (int64_t)r->sent);
 	if (r->used > 0) {
@@ -346,12 +367,16 @@ static void say(const struct request *r, int64_t now)
 	log_text(&line, "tenant", request_tenant(r));
 	log_not_empty(&line, "model", r->route.model);
 	log_not_empty(&line, "upstream", upstream_name(r));
+	if (r->attempts > 0)
+		log_not_empty(&line, "region", slice_of(r->route.upstream->endpoints[r->route.endpoint].region));
 	log_answer(&line, r);
 	log_milliseconds(&line, "total_ms", now - r->born);
 	log_milliseconds(&line, "ours_ms", r->took.ours);
 	if (r->took.cache > 0)
 		log_milliseconds(&line, "cache_ms", r->took.cache);
 	log_milliseconds(&line, "quota_ms", r->took.quota);
+	if (r->took.retry > 0)
+		log_milliseconds(&line, "retry_ms", r->took.retry);
 	if (r->took.first_byte > 0)
 		log_milliseconds(&line, "first_byte_ms", r->took.first_byte);
 	log_end_in(&line, r->worker->lines);

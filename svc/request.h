@@ -13,6 +13,7 @@
 #include "lib/list.h"
 #include "lib/loop.h"
 #include "lib/pool.h"
+#include "lib/retry.h"
 #include "svc/caller.h"
 #include "svc/dialect.h"
 #include "svc/fields.h"
@@ -23,7 +24,7 @@
 #include "svc/upload.h"
 #include "svc/worker.h"
 
-enum { REQUEST_ID = 80, REQUEST_DETAIL = 512 };
+enum { REQUEST_ID = 80, REQUEST_DETAIL = 512, REQUEST_ERROR = 64 * 1024 };
 
 /* Owner: the flow, from request_new to request_free. Between the calls of the flow: `waiting` is what is awaited, and nothing else resumes it. */
 struct request {
@@ -55,7 +56,7 @@ struct request {
 	struct route route;
 	struct dialect_reader *reader;
 	struct upload upload;
-	unsigned attempts, admissions; /* how often it was sent; how often a quota was asked for */
+	unsigned attempts, admissions; /* how often a call was begun; how often a quota was asked for */
 	struct {
 		int64_t input, output; /* tokens, as estimated */
 	} reserved;
@@ -71,27 +72,60 @@ struct request {
 		char tail[4];         /* the last bytes that the client was given */
 		bool looked;          /* the verdict stands */
 		bool local, fleet;    /* the answer was the worker's own; another worker leads */
+		bool rescued;         /* it led, failed, and looks for something stale */
 		bool has_stale;       /* an answer is stored that will do if the upstream fails */
 		bool refresh;         /* it refetches what is stale; nobody waits for it */
-		bool charged;         /* the tenant's request was */
+		bool charged;         /* the tenant's request was, */
+		bool by_this;         /* with the lease that is held now */
 		bool for_free;        /* the last quota that was asked for was for no call */
 		struct slice denial;  /* what a leader that was refused told; in the arena */
 		enum refusal failure; /* of the upstream, for which a stale answer is looked for */
 		int failed_status;    /* the same, where it answered */
 	} shared;
+	/* What has been tried: kept from one attempt to the next. */
+	struct {
+		struct route_set failed, barred; /* targets and endpoints that failed it; that will not do any more */
+		uint64_t session, random;        /* as in struct route_question */
+		int64_t until;                   /* no attempt lasts longer; 0: none was begun */
+		struct worker_upstream *account; /* pays for repetitions: that of the first attempt */
+		enum retry_class class;          /* of the last failure */
+		enum refusal
+			refusal; /* what it would be answered, if it had no answer of its own; none: nothing has failed */
+		int64_t retry_after;     /* as the provider said; -1: nothing */
+		int64_t wait;            /* until something may be well again; 0: not known */
+		bool paused;             /* that is because the provider said when to come again */
+		bool denied;             /* a quota of a model or an upstream refused; `quota` says which */
+		bool unlike;             /* the answer is not of the model that was asked for: it is not kept */
+		struct loop_timer timer; /* to the next attempt */
+		struct buf log;          /* a word on each failed attempt */
+	} tried;
+	/* The attempt under way (svc/attempt.h). */
+	struct {
+		struct breaker *breaker; /* NULL: none is under way; the endpoint's */
+		int64_t began;
+		int status;        /* of the upstream's answer; 0: none has come */
+		bool granted;      /* the ticket was given */
+		bool well;         /* its head was that of no failure, and counted as such */
+		struct buf error;  /* the body of an answer that is an error, until it is known what becomes of it */
+		bool has_error;    /* there is one, as far as `error` has it */
+		struct slice rest; /* what came when `error` was full; for the stage that it leads to */
+		struct pool_field *fields; /* of that answer, all of them, in the arena */
+		size_t fields_count;
+	} attempt;
 	enum refusal left; /* why its own client has no more of it, while the call goes on for others */
 
 	/* What it holds; settle gives each back. */
 	struct flight_seat *seat;
 	struct answer *answer_held; /* what is given from a store */
 	struct lease *lease;
+	struct probe *probe;
 	struct transfer *transfer;
 
 	/* What came of it. */
 	enum refusal refusal;
 	struct buf detail;           /* what was wrong this time, for the caller */
 	struct limiter_answer quota; /* of the last attempt */
-	struct pool_result result;   /* of the last attempt */
+	struct pool_result result;   /* of the last attempt, as is all until `unsent` */
 	struct fields_answer answer; /* the upstream's head, copied */
 	int status;                  /* sent to the client; 0: none */
 	bool answered;               /* http_answer was called */
@@ -99,12 +133,12 @@ struct request {
 	bool unsent; /* the last attempt ended before it wrote a byte */
 	struct meter *meter;
 	struct meter_result metered;
-	int64_t used;                                       /* tokens settled */
-	bool blocked;                                       /* the client takes no more for now */
-	uint64_t sent;                                      /* bytes of the answer's body */
-	struct {                                            /* microseconds */
-		int64_t cache, quota, upstream, first_byte; /* 0: not asked */
-		int64_t ours;                               /* neither waiting for the client nor for the upstream */
+	int64_t used;                                              /* tokens settled */
+	bool blocked;                                              /* the client takes no more for now */
+	uint64_t sent;                                             /* bytes of the answer's body */
+	struct {                                                   /* microseconds */
+		int64_t cache, quota, retry, upstream, first_byte; /* 0: not asked */
+		int64_t ours; /* neither waiting for the client nor for the upstream */
 	} took;
 };
 
@@ -122,7 +156,9 @@ const struct limits *request_limits(const struct request *, enum limiter_scope);
 /* True with a token limit in one of its scopes; *burst is then the smallest that one of them can ever grant at once. */
 bool request_token_burst(const struct request *, int64_t *burst);
 struct worker_upstream *request_upstream(const struct request *); /* NULL before it has a route */
+struct breaker *request_breaker(const struct request *);          /* that judges calls to the chosen one */
 struct worker_endpoint *request_endpoint(const struct request *); /* the chosen one of that */
+struct slice request_target_model(const struct request *);        /* what the chosen target calls its model */
 struct slice request_tenant(const struct request *);              /* "anonymous" when there is none */
 
 /* Of redis.timeout, which is for all that a request waits for Redis together; never so little that a call that is answered as always would have its connection

@@ -6,7 +6,7 @@
 #include "svc/worker.h"
 
 #include <stdio.h>
-#include <string.h>
+#include <sys/random.h>
 
 #include "lib/buf.h"
 #include "lib/clock.h"
@@ -74,7 +74,7 @@ static void observe_script(void *arg, enum limiter_script script, int64_t took)
 	metrics_observe(w->limiter_seconds[script], took);
 }
 
-static struct metrics_series *script_seconds(struct worker *w, const char *name)
+struct metrics_series *worker_script_seconds(struct worker *w, const char *name)
 {
 	struct slice script = slice_of(name);
 
@@ -102,11 +102,13 @@ struct worker *worker_new(struct worker_shared *shared, int index, const struct 
 				 w->log);
 	w->estimate = estimate_new(WORKER_ESTIMATES);
 	w->metrics = metrics_new();
+	CHECK(getrandom(&w->random, sizeof(w->random), 0) == (ssize_t)sizeof(w->random));
+	worker_open_breakers(w, config);
 	worker_open_answers(w, config);
 	for (int i = 0; i < LIMITER_SCRIPTS; i++)
-		w->limiter_seconds[i] = script_seconds(w, limiter_script_name((enum limiter_script)i));
+		w->limiter_seconds[i] = worker_script_seconds(w, limiter_script_name((enum limiter_script)i));
 	for (int i = 0; i < FLIGHT_SCRIPTS; i++)
-		w->flight_seconds[i] = script_seconds(w, flight_script_name((enum flight_script)i));
+		w->flight_seconds[i] = worker_script_seconds(w, flight_script_name((enum flight_script)i));
 	w->now = open_generation(w, config, NULL);
 	return w;
 }
@@ -126,6 +128,7 @@ void worker_free(struct worker **worker)
 	mem_free(w->lines);
 	worker_release(&w->now);
 	worker_close_answers(w);
+	worker_close_breakers(w);
 	limiter_free(&w->limiter);
 	redis_free(&w->redis);
 	loop_free(&w->loop);
@@ -305,6 +308,7 @@ void worker_gauge(struct worker *w)
 	char text[12];
 
 	worker_gauge_upstreams(w);
+	worker_gauge_breakers(w);
 	index = slice_make(text, (size_t)snprintf(text, sizeof(text), "%d", w->index));
 	metrics_set(w->metrics, METRIC_redis_up, &index, redis_is_up(w->redis) ? 1 : 0);
 	metrics_set(w->metrics, METRIC_leases, &state, limiter_held(w->limiter));

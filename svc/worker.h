@@ -9,12 +9,15 @@
 
 #include "lib/answer.h"
 #include "lib/base.h"
+#include "lib/breaker.h"
 #include "lib/flight.h"
 #include "lib/limiter.h"
 #include "lib/list.h"
 #include "lib/loop.h"
+#include "lib/retry.h"
 #include "svc/config.h"
 #include "svc/metrics.h"
+#include "svc/route.h"
 
 struct cache;
 struct dialect_digest;
@@ -23,11 +26,13 @@ struct flights;
 struct http_server;
 struct log;
 struct log_batch;
+struct map;
 struct pool_stats;
 struct redis;
 struct redis_call;
 struct subscriber;
 struct warming;
+struct worker_health;
 
 /* One endpoint in one worker. Its upstream's; dies with it. */
 struct worker_endpoint {
@@ -35,6 +40,13 @@ struct worker_endpoint {
 	struct worker_counted {
 		uint64_t opened, reused;
 	} calls_counted, streams_counted; /* of what the pools count, what stands in the metrics already */
+	struct breaker *breaker;          /* of all its models, where none has its own */
+	struct map *models;               /* model -> its breaker, with breaker.per_model */
+	struct worker_health *health;     /* NULL: it is not looked at */
+	unsigned in_flight;
+	struct worker_latency {
+		int64_t mean, at; /* to the first byte, decaying; -1: nothing was measured; when it last was */
+	} plain, streamed;
 };
 
 /* One upstream in one worker. Counted by the generations that use it: a reload that did not change it carries it over. `upstream` says how
@@ -45,8 +57,9 @@ struct worker_upstream {
 	struct worker_endpoint *endpoints; /* as many as the upstream has, in its order */
 	struct metrics *metrics;           /* the worker's */
 	struct {
-		struct metrics_series *request, *overhead, *first_byte, *pool_wait, *pool_handshake;
+		struct metrics_series *request, *overhead, *first_byte, *pool_wait, *pool_handshake, *attempt;
 	} seconds; /* what is observed of each request */
+	struct retry_budget budget;
 	unsigned references;
 };
 
@@ -78,6 +91,9 @@ struct worker {
 	struct worker_generation *now; /* what new requests begin under */
 	struct redis *redis;
 	struct limiter *limiter;
+	struct breakers *breakers;
+	struct subscriber *
+		breaker_listener; /* on the Redis of quotas; NULL: that of answers is the same, and `listener` hears it all */
 	struct redis *answers;       /* the connection of flights; tracked */
 	struct subscriber *listener; /* hears what changed there */
 	struct flights *flights;
@@ -89,7 +105,9 @@ struct worker {
 	struct dialect_digest *digest;
 	struct estimate *estimate;
 	struct metrics *metrics;
-	struct metrics_series *limiter_seconds[LIMITER_SCRIPTS], *flight_seconds[FLIGHT_SCRIPTS];
+	struct metrics_series *limiter_seconds[LIMITER_SCRIPTS], *flight_seconds[FLIGHT_SCRIPTS],
+		*breaker_seconds[BREAKER_SCRIPTS];
+	uint64_t random;                          /* the state of worker_random */
 	struct metrics_series *stage_seconds[16]; /* by stage; found by the flow at each stage's first end */
 	struct http_server *http;                 /* set by the door that serves it */
 	struct log_batch *lines;                  /* of the access log, in this turn */
@@ -130,6 +148,22 @@ void worker_keep(struct worker *, const unsigned char key[ANSWER_KEY], struct an
 void worker_drop(struct worker *, const unsigned char key[ANSWER_KEY]); /* it turned out to be no answer */
 /* A purge went out over this worker's own connection (flight_purge_start), of which Redis does not tell it. */
 void worker_purged(struct worker *);
+
+/* ---- where calls go (worker_upstreams.c) ---- */
+
+/* The breaker that judges calls of that model at that endpoint; lives as long as the upstream. `config`: the upstream as the caller's configuration has it. */
+struct breaker *worker_breaker(struct worker *, struct worker_upstream *, const struct config_upstream *config,
+			       size_t endpoint, struct slice model);
+/* With breaker.per_model: that model's own. NULL: there are as many as there may be. */
+struct breaker *worker_model_breaker(struct worker *, struct worker_upstream *, const struct config_upstream *config,
+				     size_t endpoint, struct slice model);
+/* What the endpoint is like for that model, streams or plain calls. */
+void worker_look(struct worker *, struct worker_upstream *, const struct config_upstream *config, size_t endpoint,
+		 struct slice model, bool streams, struct route_health *);
+/* The first byte of an answer came after so long. */
+void worker_measure(struct worker_endpoint *, bool streams, int64_t took);
+void worker_count_attempt(struct worker_upstream *, const char *result, int64_t took);
+uint64_t worker_random(struct worker *); /* uniform in all its bits; for choosing, not for secrets */
 
 /* "INSTANCE.WORKER.NUMBER": never used twice. */
 void worker_make_id(struct worker *, char *id, size_t size);

@@ -26,8 +26,10 @@ static void hint(void *worker, struct slice channel, struct slice text)
 {
 	struct worker *w = worker;
 
-	(void)channel; /* its own is all that it subscribes to */
-	flights_hint(w->flights, text);
+	if (slice_equal(channel, SLICE(BREAKER_CHANNEL)))
+		breakers_hint(w->breakers, text);
+	else
+		flights_hint(w->flights, text);
 }
 
 /* A purge is of much at once, and rare: everything goes. */
@@ -36,6 +38,8 @@ static void invalidated(void *worker, struct slice key)
 	struct worker *w = worker;
 	unsigned char name[ANSWER_KEY];
 
+	if (key.data == NULL)
+		breakers_missed(w->breakers);
 	flights_invalidated(w->flights, key);
 	if (key.data == NULL || slice_equal(key, SLICE(FLIGHT_PURGED)))
 		cache_clear(w->cache);
@@ -80,6 +84,8 @@ void worker_open_answers(struct worker *w, const struct config *config)
 	int length = snprintf(name, sizeof(name), "sluice:w:%s.%d", w->shared->instance, w->index);
 
 	hears.channels[0] = slice_make(name, (size_t)length);
+	if (w->shared->answers_redis == w->shared->redis)
+		hears.channels[1] = SLICE(BREAKER_CHANNEL);
 	w->digest = dialect_digest_new();
 	w->cache = cache_new((size_t)(config->cache.local / config->workers));
 	w->answers = redis_new(w->loop, w->shared->answers_redis, w->log);

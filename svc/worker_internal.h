@@ -14,6 +14,21 @@ void worker_gauge_upstreams(struct worker *);
 /* A worker's share of what an instance may have: as even as can be, the first workers take the rest, and never none. */
 unsigned worker_part(const struct worker *, const struct config *, int64_t all);
 
+/* worker_breakers.c: the breakers, and what is pushed of them; those of one endpoint. */
+void worker_open_breakers(struct worker *,
+			  const struct config *); /* before any endpoint, behind the connection to Redis */
+void worker_close_breakers(struct worker *);
+void worker_open_endpoint(struct worker *, struct worker_upstream *, size_t endpoint);
+void worker_close_endpoint(struct worker_endpoint *);
+void worker_renew_rules(struct worker *, const struct config_upstream *next, struct worker_upstream *);
+void worker_gauge_breakers(struct worker *);
+
+/* worker_health.c: light requests to one endpoint, from the first worker. */
+void worker_open_health(struct worker *, struct worker_upstream *, size_t endpoint);
+void worker_close_health(struct worker_endpoint *); /* before its pools and its breaker */
+
+struct metrics_series *worker_script_seconds(struct worker *, const char *script);
+
 /* worker_answers.c: flights, the store's connection, the listener beside it, the hot answers. */
 void worker_open_answers(struct worker *, const struct config *);
 void worker_close_answers(struct worker *); /* no seat may be left */

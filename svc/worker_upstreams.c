@@ -9,6 +9,8 @@
 #include "lib/pool.h"
 #include "svc/worker_internal.h"
 
+#define WORKER_NAME_AGE (30 * CLOCK_SECOND) /* a provider that moves is found again within this */
+
 unsigned worker_part(const struct worker *w, const struct config *config, int64_t all)
 {
 	int64_t part = all / config->workers + (w->index < all % config->workers ? 1 : 0);
@@ -27,6 +29,7 @@ static struct pool *open_pool(struct worker *w, const struct config *config, con
 		.streams_per_connection = (unsigned)u->pool.streams_per_connection,
 		.http = u->pool.http,
 		.connect_timeout = u->timeout.connect,
+		.name_age = WORKER_NAME_AGE,
 		.idle_timeout = u->pool.idle_timeout,
 		.max_age = u->pool.max_age,
 		.ca_file = u->ca_file,
@@ -58,6 +61,11 @@ static struct worker_upstream *open_upstream(struct worker *w, const struct conf
 			.calls = open_pool(w, config, u, &u->endpoints[i], u->pool.max, u->pool.min),
 			.streams = open_pool(w, config, u, &u->endpoints[i], u->pool.streams, 0),
 		};
+	for (size_t i = 0; i < u->endpoints_count; i++)
+		worker_open_endpoint(w, opened, i);
+	for (size_t i = 0; i < u->endpoints_count; i++)
+		worker_open_health(w, opened, i);
+	opened->seconds.attempt = metrics_series(w->metrics, METRIC_attempt_seconds, &name);
 	opened->seconds.request = metrics_series(w->metrics, METRIC_request_seconds, &name);
 	opened->seconds.overhead = metrics_series(w->metrics, METRIC_overhead_seconds, &name);
 	opened->seconds.first_byte = metrics_series(w->metrics, METRIC_first_byte_seconds, &name);
@@ -81,15 +89,16 @@ static bool same_endpoints(const struct config_upstream *a, const struct config_
 	return true;
 }
 
-/* Whether the pools of `a` can serve `b`: these are what open_pool reads; all else is read per request. */
+/* Whether the pools of `a` can serve `b`: these are what is read when they are opened; all else is read per request. */
 static bool same_pools(const struct config_upstream *a, const struct config_upstream *b)
 {
 	return strcmp(a->name, b->name) == 0 && same_endpoints(a, b) && same_text(a->ca_file, b->ca_file) &&
 	       memcmp(a->ca_sha256, b->ca_sha256, sizeof(a->ca_sha256)) == 0 &&
 	       a->timeout.connect == b->timeout.connect && a->pool.min == b->pool.min && a->pool.max == b->pool.max &&
 	       a->pool.streams == b->pool.streams && a->pool.streams_per_connection == b->pool.streams_per_connection &&
-	       a->pool.http == b->pool.http && a->pool.idle_timeout == b->pool.idle_timeout &&
-	       a->pool.max_age == b->pool.max_age;
+	       same_text(a->health.path, b->health.path) && a->health.interval == b->health.interval &&
+	       a->health.timeout == b->health.timeout && a->pool.http == b->pool.http &&
+	       a->pool.idle_timeout == b->pool.idle_timeout && a->pool.max_age == b->pool.max_age;
 }
 
 struct worker_upstream *worker_carry_over(struct worker *w, const struct config *config, size_t index,
@@ -101,6 +110,7 @@ struct worker_upstream *worker_carry_over(struct worker *w, const struct config 
 	for (size_t i = 0; before != NULL && i < before->config->upstreams_count; i++)
 		if (same_pools(before->upstreams[i]->upstream, u)) {
 			before->upstreams[i]->references++;
+			worker_renew_rules(w, u, before->upstreams[i]);
 			return before->upstreams[i];
 		}
 	opened = open_upstream(w, config, u);
@@ -143,8 +153,10 @@ void worker_release_upstream(struct worker_upstream **held)
 		return;
 	count_upstream(u);
 	for (size_t i = 0; i < u->upstream->endpoints_count; i++) {
+		worker_close_health(&u->endpoints[i]);
 		pool_free(&u->endpoints[i].calls);
 		pool_free(&u->endpoints[i].streams);
+		worker_close_endpoint(&u->endpoints[i]);
 	}
 	mem_free(u->endpoints);
 	config_release(&u->config);

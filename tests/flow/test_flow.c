@@ -127,7 +127,8 @@ static void judge(const void *scenario, enum world_fault fault, const struct wor
 
 static void test_each_step_with_each_fault(void **state)
 {
-	static const enum world_fault nobody_shares[] = { WORLD_lookup_unavailable, WORLD_flight_lost, WORLD_none };
+	static const enum world_fault nobody_shares[] = { WORLD_lookup_unavailable, WORLD_flight_lost, WORLD_no_ticket,
+							  WORLD_none };
 	int came[WORLD_FAULT_COUNT] = { 0 };
 
 	(void)state;

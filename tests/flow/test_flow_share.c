@@ -104,8 +104,8 @@ static const struct play plays[] = {
 	{ "too short", { WORD_short_hit }, .found = "pass", .calls = 1 },
 	{ "lead, stale behind", { WORD_stale_behind, WORD_stale }, .found = "miss", .calls = 1, .flight = WORLD_FLIGHT_STORED },
 	{ "rescued", { WORD_stale_behind, WORD_stale }, 529, .found = "stale_error", .calls = 1, .flight = WORLD_FLIGHT_BROKEN },
-	{ "not rescued", { WORD_stale_behind, WORD_nothing }, 529, .found = "none", .outcome = "upstream_invalid", .calls = 1, .flight = WORLD_FLIGHT_BROKEN },
-	{ "rescued by poison", { WORD_stale_behind, WORD_bad_hit }, 529, .found = "none", .outcome = "upstream_invalid", .calls = 1, .flight = WORLD_FLIGHT_BROKEN },
+	{ "not rescued", { WORD_stale_behind, WORD_nothing }, 529, .found = "none", .outcome = "upstream_error", .calls = 1, .flight = WORLD_FLIGHT_BROKEN },
+	{ "rescued by poison", { WORD_stale_behind, WORD_bad_hit }, 529, .found = "none", .outcome = "upstream_error", .calls = 1, .flight = WORLD_FLIGHT_BROKEN },
 	{ "local", { WORD_lead }, .found = "local", .local = true },
 };
 /* clang-format on */
@@ -160,7 +160,7 @@ static const char *unavailable(const struct run *run, const struct world_outcome
 		return "not_stored";
 	if (o->joins == 1)
 		return when_leading(run);
-	return is_rescuable(run->play) ? "upstream_invalid" : "upstream_timeout"; /* it asked again, because of that */
+	return is_rescuable(run->play) ? "upstream_error" : "upstream_timeout"; /* it asked again, because of that */
 }
 
 static const char *lost(const struct run *run, const struct world_outcome *o)
@@ -310,7 +310,7 @@ static void torture_play(const struct play *play, const struct world_scenario *s
 
 static void test_each_verdict_with_each_fault(void **state)
 {
-	static const enum world_fault none[] = { WORLD_none };
+	static const enum world_fault none[] = { WORLD_no_ticket, WORLD_none };
 	int came[WORLD_FAULT_COUNT] = { 0 };
 
 	(void)state;

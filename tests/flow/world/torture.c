@@ -71,6 +71,7 @@ const char *torture_outcome(enum world_fault fault)
 	case WORLD_idle_timeout:
 	case WORLD_total_timeout:
 		return "upstream_timeout";
+	case WORLD_no_ticket:
 	case WORLD_none:
 	case WORLD_lookup_unavailable:
 	case WORLD_flight_lost:

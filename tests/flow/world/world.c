@@ -30,7 +30,12 @@ static const char configuration[] =
 	"  sim-a: {dialect: anthropic, default: true, endpoints: [{url: 'http://127.0.0.1:1'}]}\n"
 	"  sim-g: {dialect: gemini, default: true, endpoints: [{url: 'http://127.0.0.1:1'}]}\n"
 	"  plain: {dialect: http, endpoints: [{url: 'http://127.0.0.1:1'}]}\n"
-	"models: {known: {targets: [{upstream: sim-o, model: renamed}], limits: {rpm: 100}}}\n"
+	"  sim-m: {dialect: openai, endpoints: [{url: 'http://127.0.0.1:1', priority: 0}, {url: 'http://127.0.0.1:2', "
+	"priority: 1}], retry: {attempts: 2, budget: 100%}}\n"
+	"models:\n"
+	"  known: {targets: [{upstream: sim-o, model: renamed}], limits: {rpm: 100}}\n"
+	"  many: {targets: [{upstream: sim-m}], fallback: [spare]}\n"
+	"  spare: {targets: [{upstream: sim-o}]}\n"
 	"tenants:\n"
 	"  acme: {keys: [key-of-the-test], limits: {rpm: 600, tpm: 100000, concurrency: 10}}\n"
 	"  scout: {keys: [key-of-the-scout], limits: {rpm: 600}}\n";
@@ -139,14 +144,31 @@ static bool bring_fault(struct world *w)
 		return world_flight_unavailable();
 	case WORLD_flight_lost:
 		return world_flight_lost();
+	case WORLD_no_ticket:
+		return world_breaker_fault();
 	default:
 		return world_pool_fault((enum pool_outcome)(POOL_NO_SLOT + (int)(w->fault - WORLD_no_slot)));
 	}
 }
 
+/* Until the next attempt. */
+static bool pass_time(void)
+{
+	LIST_EACH(&world_now()->worker->requests, node, following)
+	{
+		struct request *r = CONTAINER_OF(node, struct request, node);
+		if (!r->tried.timer.armed)
+			continue;
+		loop_timer_clear(&r->tried.timer);
+		r->tried.timer.run(r->tried.timer.arg);
+		return true;
+	}
+	return false;
+}
+
 static bool bring_call(void)
 {
-	return world_http_upload() || world_limiter_next() || world_pool_next();
+	return world_http_upload() || world_breaker_next() || world_limiter_next() || world_pool_next() || pass_time();
 }
 
 static enum world_order order_now(const struct world *w)

@@ -9,6 +9,7 @@
 #define SLUICE_WORLD_H
 
 #include "lib/base.h"
+#include "lib/breaker.h"
 #include "lib/flight.h"
 #include "lib/limiter.h"
 #include "lib/pool.h"
@@ -19,7 +20,7 @@
 #define WORLD_FAULTS(X) \
 	X(none) X(client_gone) X(client_stalled) X(drain) X(deadline) X(lease_lost) X(body_fault) X(denied) X(never) X(unavailable) \
 	X(no_slot) X(connect_failed) X(tls_failed) X(reset_unsent) X(reset) X(truncated) X(garbage) X(first_byte_timeout) \
-	X(idle_timeout) X(total_timeout) X(bad_head) X(lookup_unavailable) X(flight_lost)
+	X(idle_timeout) X(total_timeout) X(bad_head) X(lookup_unavailable) X(flight_lost) X(no_ticket)
 /* X(name): what a seat is told, and what comes of the flight that it follows. `stale_behind`: it leads, and something stale will do if the upstream fails */
 #define WORLD_WORDS(X) \
 	X(end) X(hit) X(stale) X(refresh) X(lead) X(stale_behind) X(follow) X(pass) X(nothing) X(denied) \
@@ -54,6 +55,13 @@ struct world_scenario {
 	bool marked;                      /* its last piece says that it is whole */
 	bool slow;                        /* the client says "pause" at every write */
 	int64_t tokens;                   /* charged when all goes well */
+
+	bool again; /* the first call pays for one more: model "many" of two endpoints, and of a fallback */
+	int fails;  /* so many calls, from the first, get this answer instead, */
+	int fail_status;
+	const char *fail_body;
+	const char *retry_after; /* with this field; NULL: without */
+	enum breaker_gate gate;  /* of the first endpoint */
 
 	enum world_order order;
 	enum world_word words
@@ -97,13 +105,15 @@ struct world_outcome {
 	bool took;        /* and something of it was given */
 	char outcome[40]; /* of the client's request, as it was counted */
 	int status;
-	bool answered;           /* the client has heard something */
-	bool tells_limits;       /* RateLimit */
-	char refresh[40];        /* of the one that refetched; empty: none did */
-	char cache[64];          /* Cache-Status, up to the key */
-	char found[40];          /* what cache_total counted; empty: nothing */
-	int64_t tokens;          /* settled, all together */
-	bool leased, never_sent; /* something was reserved for a call; and nothing was sent */
+	bool answered;                 /* the client has heard something */
+	bool tells_limits;             /* RateLimit */
+	char refresh[40];              /* of the one that refetched; empty: none did */
+	char cache[64];                /* Cache-Status, up to the key */
+	char found[40];                /* what cache_total counted; empty: nothing */
+	int64_t tokens;                /* settled, all together */
+	bool leased, never_sent;       /* something was reserved for a call; and nothing was sent */
+	int failures, pauses, tickets; /* noted at a breaker; told to one; given */
+	char model[40];                /* that it was counted under */
 	int leases, calls, joins,
 		counted; /* quotas asked for; transfers; seats; requests that stayed counted for the tenant */
 	enum world_flight flight;

@@ -25,8 +25,13 @@ void world_join_pieces(const char *const pieces[WORLD_PIECES], struct buf *out)
 void world_expected(struct buf *out)
 {
 	const struct world_scenario *s = world_now()->scenario;
+	const struct transfer *t = world_answering(world_now());
 	const char *without;
 
+	if (t != NULL && t->fails) {
+		assert_true(buf_append(out, slice_of(s->fail_body)));
+		return;
+	}
 	world_join_pieces(s->pieces, out);
 	if (s->without == NULL)
 		return;
@@ -65,12 +70,21 @@ static void whole_of(enum source source, struct buf *out)
 		world_join_pieces(s->along, out);
 }
 
-static bool upstream_began(const struct world *w)
+const struct transfer *world_answering(const struct world *w)
 {
+	const struct transfer *last = NULL;
+
 	for (int i = 0; i < w->transfers_count; i++)
 		if (w->transfers[i].arg == w->client && w->transfers[i].began)
-			return true;
-	return false;
+			last = &w->transfers[i];
+	return last;
+}
+
+static int upstream_status(const struct world *w)
+{
+	const struct transfer *t = world_answering(w);
+
+	return t == NULL ? 0 : t->fails ? w->scenario->fail_status : w->scenario->status;
 }
 
 /* An error inside a stream stands between two events, and may begin as the event does that would have come. */
@@ -96,6 +110,12 @@ static bool is_cut_of(struct slice body, struct slice whole)
 	return same == body.len;
 }
 
+/* The gateway's own 429, not to be taken for the upstream's. */
+static bool is_denied(const struct world *w)
+{
+	return w->fault == WORLD_denied && w->fault_came && w->fault_hit == w->client && w->exchange.status == 429;
+}
+
 static void check_answer(const struct world *w)
 {
 	const struct exchange *e = &w->exchange;
@@ -106,8 +126,7 @@ static void check_answer(const struct world *w)
 	MUST(e->ended != e->gone);
 	if (!e->answered || w->scenario->pieces[0] == NULL)
 		return;
-	if (e->status != (source == UPSTREAM ? w->scenario->status : 200) ||
-	    (source == UPSTREAM && !upstream_began(w))) {
+	if (e->status != (source == UPSTREAM ? upstream_status(w) : 200) || is_denied(w)) {
 		MUST(e->gone || (e->clean && e->status >= 400)); /* a refusal is a whole answer */
 		return;
 	}
@@ -124,12 +143,12 @@ static void check_answer(const struct world *w)
 
 /* ---- what must have been given back --------------------------------------------------------------------------------------------- */
 
-/* Its transfer brought all that there was. */
+/* Its transfer brought all that there was, and it was no failure. */
 static bool came_whole(const struct world *w, const struct flight_seat *s)
 {
-	for (int i = 0; i < w->transfers_count; i++) {
+	for (int i = 0; i < s->calls_at_end; i++) {
 		const struct transfer *t = &w->transfers[i];
-		if (t->arg == s->arg && t->whole)
+		if (t->arg == s->arg && t->whole && (t->fails ? w->scenario->fail_status : w->scenario->status) < 429)
 			return true;
 	}
 	return false;
@@ -180,10 +199,23 @@ static void check_transfers(const struct world *w, struct world_outcome *o)
 		const struct transfer *t = &w->transfers[i];
 		MUST(t->ended != t->cancelled);
 		own += t->arg == w->client;
-		o->pieces = (int)t->piece;
+		o->pieces = t->fails ? 0 : (int)t->piece;
 	}
 	o->calls = w->transfers_count;
-	MUST(own <= 1 && o->calls - own <= 1); /* nobody is asked twice */
+	MUST(own <= (w->scenario->again ? 4 : 1) && o->calls - own <= 1); /* nobody is asked again, unless he may be */
+}
+
+static void check_probes(const struct world *w, struct world_outcome *o)
+{
+	for (int i = 0; i < w->probes_count; i++) {
+		MUST(w->probes[i].ended);
+		o->tickets += w->probes[i].granted;
+		o->failures += w->probes[i].granted &&
+			       (w->probes[i].result == BREAKER_FAILURE || w->probes[i].result == BREAKER_UNREACHABLE);
+	}
+	o->failures += w->noted_bad + w->noted_worse;
+	o->pauses = w->pauses;
+	MUST(o->failures <= w->transfers_count);
 }
 
 /* ---- what was counted ------------------------------------------------------------------------------------------------------------ */
@@ -201,6 +233,7 @@ static void note_request(const struct request *r, struct world_outcome *o)
 		snprintf(o->refresh, sizeof(o->refresh), "%s", outcome);
 		return;
 	}
+	snprintf(o->model, sizeof(o->model), "%.*s", SLICE_ARGS(r->route.model));
 	o->status = r->left != REFUSAL_none ? refusal_status(r->left) : r->status;
 	labels[4] = slice_make(text, (size_t)snprintf(text, sizeof(text), "%d", o->status));
 	MUST(o->outcome[0] == '\0' && metrics_value(m, METRIC_requests_total, labels) == 1);
@@ -263,6 +296,7 @@ void world_check(struct world_outcome *o)
 	check_answer(w);
 	check_leases(w, o);
 	check_transfers(w, o);
+	check_probes(w, o);
 	for (int i = 0; i < w->seats_count; i++) {
 		check_seat(w, &w->seats[i]);
 		note_flight(&w->seats[i], o);

@@ -322,6 +322,7 @@ void flight_end(struct flight_seat *s, const struct flight_end *end)
 	assert_true(end->note.len <= FLIGHT_NOTE && (end->outcome == FLIGHT_DONE || !end->store));
 	s->leads = false;
 	s->end = *end;
+	s->calls_at_end = world_now()->transfers_count;
 	s->ending = end->store ? WORLD_FLIGHT_STORED : endings[end->outcome];
 	if (end->note.len > 0)
 		memcpy(s->end_note, end->note.data, end->note.len);

@@ -2,8 +2,8 @@
  *
  *   world.c        the play: what comes, in which order, and what comes instead
  *   world_check.c  what must hold at the end
- *   world_http.c, world_limiter.c, world_pool.c, world_redis.c, world_flight.c
- *                  stand in for svc/http, lib/limiter, lib/pool, lib/redis; lib/flight and lib/subscriber
+ *   world_http.c, world_limiter.c, world_pool.c, world_redis.c, world_breaker.c, world_flight.c
+ *                  stand in for svc/http, lib/limiter, lib/pool, lib/redis, lib/breaker; lib/flight and lib/subscriber
  *
  * What can come is asked for by world_*_next and world_*_fault: false when it cannot come where the flow now waits. */
 #ifndef SLUICE_WORLD_INTERNAL_H
@@ -52,11 +52,18 @@ struct lease {
 	int64_t tokens, requests;
 	struct limiter_used used;
 };
+struct probe {
+	breaker_probed *done;
+	void *arg;
+	bool answered, granted, ended, well;
+	enum breaker_result result;
+};
 struct transfer {
 	struct pool_receiver receiver;
 	void *arg;
 	bool began, ended, cancelled, paused;
 	bool whole; /* it ended well */
+	bool fails; /* its answer is the scenario's failure */
 	size_t piece;
 	const struct slice *body; /* borrowed until it ends */
 	size_t body_count;
@@ -79,6 +86,7 @@ struct flight_seat {
 	/* One that leads. */
 	bool led, leads, orphan;
 	enum world_flight ending;
+	int calls_at_end; /* the transfers that had begun by then */
 	struct flight_end end;
 	char end_note[FLIGHT_NOTE];
 };
@@ -99,7 +107,10 @@ struct world {
 	struct lease leases[WORLD_MANY];
 	struct transfer transfers[WORLD_MANY];
 	struct flight_seat seats[WORLD_MANY];
-	int leases_count, transfers_count, seats_count;
+	struct probe probes[WORLD_MANY];
+	int leases_count, transfers_count, seats_count, probes_count;
+	int noted_well, noted_worse, noted_bad,
+		pauses;               /* at breakers: a head, behind a head, without one; and pauses */
 	struct world_outcome outcome; /* what is known of it before the end */
 };
 /* The one that stands at a time: the stand-ins have no other way to it. */
@@ -107,6 +118,8 @@ struct world *world_now(void);
 
 /* All bytes that `pieces` come to. */
 void world_join_pieces(const char *const pieces[WORLD_PIECES], struct buf *out);
+/* The client's call that answered last; NULL: none has. */
+const struct transfer *world_answering(const struct world *);
 /* The upstream's answer as a client should have it. */
 void world_expected(struct buf *out);
 
@@ -128,6 +141,10 @@ bool world_pool_next(void);
 bool world_pool_fault(enum pool_outcome);
 bool world_pool_bad_head(void);
 void world_pool_close(void);
+
+/* world_breaker.c */
+bool world_breaker_next(void);
+bool world_breaker_fault(void);
 
 /* world_flight.c */
 bool world_flight_next(void);

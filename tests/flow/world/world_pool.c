@@ -37,6 +37,19 @@ static void end(struct transfer *t, enum pool_outcome outcome)
 	t->receiver.done(t, t->arg, &(struct pool_result){ .outcome = outcome, .first_byte = t->began ? 1 : -1 });
 }
 
+/* The scenario's failure; its body is one piece. */
+static void bring_failure(struct transfer *t)
+{
+	const struct world_scenario *s = world_now()->scenario;
+	struct pool_field fields[3] = { { SLICE("Content-Type"), SLICE("application/json") } };
+	struct pool_head head = { .status = s->fail_status, .fields = fields, .fields_count = 1 };
+
+	if (s->retry_after != NULL)
+		fields[head.fields_count++] = (struct pool_field){ SLICE("Retry-After"), slice_of(s->retry_after) };
+	t->began = true;
+	t->receiver.head(t, t->arg, &head);
+}
+
 static void bring_head(struct transfer *t)
 {
 	const struct world_scenario *s = world_now()->scenario;
@@ -73,8 +86,10 @@ static bool must_pause(const struct world *w, const struct transfer *t)
 
 static void bring_piece(struct transfer *t)
 {
-	char *piece = mem_text(slice_of(world_now()->scenario->pieces[t->piece++]));
+	const struct world_scenario *s = world_now()->scenario;
+	char *piece = mem_text(slice_of(t->fails ? s->fail_body : s->pieces[t->piece]));
 
+	t->piece++;
 	t->paused = !t->receiver.body(t, t->arg, slice_of(piece));
 	assert_int_equal(t->paused, must_pause(world_now(), t));
 	mem_free(piece);
@@ -87,9 +102,11 @@ bool world_pool_next(void)
 	if (t == NULL || t->paused)
 		return false;
 	check_body(t);
-	if (!t->began)
+	if (!t->began && t->fails)
+		bring_failure(t);
+	else if (!t->began)
 		bring_head(t);
-	else if (world_now()->scenario->pieces[t->piece] != NULL)
+	else if (t->fails ? t->piece == 0 : world_now()->scenario->pieces[t->piece] != NULL)
 		bring_piece(t);
 	else
 		end(t, POOL_DONE);
@@ -100,7 +117,7 @@ bool world_pool_next(void)
 bool world_pool_bad_head(void)
 {
 	static char value[800];
-	struct pool_field fields[700];
+	struct pool_field fields[1600];
 	struct transfer *t = find();
 
 	if (t == NULL || t->began)
@@ -195,6 +212,7 @@ struct transfer *pool_start(struct pool *pool, const struct pool_request *reques
 	*t = (struct transfer){
 		.receiver = *receiver, .arg = arg, .body = request->body, .body_count = request->body_count
 	};
+	t->fails = w->transfers_count <= w->scenario->fails;
 	buf_init(&t->sent, WORLD_ANSWER);
 	for (size_t i = 0; i < request->body_count; i++)
 		assert_true(buf_append(&t->sent, request->body[i]));

@@ -1,0 +1,158 @@
+/* Where the call goes, and what is done when it can go nowhere.
+ *
+ *   choose ──► quota           a target that is well
+ *          ──► (a ticket) ──► quota
+ *          ──► degrade ──► lookup     something stale is stored
+ *                      ──► choose     another model may be asked instead
+ *                      ──► stream     the upstream's own error is at hand
+ *                      ──► settle     a refusal, which says when to come again */
+#include "svc/flow_internal.h"
+
+#include "lib/clock.h"
+#include "svc/charge.h"
+
+static void look(void *arg, const struct config_upstream *upstream, size_t endpoint, struct slice upstream_model,
+		 struct route_health *health)
+{
+	const struct request *r = arg;
+	struct worker_upstream *u = r->generation->upstreams[upstream - r->config->upstreams];
+
+	worker_look(r->worker, u, upstream, endpoint, upstream_model.len > 0 ? upstream_model : r->route.model,
+		    r->call.framing != DIALECT_PLAIN, health);
+}
+
+enum route_found flow_find_target(struct request *r, struct route *route, struct route_choice *choice)
+{
+	const struct route_question question = { .config = r->config,
+						 .media = r->call.media,
+						 .tools = r->call.tools,
+						 .input = r->reserved.input,
+						 .output = r->reserved.output,
+						 .lane = r->caller.may_wait ? CONFIG_LANE_BATCH : CONFIG_LANE_REALTIME,
+						 .session = r->tried.session,
+						 .random = r->tried.random,
+						 .failed = r->tried.failed,
+						 .barred = r->tried.barred,
+						 .look = look,
+						 .arg = r };
+
+	return route_choose(&question, route, choice);
+}
+
+static void say_unable(struct request *r)
+{
+	const struct route_question question = { .config = r->config,
+						 .media = r->call.media,
+						 .tools = r->call.tools,
+						 .input = r->reserved.input,
+						 .output = r->reserved.output };
+
+	route_say_unable(&question, &r->route, &r->detail);
+}
+
+/* ---- choose ---------------------------------------------------------------------------------------------------------- */
+
+/* So long may the call of a ticket take, at the most. */
+static int64_t longest_call(const struct request *r)
+{
+	const struct config_upstream *u = r->route.upstream;
+
+	return u->pool.connect_timeout + u->timeout.total + CLOCK_SECOND;
+}
+
+static void probed(struct probe *probe, void *arg, bool granted)
+{
+	struct request *r = request_of(arg);
+
+	CHECK(probe == r->probe);
+	r->attempt.granted = granted;
+	flow_resume(r, probe);
+}
+
+/* The estimate is cut to what the chosen upstream's limits can hold. */
+static enum refusal reserve_for(struct request *r, const struct config_upstream *before)
+{
+	return r->route.upstream == before ? REFUSAL_none : charge_reserve(r);
+}
+
+enum stage stage_choose(struct request *r)
+{
+	const struct config_upstream *before = r->route.upstream;
+	struct route_choice choice;
+	enum refusal refusal;
+
+	switch (flow_find_target(r, &r->route, &choice)) {
+	case ROUTE_UNABLE:
+		say_unable(r);
+		return flow_refuse(r, REFUSAL_model_unable);
+	case ROUTE_STOPPED:
+		r->tried.wait = choice.wait;
+		r->tried.paused = choice.paused;
+		return flow_degrade(r);
+	case ROUTE_FOUND:
+		break;
+	}
+	refusal = reserve_for(r, before);
+	if (refusal != REFUSAL_none)
+		return flow_refuse(r, refusal);
+	if (!choice.asks)
+		return STAGE_quota;
+	r->probe = breaker_probe(request_breaker(r), longest_call(r), probed, r);
+	return flow_await(r, r->probe);
+}
+
+enum stage stage_choose_done(struct request *r)
+{
+	r->took.retry += clock_now() - r->entered;
+	if (r->attempt.granted)
+		return STAGE_quota;
+	breaker_probe_end(&r->probe, BREAKER_NOTHING);
+	route_mark(&r->tried.barred, r->route.target, r->route.endpoint);
+	return stage_choose(r);
+}
+
+/* ---- when none will do ------------------------------------------------------------------------------------------------- */
+
+/* The next model that the tenant may use; its limits and its price are the ones that count from now on. */
+static bool fall_back(struct request *r)
+{
+	struct slice names[2] = { r->route.model };
+	struct route_set none = { { 0 } };
+
+	if (!route_fall_back(r->config, r->caller.tenant, &r->route))
+		return false;
+	names[1] = r->route.model;
+	metrics_add(r->worker->metrics, METRIC_fallbacks_total, names, 1);
+	r->tried.failed = r->tried.barred = none;
+	r->tried.unlike = true;
+	r->tried.denied = false;
+	return true;
+}
+
+/* What it comes to when there is no answer to give. */
+static enum refusal refusal_of(const struct request *r)
+{
+	if (r->tried.refusal != REFUSAL_none)
+		return r->tried.refusal;
+	if (r->tried.denied)
+		return r->quota.verdict == LIMITER_NEVER    ? REFUSAL_exceeds_limit
+		       : r->quota.kind == LIMIT_concurrency ? REFUSAL_too_many_at_once
+							    : REFUSAL_rate_limited;
+	return r->tried.paused ? REFUSAL_upstream_limited : REFUSAL_breaker_open;
+}
+
+enum stage flow_degrade(struct request *r)
+{
+	if (flow_may_rescue(r))
+		return flow_rescue(r, refusal_of(r), r->attempt.has_error ? r->attempt.status : 0);
+	return flow_degrade_further(r);
+}
+
+enum stage flow_degrade_further(struct request *r)
+{
+	if (fall_back(r)) {
+		enum refusal refusal = charge_reserve(r);
+		return refusal == REFUSAL_none ? STAGE_choose : flow_refuse(r, refusal);
+	}
+	return r->attempt.has_error ? STAGE_stream : flow_refuse(r, refusal_of(r));
+}

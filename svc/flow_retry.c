@@ -1,0 +1,191 @@
+/* After a failure: what the upstream said of it, and whether the call is made again, where and when.
+ *
+ *   upstream ──► error ──► retry ──► choose     again, at once or after a while
+ *            └─────────────►  │ └──► degrade (flow_choose.c)
+ *                             └────► stream, settle: it is not to be tried again
+ *
+ * Each attempt's quota is given back before the next one asks for its own. */
+#include "svc/flow_internal.h"
+
+#include "lib/clock.h"
+#include "lib/log.h"
+#include "svc/attempt.h"
+
+/* ---- error: the body of an answer that says no -------------------------------------------------------------------------- */
+
+/* All fields: what tells of the provider's limits does not pass to the client. */
+void flow_keep_error(struct request *r, const struct pool_head *head)
+{
+	struct pool_field *fields = mem_take(r->mem, (head->fields_count + 1) * sizeof(*fields));
+
+	r->attempt.has_error = true;
+	for (size_t i = 0; fields != NULL && i < head->fields_count; i++) {
+		fields[i].name = mem_copy(r->mem, head->fields[i].name);
+		fields[i].value = mem_copy(r->mem, head->fields[i].value);
+		if (fields[i].name.data == NULL || fields[i].value.data == NULL)
+			return;
+		r->attempt.fields_count = i + 1;
+	}
+	r->attempt.fields = fields;
+	attempt_pause(r);
+}
+
+/* True: there may be more. What is longer than any error goes to the client as it comes. */
+bool flow_take_error(struct request *r, struct slice bytes)
+{
+	if (r->attempt.error.len + bytes.len <= REQUEST_ERROR) {
+		CHECK(buf_append(&r->attempt.error, bytes));
+		return true;
+	}
+	r->attempt.rest = bytes;
+	flow_resume(r, r->transfer);
+	return flow_wants_more(r);
+}
+
+enum stage stage_error(struct request *r)
+{
+	return flow_await(r, r->transfer);
+}
+
+enum stage stage_error_done(struct request *r)
+{
+	r->took.upstream += clock_now() - r->entered;
+	if (!r->has_result)
+		return STAGE_stream;
+	if (r->result.outcome == POOL_DONE)
+		return STAGE_retry;
+	r->attempt.has_error = false; /* half an error is none */
+	return STAGE_retry;
+}
+
+/* ---- retry --------------------------------------------------------------------------------------------------------------- */
+
+/* A call that was not sent has not cost the tenant his request either. */
+static void give_back(struct request *r)
+{
+	const struct limiter_used used = { .never_sent = request_never_sent(r) };
+
+	if (used.never_sent && r->shared.by_this)
+		r->shared.charged = false;
+	attempt_over(r);
+	limiter_settle(&r->lease, &used);
+	r->attempt.began = 0; /* nothing of it is left to be settled */
+}
+
+static bool is_time_for(const struct request *r, int64_t delay)
+{
+	int64_t then = clock_now() + delay;
+
+	return then < r->tried.until && (!r->deadline.armed || delay < r->caller.deadline - (clock_now() - r->born));
+}
+
+static void count(const struct request *r, const char *what)
+{
+	struct slice reason = slice_of(what);
+
+	metrics_add(r->worker->metrics, METRIC_retries_total, &reason, 1);
+}
+
+/* What is left to be done about a failure that will not be tried again. */
+static enum stage give_up(struct request *r)
+{
+	if (r->tried.class != RETRY_NEVER)
+		return flow_degrade(r);
+	if (r->attempt.has_error && !attempt_is_failure(r->attempt.status))
+		return STAGE_stream; /* the client's own fault: nothing that is stored answers it */
+	if (flow_may_rescue(r))
+		return flow_rescue(r, r->tried.refusal, r->attempt.has_error ? r->attempt.status : 0);
+	return r->attempt.has_error ? STAGE_stream : flow_refuse(r, r->tried.refusal);
+}
+
+/* How long to wait; -1: it is not tried again. Who has waited in vain for a connection does not stand in the same line once more. */
+static int64_t delay_of(struct request *r, const struct retry_policy *policy, struct route_choice *choice)
+{
+	struct route next = r->route;
+	enum route_found found = flow_find_target(r, &next, choice);
+
+	if (found == ROUTE_FOUND && !choice->elsewhere && r->result.outcome == POOL_NO_SLOT)
+		return -1;
+	if (found == ROUTE_FOUND)
+		return retry_delay(policy, r->tried.class, r->attempts, r->tried.retry_after, choice->elsewhere,
+				   worker_random(r->worker));
+	if (r->tried.class != RETRY_LIMITED || !choice->paused || choice->wait > policy->cap)
+		return -1;
+	return retry_delay(policy, r->tried.class, r->attempts, choice->wait, false, worker_random(r->worker));
+}
+
+static void time_has_come(void *arg)
+{
+	struct request *r = request_of(arg);
+
+	flow_resume(r, &r->tried.timer);
+}
+
+/* Who waits for nothing is sent on at once; moving a call that was never sent elsewhere costs nobody anything. */
+static enum stage again(struct request *r, int64_t delay, const struct route_choice *choice)
+{
+	bool free_of_charge = r->tried.class == RETRY_UNSENT && choice->elsewhere;
+
+	if (!free_of_charge && !retry_budget_spend(&r->tried.account->budget)) {
+		count(r, "no_budget");
+		return give_up(r);
+	}
+	count(r, retry_class_name(r->tried.class));
+	if (delay == 0)
+		return STAGE_choose;
+	loop_timer_init(&r->tried.timer, r->worker->loop, time_has_come, r);
+	loop_timer_set(&r->tried.timer, delay);
+	return flow_await(r, &r->tried.timer);
+}
+
+enum stage stage_retry(struct request *r)
+{
+	const struct retry_policy *policy = &r->route.upstream->retry;
+	struct route_choice choice = { .wait = 0 };
+	int64_t delay;
+
+	r->tried.class = attempt_classify(r);
+	r->tried.refusal = r->attempt.has_error         ? REFUSAL_upstream_invalid
+			   : r->refusal != REFUSAL_none ? r->refusal
+							: attempt_refusal(r->result.outcome);
+	r->refusal = REFUSAL_none;
+	give_back(r);
+	if (r->tried.class == RETRY_EXHAUSTED)
+		route_mark(&r->tried.barred, r->route.target, r->route.endpoint);
+	route_mark(&r->tried.failed, r->route.target, r->route.endpoint);
+	if (r->tried.class == RETRY_NEVER || r->attempts >= policy->attempts)
+		return give_up(r);
+	delay = delay_of(r, policy, &choice);
+	if (delay < 0 || !is_time_for(r, delay)) {
+		r->tried.wait = choice.wait;
+		r->tried.paused = choice.paused;
+		return give_up(r);
+	}
+	return again(r, delay, &choice);
+}
+
+/* The pause that was waited for may have been made longer meanwhile: by another request, or by the way that the news of it took. This call is paid for, and waits on;
+ * else its client would have a refusal a millisecond before the answer. */
+static bool waits_on(struct request *r, int64_t *delay)
+{
+	struct route next = r->route;
+	struct route_choice choice = { .wait = 0 };
+
+	if (r->tried.class != RETRY_LIMITED || flow_find_target(r, &next, &choice) != ROUTE_STOPPED)
+		return false;
+	*delay = choice.wait;
+	return choice.paused && *delay <= r->route.upstream->retry.cap && is_time_for(r, *delay);
+}
+
+enum stage stage_retry_done(struct request *r)
+{
+	int64_t delay;
+
+	if (waits_on(r, &delay)) {
+		loop_timer_set(&r->tried.timer, delay);
+		return flow_await(r, &r->tried.timer);
+	}
+	r->took.retry += clock_now() - r->entered;
+	loop_timer_free(&r->tried.timer);
+	return STAGE_choose;
+}
