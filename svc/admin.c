@@ -15,6 +15,8 @@ static void question_free(struct admin_question *q)
 {
 	admin_quotas_free(&q->quotas);
 	admin_purge_free(&q->purge);
+	admin_force_free(&q->force);
+	admin_breakers_free(&q->breakers);
 	metrics_free(&q->metrics);
 	mem_free(q->pools);
 	buf_free(&q->body);
@@ -100,6 +102,7 @@ static struct admin_question *ask(struct admin *a, struct exchange *e, const str
 	q->config = config_hold(server_config(a->server));
 	q->metrics = metrics_new();
 	q->pools = mem_new_array(q->config->upstreams_count, sizeof(*q->pools));
+	q->breakers = admin_breakers_new(q->config);
 	buf_init(&q->body, BODY_MOST);
 	buf_init(&q->answer, ANSWER_MOST);
 	q->awaited = row->quotas ? 2 : 1;

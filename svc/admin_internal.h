@@ -4,7 +4,10 @@
  *   admin_pages.c   the table of paths; what fills each page, but for
  *   admin_status.c  /status
  *   admin_quotas.c  what Redis says is left of the quotas
- *   admin_purge.c   having shared answers purged */
+ *   admin_breakers.c  what the workers know of where calls go
+ *   admin_purge.c   having shared answers purged
+ *   admin_force.c   having breakers forced
+ *   admin_body.c    the bodies of these two */
 #ifndef SLUICE_ADMIN_INTERNAL_H
 #define SLUICE_ADMIN_INTERNAL_H
 
@@ -14,6 +17,8 @@
 #include "lib/limiter.h"
 #include "lib/pool.h"
 #include "svc/admin.h"
+#include "svc/admin_breakers.h"
+#include "svc/admin_force.h"
 #include "svc/admin_purge.h"
 #include "svc/admin_quotas.h"
 #include "svc/http.h"
@@ -48,28 +53,31 @@ struct admin_shared {
 	struct cache_stats hot;
 };
 
-/* One question to the admin plane; lives until its body, its visit, its quotas or its purge are there, and its reader has the answer or has left. */
+/* One question to the admin plane; lives until its body, its visit, its quotas, its purge or its forcing are there, and its reader has the answer or has left. */
 struct admin_question {
 	struct admin *admin;
 	const struct admin_row *row;
 	struct exchange *exchange; /* NULL: the reader has left */
 	int status;
-	unsigned awaited; /* the body, the visit, the quotas, the purge */
+	unsigned awaited; /* the body, the visit, the quotas, the purge, the forcing */
 	bool gathers;     /* the body is still coming: it waits for nothing else */
 	struct buf body, answer;
 	struct admin_quotas *quotas; /* NULL: not asked for */
 	struct admin_purge *purge;   /* the same */
+	struct admin_force *force;   /* the same */
 	/* What the visit gathers. */
 	const struct config *config; /* held */
 	struct metrics *metrics;
 	struct admin_pools *pools; /* as many as config->upstreams_count */
+	struct admin_breakers *breakers;
 	unsigned workers, redis_up, requests, connections, leases, unsettled;
 	struct limiter_counts limiter;
 	struct admin_shared shared;
 };
 
 struct admin_row {
-	struct slice path, method, type;
+	struct slice path; /* what is in braces at its end stands for a name, of which a path has one there */
+	struct slice method, type;
 	void (*visit)(struct worker *, void *question); /* NULL: nothing to fetch */
 	void (*take)(struct admin_question *); /* the body is there; NULL: it takes none, and what comes is dropped */
 	void (*write)(struct admin_question *);
@@ -82,7 +90,8 @@ void admin_answer(void *question); /* one of those awaited is there: the last ha
 void admin_put_error(struct buf *, struct slice why);
 
 /* admin_pages.c */
-const struct admin_row *admin_find_row(struct slice path); /* NULL: there is nothing */
+const struct admin_row *admin_find_row(struct slice path);               /* NULL: there is nothing */
+struct slice admin_name_in(const struct admin_row *, struct slice path); /* SLICE_NONE: the row has none */
 void admin_keep_fullest(struct admin *, const struct admin_quotas *);
 
 /* admin_status.c */

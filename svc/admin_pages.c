@@ -5,6 +5,7 @@
 #include "svc/flow.h"
 #include "svc/metrics.h"
 
+enum { ERROR_MOST = 128 * 1024 };         /* a thousand names of upstreams */
 #define REFRESH_LEAST (10 * CLOCK_SECOND) /* between two looks at the quotas for /metrics */
 
 /* ---- /metrics ------------------------------------------------------------------------------------------------------------ */
@@ -139,6 +140,40 @@ static void write_purge(struct admin_question *q)
 	admin_put_error(&q->answer, SLICE("Redis did not say that it is purged; it may be all the same. Ask again."));
 }
 
+static void visit_breakers(struct worker *w, void *question)
+{
+	struct admin_question *q = question;
+
+	admin_breakers_look(q->breakers, w);
+}
+
+static void write_breakers(struct admin_question *q)
+{
+	admin_breakers_write(q->breakers, &q->answer);
+}
+
+static void take_force(struct admin_question *q)
+{
+	struct slice query, path = slice_cut(http_head_of(q->exchange)->target, '?', &query);
+	struct buf error;
+
+	buf_init(&error, ERROR_MOST);
+	q->force = admin_force_read(admin_name_in(q->row, path), buf_slice(&q->body), q->config, &error, &q->status);
+	if (q->force == NULL) {
+		admin_put_error(&q->answer, buf_slice(&error));
+	} else {
+		q->awaited++;
+		admin_force_start(q->force, q->admin->server, q->admin->loop, admin_answer, q);
+	}
+	buf_free(&error);
+}
+
+static void write_force(struct admin_question *q)
+{
+	if (q->force != NULL)
+		admin_force_write(q->force, &q->answer, &q->status);
+}
+
 static void write_index(struct admin_question *q);
 
 /* clang-format off */
@@ -150,6 +185,8 @@ static const struct admin_row rows[] = {
 	{ { "/status", 7 },       { "GET", 3 },  { "application/json", 16 },        admin_visit_status, NULL,       admin_write_status, true,  { "pools, quotas with what is left, shared answers, Redis", 54 } },
 	{ { "/requests", 9 },     { "GET", 3 },  { "application/json", 16 },        visit_requests,     NULL,       write_requests,     false, { "what is in flight, by stage and age", 35 } },
 	{ { "/config", 7 },       { "GET", 3 },  { "application/json", 16 },        NULL,               NULL,       write_config,       false, { "what it runs with; secrets are left out", 39 } },
+	{ { "/breakers", 9 },     { "GET", 3 },  { "application/json", 16 },        visit_breakers,     NULL,       write_breakers,     false, { "which endpoints are called: breakers, pauses, calls in flight", 61 } },
+	{ { "/breakers/{upstream}", 20 }, { "POST", 4 }, { "application/json", 16 }, NULL,              take_force, write_force,        false, { "takes them by hand, in the whole fleet: {\"force\": \"open\", \"closed\" or \"auto\", \"endpoint\": URL, \"model\": NAME}, the first of which is needed", 139 } },
 	{ { "/cache/purge", 12 }, { "POST", 4 }, { "application/json", 16 },        NULL,               take_purge, write_purge,        false, { "no shared answer so far is given any more: {\"tenant\": …, \"model\": …}, {\"key\": …} or {\"all\": true}", 103 } },
 	{ { "/drain", 6 },        { "POST", 4 }, { "application/json", 16 },        NULL,               NULL,       write_drain,        false, { "end in order, as at SIGTERM", 27 } },
 };
@@ -159,14 +196,21 @@ static void write_index(struct admin_question *q)
 {
 	buf_append(&q->answer, SLICE("Sluice " SLUICE_VERSION "\n\n"));
 	for (size_t i = 0; i < ARRAY_LENGTH(rows); i++)
-		buf_format(&q->answer, "%-5.*s%-13.*s %.*s\n", SLICE_ARGS(rows[i].method), SLICE_ARGS(rows[i].path),
+		buf_format(&q->answer, "%-5.*s%-21.*s %.*s\n", SLICE_ARGS(rows[i].method), SLICE_ARGS(rows[i].path),
 			   SLICE_ARGS(rows[i].help));
+}
+
+struct slice admin_name_in(const struct admin_row *row, struct slice path)
+{
+	struct slice name, before = slice_cut(row->path, '{', &name);
+
+	return name.len > 0 && slice_starts(path, before) ? slice_skip(path, before.len) : SLICE_NONE;
 }
 
 const struct admin_row *admin_find_row(struct slice path)
 {
 	for (size_t i = 0; i < ARRAY_LENGTH(rows); i++)
-		if (slice_equal(rows[i].path, path))
+		if (slice_equal(rows[i].path, path) || admin_name_in(&rows[i], path).len > 0)
 			return &rows[i];
 	return NULL;
 }

@@ -7,8 +7,6 @@
 #include "svc/admin_purge.h"
 
 #include <inttypes.h>
-#include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "lib/clock.h"
@@ -17,11 +15,12 @@
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/text.h"
+#include "svc/admin_body.h"
 #include "svc/config.h"
 #include "svc/server.h"
 #include "svc/share.h"
 
-enum { PURGE_MAGIC = 0x50555247, PURGE_ROOM = 8 * 1024, PURGE_SHOWN = 64 };
+enum { PURGE_MAGIC = 0x50555247, PURGE_ROOM = 8 * 1024 };
 #define ALLOWED                                                                                                        \
 	"Allowed: {\"tenant\": NAME}, {\"model\": NAME}, both together, {\"key\": 64 hexadecimal digits}, or "         \
 	"{\"all\": true}."
@@ -50,13 +49,7 @@ struct wanted {
 
 static bool wrong(struct buf *error, const char *name, const json_t *found, const char *expected)
 {
-	char *text = json_dumps(found, JSON_ENCODE_ANY | JSON_COMPACT);
-	struct slice all = slice_of(text), shown = slice_first(all, PURGE_SHOWN);
-
-	buf_format(error, "\"%s\" is %.*s%s, and not %s. " ALLOWED, name, SLICE_ARGS(shown),
-		   shown.len < all.len ? "…" : "", expected);
-	free(text);
-	return false;
+	return admin_body_wrong(error, name, found, expected, ALLOWED);
 }
 
 static bool is_tenant(const struct config *config, struct slice name)
@@ -70,7 +63,7 @@ static bool is_tenant(const struct config *config, struct slice name)
 static bool take_member(struct wanted *w, const struct config *config, const char *name, const json_t *value,
 			struct buf *error)
 {
-	struct slice text = slice_make(json_string_value(value), json_string_length(value));
+	struct slice text = admin_body_text(value);
 
 	if (strcmp(name, "tenant") == 0) {
 		w->tenant = text;
@@ -89,8 +82,7 @@ static bool take_member(struct wanted *w, const struct config *config, const cha
 		w->all = true;
 		return json_is_true(value) || wrong(error, name, value, "true");
 	}
-	buf_format(error, "Found the member \"%s\". " ALLOWED, name);
-	return false;
+	return admin_body_unknown(error, name, ALLOWED);
 }
 
 /* "all" goes with nothing else, and neither does "key". */
@@ -142,16 +134,11 @@ static struct admin_purge *make(const struct wanted *w, const struct config *con
 
 struct admin_purge *admin_purge_read(struct slice body, const struct config *config, struct buf *error)
 {
-	json_error_t fault;
-	json_t *object = json_loadb(body.data, body.len, JSON_REJECT_DUPLICATES, &fault);
+	json_t *object = admin_body_read(body, ALLOWED, error);
 	struct wanted w = { .all = false };
 	struct admin_purge *p = NULL;
 
-	if (object == NULL)
-		buf_format(error, "The body is not JSON: %s, at byte %d. " ALLOWED, fault.text, fault.position);
-	else if (!json_is_object(object))
-		buf_format(error, "The body is not a JSON object. " ALLOWED);
-	else if (take_all(&w, config, object, error))
+	if (object != NULL && take_all(&w, config, object, error))
 		p = make(&w, config);
 	json_decref(object);
 	return p;

@@ -1,4 +1,4 @@
-/* /status: what the workers have in hand, summed; what is left of the quotas, as Redis says. */
+/* /status: what the workers have in hand, summed; where calls may go; what is left of the quotas, as Redis says. */
 #include <inttypes.h>
 
 #include "lib/clock.h"
@@ -43,6 +43,7 @@ void admin_visit_status(struct worker *w, void *question)
 	q->limiter.denied += counts->denied;
 	q->limiter.unavailable += counts->unavailable;
 	add_shared(&q->shared, w);
+	admin_breakers_look(q->breakers, w);
 	/* A reload may be on its way: pools are found by their upstream's name. */
 	for (size_t i = 0; i < w->now->config->upstreams_count; i++) {
 		const struct config_upstream *u =
@@ -75,7 +76,8 @@ static void put_upstreams(const struct admin_question *q, struct buf *out)
 		const struct config_upstream *u = &q->config->upstreams[i];
 		put_text(out, i > 0 ? "," : "", u->name);
 		put_text(out, ":{\"dialect\":", config_dialect_name(u->dialect));
-		put_text(out, ",\"origin\":", u->endpoints[0].origin);
+		buf_append(out, SLICE(",\"endpoints\":"));
+		admin_breakers_write_endpoints(q->breakers, i, out);
 		buf_append(out, SLICE(",\"pools\":{"));
 		put_pool(out, "calls", &q->pools[i].calls, u->pool.max * (int64_t)u->endpoints_count);
 		buf_append_byte(out, ',');

@@ -139,6 +139,54 @@ static void print_pools(json_t *upstreams)
 			       number(stats, NULL, "opened"), number(stats, NULL, "reused"));
 }
 
+/* Printed where it is not as it mostly is. */
+static void print_breaker(unsigned *printed, const char *upstream, const json_t *endpoint, const char *model,
+			  const json_t *breaker)
+{
+	char name_shown[SHOWN_MOST], url_shown[SHOWN_MOST], model_shown[SHOWN_MOST], state_shown[SHOWN_MOST],
+		force_shown[SHOWN_MOST];
+	const char *state = text(breaker, "state", state_shown), *force = text(breaker, "force", force_shown);
+	bool is_forced = force[0] != '\0' && strcmp(force, "auto") != 0;
+
+	if (!is_forced && (state[0] == '\0' || strcmp(state, "closed") == 0))
+		return;
+	if ((*printed)++ == 0)
+		printf("\n%-20s %-36s %-24s %-13s %9s %6s\n", "not called freely", "endpoint", "model", "state",
+		       "wait s", "trips");
+	printf("%-20s %-36s %-24s %s%-*s %9.1f %6lld\n", shown(upstream, name_shown), text(endpoint, "url", url_shown),
+	       shown(model, model_shown), is_forced ? "forced " : "", is_forced ? 6 : 13, is_forced ? force : state,
+	       (double)number(breaker, NULL, "wait_ms") / 1000, number(breaker, NULL, "trips"));
+}
+
+static void print_pause(unsigned *printed, const char *upstream, const json_t *endpoint, const json_t *pause)
+{
+	char model_shown[SHOWN_MOST];
+	json_t *as_breaker =
+		json_pack("{s:s,s:I}", "state", "paused", "wait_ms", (json_int_t)number(pause, NULL, "left_ms"));
+
+	if (as_breaker != NULL)
+		print_breaker(printed, upstream, endpoint, text(pause, "model", model_shown), as_breaker);
+	json_decref(as_breaker);
+}
+
+static void print_breakers(json_t *upstreams)
+{
+	const char *name, *model;
+	unsigned printed = 0;
+	json_t *upstream, *endpoint, *one;
+	size_t i, k;
+
+	json_object_foreach(upstreams, name, upstream)
+		json_array_foreach(json_object_get(upstream, "endpoints"), i, endpoint)
+	{
+		print_breaker(&printed, name, endpoint, "", endpoint);
+		json_object_foreach(json_object_get(endpoint, "models"), model, one)
+			print_breaker(&printed, name, endpoint, model, one);
+		json_array_foreach(json_object_get(endpoint, "pauses"), k, one)
+			print_pause(&printed, name, endpoint, one);
+	}
+}
+
 /* One limit of one name; its texts are the answer's. */
 struct quota {
 	const char *scope, *name, *limit;
@@ -229,6 +277,7 @@ static void print_status(json_t *status)
 	       number(status, "quota", "leases"), number(status, "quota", "admitted"),
 	       number(status, "quota", "denied"), number(status, "quota", "unavailable"));
 	print_shared(json_object_get(status, "cache"));
+	print_breakers(json_object_get(status, "upstreams"));
 	print_pools(json_object_get(status, "upstreams"));
 	print_quotas(status);
 }
