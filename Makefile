@@ -169,10 +169,10 @@ tsan: ## run the tests that may have several threads under ThreadSanitizer
 	@tests/run --build $(B)/tsan --skip tests/check --only '$(TSAN_ONLY)'
 
 SOAK_ROUNDS ?= 50
-soak: ## run the faults that kill and stop processes SOAK_ROUNDS (50) times each, and hold the promised times
+soak: ## run the faults that kill, stop and pause SOAK_ROUNDS (50) times each, and hold the promised times
 	@tests/check/packages.sh build test
 	@$(again) tests
-	@SLUICE_LONG=1 SLUICE_SOAK=$(SOAK_ROUNDS) tests/run --build $(B) --slow 6 --only 'tests/e2e/test_flight_faults'
+	@SLUICE_LONG=1 SLUICE_SOAK=$(SOAK_ROUNDS) tests/run --build $(B) --slow 6 --only 'tests/e2e/test_(flight_faults|retry_|breaker\b|regions|upstream_faults)'
 
 FUZZ_SECONDS ?= 60
 fuzz: ## run every fuzzer for FUZZ_SECONDS (60) with libFuzzer, from its corpus

@@ -157,8 +157,8 @@ def test_a_stream_without_its_marker_is_not_whole(gateway):
 def test_the_providers_own_errors_pass(gateway, sim):
     for dialect in DIALECTS:
         for wanted in (400, 429, 500, 503):
-            text = f"[[sim status={wanted} retry=7s]]"
-            through, straight = gateway.ask(dialect, text), direct(sim, dialect, text)
+            text, model = f"[[sim status={wanted} retry=7s]]", f"{MODELS[dialect]}-{wanted}"  # who said when to come again is not asked before
+            through, straight = gateway.ask(dialect, text, model=model), direct(sim, dialect, text, model=model)
             assert (through.status, through.body) == (wanted, straight.body)
             assert through.headers["retry-after"] == straight.headers["retry-after"]
     assert counted([gateway], outcome="upstream_error") == 12

@@ -30,9 +30,9 @@ def test_readme_tells_the_fields_of_a_requests_line():
 
 
 def test_readme_lists_what_comes_later():
-    later = re.findall(r'^\t\{ "(\w+)", CONFIG_LATER,', (ROOT / "svc/config_table.c").read_text(), re.M)
+    later = [key for table in ROOT.glob("svc/config_table*.c") for key in re.findall(r'^\t\{ "(\w+)", CONFIG_LATER,', table.read_text(), re.M)]
     listed = (ROOT / "README.md").read_text().split("- Not in this version.")[1].split("\n- ")[0]
-    assert len(later) >= 12 and not [key for key in later if f"`{key}`" not in listed]
+    assert len(later) >= 4 and not [key for key in later if f"`{key}`" not in listed]
 
 
 def test_readme_names_files_that_exist():
@@ -66,7 +66,7 @@ def readme_block(words):
 def paste(block, folder):
     """Runs the block in a shell that stops at the first line that fails, in a folder that has nothing but the build. Its ports become free ones, also where the
     example configuration has them; the providers of that are on this machine, and nobody is there. Nothing that it started runs at its end."""
-    ports = {port: free_port() for port in ("8080", "8081", "8090", "8091", "9000")}
+    ports = {port: free_port() for port in ("8080", "8081", "8090", "8091", "9000", "9001", "9002")}
     for port, free in ports.items():
         block = block.replace(f"127.0.0.1:{port}", f"127.0.0.1:{free}")
     changes = [f"-e s/127.0.0.1:{port}/127.0.0.1:{free}/" for port, free in ports.items()] + ["-e s,https://[a-z.]*,http://127.0.0.1:1,"]
@@ -99,9 +99,16 @@ def test_readmes_blocks_work_one_after_the_other(folder):
     assert '"event"' not in own
 
 
+def test_readme_shows_what_happens_when_a_provider_fails(folder):
+    """The block works as it stands, and tells what README shows below it, but for ports."""
+    told = re.sub(r"^.*\"(event|listen|url)\":.*\n", "", paste(readme_block("failover.yaml"), folder), flags=re.M).replace("\r", "")
+    shown, told = ([re.sub(r"(?<=127\.0\.0\.1:)\d+", "N", line).split() for line in text.splitlines()] for text in (readme_block("X-Sluice-Model: "), told))
+    assert told == shown
+
+
 def test_git_ignores_what_readmes_blocks_make():
-    made = re.findall(r">(\w+\.\w+)", readme_block("quota.yaml") + readme_block("config --example"))
-    assert sorted(made) == ["quota.log", "quota.yaml", "sluice.log", "sluice.yaml"]
+    made = re.findall(r">(\w+\.\w+)", readme_block("quota.yaml") + readme_block("config --example") + readme_block("failover.yaml"))
+    assert sorted(made) == ["failover.log", "failover.yaml", "quota.log", "quota.yaml", "sluice.log", "sluice.yaml"]
     assert {f"/{name}" for name in made} <= set((ROOT / ".gitignore").read_text().split())
 
 
@@ -117,11 +124,11 @@ def test_the_manual_names_every_command_and_option():
 
 def test_the_manual_names_the_admin_planes_paths_and_the_version():
     manual = MANUAL.read_text()
-    paths = re.findall(r'^\t\{ \{ "(/[\w/]+)", \d+ \}', (ROOT / "svc/admin_pages.c").read_text(), re.M)
+    paths = re.findall(r'^\t\{ \{ "(/[\w/{}]+)", \d+ \}', (ROOT / "svc/admin_pages.c").read_text(), re.M)
     for path in paths:
-        assert re.search(rf"^\.B (?:POST )?{path}$", manual, re.M), path
+        assert re.search(rf"^\.B (?:POST )?{re.escape(path)}$", manual, re.M), path
     version = re.search(r"^VERSION = (\S+)$", (ROOT / "Makefile").read_text(), re.M)[1]
-    assert len(paths) >= 8 and re.match(rf'\.TH SLUICE 1 "\d{{4}}-\d\d-\d\d" "Sluice {re.escape(version)}" ', manual)
+    assert len(paths) >= 10 and re.match(rf'\.TH SLUICE 1 "\d{{4}}-\d\d-\d\d" "Sluice {re.escape(version)}" ', manual)
 
 
 def test_the_manual_is_well_formed():
@@ -203,6 +210,11 @@ def test_the_demonstration_holds(tmp_path):
         measured = line.startswith(("  SHA-256", "  behind", "  whole"))
         assert re.search("^" + (re.sub(r"\d+(\\\.\d+)?|[0-9a-f]{16}", "[0-9a-f.]+", re.escape(line)) if measured else re.escape(line)) + "$", told, re.M), line
     assert re.search(r"^failed for another reason than the quota: \d+ calls", told, re.M), told
+    assert re.search(r"^one breaker: of \d+ calls while the provider failed \d+ reached it, its probes among them; 3 instances left it alone, and all of them went on$", told, re.M), told
+    act = told[told.index("The killed instance is started again"):]
+    assert {"open, open, open", "closed, closed, closed"} <= set(re.findall(r"\w+, \w+, \w+$", act, re.M)), act
+    for line in readme_block("the provider answers each call").splitlines():
+        assert re.search("^" + re.escape(line) + "$", act, re.M) or re.match(r" *\d+\.\d( +\d+){5}   (\w+, ){2}\w+$", line) or line.startswith("one breaker: "), line
     for program in ("redis-server", "sluice-sim", "sluice serve", "haproxy -db", "sluice-load"):
         assert re.search(rf"^  .*{program}", told, re.M), program
 

@@ -138,7 +138,7 @@ def test_a_reload_may_come_before_it_is_warm(start_gateway, sim, redis):
 def test_what_was_in_the_way_of_warming_is_told(start_gateway, sim, redis):
     nobody = f"http://127.0.0.1:{free_port()}"
     gateway = start_gateway(sim.url, redis.url, {"upstreams": {"openai": {"endpoints": [{"url": nobody}]}}})
-    assert re.search(r'"warm_up","message":"upstream openai: 0 of 1 connections could be opened: [^"]*connect', gateway.stdout())
+    assert re.search(r'"warm_up","message":"upstream openai: 0 of 1 connections to http://127.0.0.1:[0-9]+ could be opened: [^"]*connect', gateway.stdout())
 
 
 def test_pools_are_warm_after_a_reload_too(start_gateway, sim, redis):

@@ -186,7 +186,7 @@ def test_metrics_are_what_the_page_says(gateway):
     assert gateway.metric("sluice_tokens_total", kind="output", tenant="acme") == 7
     assert gateway.metric("sluice_pool_connections", upstream="openai") >= 1
     assert gateway.metric("sluice_ready") == 1 and gateway.metric("sluice_build_info") == 1
-    assert gateway.metric("sluice_redis_seconds_count") == 0  # nothing is limited: Redis was not asked
+    assert all(gateway.metric("sluice_redis_seconds_count", script=script) == 0 for script in ("admit", "settle", "join"))  # nothing is limited or shared: no request asked
 
 
 def test_status_and_top(gateway):

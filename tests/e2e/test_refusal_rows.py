@@ -20,6 +20,8 @@ DIALECTS = ["gemini", "openai", "anthropic", "http"]
 MODEL_DIALECTS = DIALECTS[:3]
 HEADER = pathlib.Path(__file__).resolve().parents[2] / "svc" / "refusal.h"
 ROW = re.compile(r'X\((\w+), *(\d+), *(true|false), *"([^"]*)", *"([^"]*)", *"([^"]*)", *"([^"]*)"\)')
+# They say when to come again.
+TELL_WHEN = {"rate_limited", "too_many_at_once", "quota_unavailable", "overloaded", "upstream_busy", "draining", "breaker_open", "upstream_limited"}
 # Not for a caller's eyes: no refusal at all, a caller who has left, and the defect that must not be.
 UNSEEN = {"none", "client_gone", "internal"}
 
@@ -67,8 +69,8 @@ def check_shape(dialect, row, answer):
     if "retry-after" in told:
         seconds, milliseconds = int(told["retry-after"]), int(told["retry-after-ms"])
         assert seconds >= 1 and seconds == -(-milliseconds // 1000)  # whole seconds, rounded up
-    assert ("retry-after" in told) == (row.code in ("rate_limited", "too_many_at_once", "quota_unavailable", "overloaded", "upstream_busy", "draining"))
-    assert ("proxy-status" in told) == row.code.startswith("upstream_")
+    assert ("retry-after" in told) == (row.code in TELL_WHEN)
+    assert ("proxy-status" in told) == (row.code.startswith("upstream_") or row.code == "breaker_open")
     assert ("www-authenticate" in told) == (row.status == 401)
 
 
@@ -164,6 +166,31 @@ def again(gateway, dialect):
     return call(gateway, dialect)
 
 
+def when_it_is_open(gateway, dialect):
+    """Three failures in a row: the breaker of this upstream opens."""
+    for _ in range(3):
+        assert call(gateway, dialect, "status=500").status == 500
+    name = "plain" if dialect == "http" else dialect
+    wait_until(lambda: gateway.metric("sluice_breaker_state", upstream=name) == 2, "it is left alone")
+    return call(gateway, dialect)
+
+
+def when_it_has_had_enough(gateway, dialect):
+    assert call(gateway, dialect, "status=429 retry=30s").status == 429
+    return call(gateway, dialect)
+
+
+def with_tools(gateway, dialect):
+    """What the only target of the model cannot do."""
+    tools = {"openai": [{"type": "function", "function": {"name": "f"}}], "anthropic": [{"name": "f", "input_schema": {"type": "object"}}],
+             "gemini": [{"functionDeclarations": [{"name": "f"}]}]}
+    return call(gateway, dialect, tools=tools[dialect])
+
+
+def without_tools(dialect):
+    return {MODELS[dialect]: {"targets": [{"upstream": dialect, "capabilities": {"tools": False}}]}}
+
+
 QUICK = {"first_byte": "300ms", "first_byte_plain": "300ms"}
 TOKENS = {"tpd": {"limit": 100000, "burst": 100}}
 
@@ -182,6 +209,9 @@ WAYS = {
     "unsupported_media": ({}, MODEL_DIALECTS, raw(b"{}", **{"Content-Encoding": "gzip"})),
     "rate_limited": (limits(rph={"limit": 1, "burst": 1}), DIALECTS, again),
     "too_many_at_once": (limits(concurrency=1), DIALECTS, beside_another),
+    "model_unable": ({"models": {name: row for d in MODEL_DIALECTS for name, row in without_tools(d).items()}}, MODEL_DIALECTS, with_tools),
+    "breaker_open": (upstreams(breaker={"failures": 3}), DIALECTS, when_it_is_open),
+    "upstream_limited": ({}, DIALECTS, when_it_has_had_enough),
     "upstream_unreachable": (None, DIALECTS, call),
     "upstream_broken": ({}, DIALECTS, lambda g, d: call(g, d, "fault=reset")),
     "upstream_invalid": ({}, DIALECTS, lambda g, d: call(g, d, "fault=garbage")),

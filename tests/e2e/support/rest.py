@@ -8,6 +8,14 @@ def leases(redis):
     return {key: redis.command("ZCOUNT", key, 0, "+inf") for key in redis.keys("sluice:*:l")}
 
 
+def tickets(redis):
+    """Places at half-open breakers that are held: tickets that have not run out, of workers that are heard. What a killed one held is taken from it by the next
+    who asks."""
+    now = int("".join(part.rjust(6, "0") for part in redis.command("TIME")))
+    held = [(key, ticket) for key in redis.keys("sluice:{b:*}:p") for ticket in redis.command("ZRANGEBYSCORE", key, f"({now}", "+inf")]
+    return [(key, ticket) for key, ticket in held if redis.command("PUBSUB", "NUMSUB", ticket.split(" ", 2)[2])[1] > 0]
+
+
 def own_descriptors(gateway):
     """What the process holds open beside connections of clients and connections to upstreams, which come and go by right; None while
     something moves."""
@@ -26,7 +34,7 @@ def _connections(status):
 
 
 def at_rest(gateways, redis=None, sim=None):
-    """Waits until all have ended; then: no request, no lease, no settle without its answer, each request logged and counted once, no
+    """Waits until all have ended; then: no request, no lease, no settle without its answer, no ticket of a breaker, each request logged and counted once, no
     descriptor more than at the start, no secret told, every key has an expiry, nothing in flight upstream."""
     for gateway in gateways:
         wait_until(lambda: gateway.status()["requests"]["in_flight"] == 0, f"{gateway.name} at rest")
@@ -39,6 +47,7 @@ def at_rest(gateways, redis=None, sim=None):
         tells_no_secret(gateway, redis)
     if redis is not None:
         assert not any(leases(redis).values()), leases(redis)
+        wait_until(lambda: tickets(redis) == [], "tickets of breakers given back")
         assert redis.eternal_keys() == []
     if sim is not None:
         wait_until(lambda: sim.stats()["in_flight"] == 0, "the simulator at rest")

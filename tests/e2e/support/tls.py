@@ -58,8 +58,8 @@ class _Front(Process):
 class NghttpxFront(_Front):
     """HTTP/2 and 1.1 by ALPN; one worker; passes GOAWAY and RST_STREAM on as a real edge does."""
 
-    def __init__(self, folder, backend_port, key, certificate, name="nghttpx", options=()):
-        port = free_port()
+    def __init__(self, folder, backend_port, key, certificate, name="nghttpx", options=(), port=None):
+        port = port or free_port()
         settings = pathlib.Path(folder) / f"{name}.conf"
         settings.write_text("")
         super().__init__([program("nghttpx"), f"--conf={settings}", f"--frontend=127.0.0.1,{port}",
