@@ -1,6 +1,6 @@
 """Measures Sluice beside nginx and HAProxy: the same simulated provider, the same load, in turn, several rounds, medians.
 
-    bench.py BUILD [--quick] [--rounds N] [--seconds N] [--streams N] [--json FILE]
+    bench.py BUILD [--quick] [--rounds N] [--seconds N] [--streams N] [--before PROGRAM] [--json FILE]
 
 These machines are noisy: only what one run shows side by side counts, so ratios and differences are taken within a round, and CPU per request (the
 kernel's own account of each process) is steadier than throughput. Each round begins with another of them. Beside each figure stands its target. No
@@ -29,6 +29,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, help="default 5; quick: 1")
     parser.add_argument("--seconds", type=float, help="of load for each in each round; default 4, quick: 2")
     parser.add_argument("--streams", type=int, help="open at once; default 5000, quick: 1000")
+    parser.add_argument("--before", type=pathlib.Path, metavar="PROGRAM", help="a sluice of an earlier build, measured in the same rounds")
     parser.add_argument("--json", type=pathlib.Path, help="writes all figures to this file")
     given = parser.parse_args()
     given.rounds = given.rounds or (1 if given.quick else 5)
@@ -88,6 +89,8 @@ def run_rounds(targets, others):
             for figure in ("p50_1", "p99_1", f"p50_{MANY}", f"p99_{MANY}"):
                 one[name][f"added_{figure}"] = one[name][figure] - one["direct"][figure]
             one[name]["over_nginx"] = one[name]["cpu_us"] / one["nginx"]["cpu_us"]
+        if "before" in one:
+            one["sluice"]["over_before"] = one["sluice"]["cpu_us"] / one["before"]["cpu_us"]
     return rounds
 
 
@@ -197,6 +200,8 @@ def report_rounds(table, rounds, names, calls, idle):
         table.add(what, statistics.median(values), unit, target, values)
 
     median_of("CPU a request over nginx's", "over_nginx", "×", 3)
+    if GIVEN.before:
+        median_of("CPU a request over the build before's", "over_before", "×", 1.05)
     for connections in (1, MANY):
         median_of(f"added latency, {connections} connection{'s' * (connections > 1)}, p50", f"added_p50_{connections}", "µs")
         median_of(f"added latency, {connections} connection{'s' * (connections > 1)}, p99", f"added_p99_{connections}", "µs",
@@ -222,6 +227,8 @@ def run(folder, table, result):
         upstream = f"127.0.0.1:{sim.port}"
         three = {"nginx": start(peers.Nginx(folder, upstream)), "haproxy": start(peers.HAProxy(folder, upstream)),
                  "sluice": start(peers.Sluice(folder, upstream, redis))}
+        if GIVEN.before:
+            three["before"] = start(peers.Sluice(folder, upstream, redis, "before", program=GIVEN.before))
         idle = memory(three["sluice"].pid)
         targets = {"direct": (sim.port, [sim.pid]), **{name: (peer.port, peer.processes()) for name, peer in three.items()}}
         busy, ours = machine(), our_cpu(started)

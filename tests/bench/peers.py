@@ -71,9 +71,9 @@ listen door
 
 
 class Sluice(Process):
-    """`ca` makes the upstream one over TLS that this authority vouches for; `streams` is how many may be open at once."""
+    """`ca` makes the upstream one over TLS that this authority vouches for; `streams` is how many may be open at once; `program` another build."""
 
-    def __init__(self, folder, upstream, redis, name="sluice", ca=None, streams=100, changes=None):
+    def __init__(self, folder, upstream, redis, name="sluice", ca=None, streams=100, changes=None, program=None):
         self.port, self.admin = free_port(), free_port()
         self.admin_url = f"http://127.0.0.1:{self.admin}"
         much = {"limit": "100M", "burst": "10M"}
@@ -89,7 +89,7 @@ class Sluice(Process):
                   "drain": {"wait": "0s", "deadline": "5s"}, **(changes or {})}
         path = pathlib.Path(folder) / f"{name}.yaml"
         path.write_text(json.dumps(config))
-        super().__init__([binary("sluice"), "serve", "-c", path], folder, name)
+        super().__init__([program or binary("sluice"), "serve", "-c", path], folder, name)
         self.wait_ready(lambda: accepts(self.admin) and request(f"{self.admin_url}/readyz").status == 200)
 
     def processes(self):
