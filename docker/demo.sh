@@ -1,10 +1,10 @@
 #!/bin/sh
 # docker/demo.sh BUILD: three instances, HAProxy, one Redis and the simulated provider on free ports of 127.0.0.1. First 300 clients ask the same while its
 # answer streams: one call. Then ten times a tenant's quota is offered through all three, one is killed half-way, and each second says what went where,
-# beside what the quota allows. `make demo` calls it.
+# beside what the quota allows. Last, with three again, the provider fails: all stop calling it, and go on when it is well. `make demo` calls it.
 #
 #   clients ──300 streams──► HAProxy ──► three instances ──► the simulated provider, which counts
-#   load ──────────100/s──►                    └── one Redis: the flight, and the quota of 10/s
+#   load ──────────100/s──►                    └── one Redis: the flight, the quota of 10/s, the breaker
 #
 # The same configurations as docker/compose.yml. DEMO_SECONDS (30) is how long, DEMO_ANSWERS (tokens=5) how the provider answers
 # (`status=503 chance=20%`: calls fail, and their codes are shown). Every command is printed as it is run, and ends with the script.
@@ -96,7 +96,8 @@ set_variable SLUICE_ADMIN_TOKEN demo-admin-token
 set_variable DEMO_KEY demo-key-of-the-fleet
 start sluice1 env "SLUICE_LISTEN=127.0.0.1:$4" "SLUICE_ADMIN=127.0.0.1:$5" "$build/sluice" serve -c "$here/fleet.yaml"
 start sluice2 env "SLUICE_LISTEN=127.0.0.1:$6" "SLUICE_ADMIN=127.0.0.1:$7" "$build/sluice" serve -c "$here/fleet.yaml"
-start sluice3 env "SLUICE_LISTEN=127.0.0.1:$8" "SLUICE_ADMIN=127.0.0.1:$9" "$build/sluice" serve -c "$here/fleet.yaml"
+start_third() { start sluice3 env "SLUICE_LISTEN=127.0.0.1:$1" "SLUICE_ADMIN=127.0.0.1:$2" "$build/sluice" serve -c "$here/fleet.yaml"; }
+start_third "$8" "$9"
 victim=$last
 for port in "$4" "$6" "$8"; do wait_for "http://127.0.0.1:$port/readyz"; done
 start haproxy env "HAPROXY_BIND=$door" "HAPROXY_STATISTICS=$statistics" "SLUICE_1=127.0.0.1:$4" "SLUICE_2=127.0.0.1:$6" "SLUICE_3=127.0.0.1:$8" \
@@ -158,3 +159,12 @@ else
 	echo "NOT held: $got requests reached the provider; burst + rate x time is $most${over:+; it was passed in second$over}"
 	exit 1
 fi
+
+echo
+echo "The killed instance is started again. A tenant without limits makes 60 calls a second to an API that fails for three seconds:"
+start_third "$8" "$9"
+wait_for "http://127.0.0.1:$9/readyz"
+# shellcheck disable=SC2016
+until [ "$(curl -fs "http://$statistics/;csv" | awk -F, '$1 == "fleet" && $2 ~ /^sluice/ && $18 ~ /^UP/' | wc -l)" = 3 ]; do sleep 0.05; done
+/usr/bin/python3 "$here/demo_breaker.py" "http://$door/v1/messages" "http://$provider" "$DEMO_KEY-without-limits" "$SLUICE_ADMIN_TOKEN" \
+	"http://127.0.0.1:$5" "http://127.0.0.1:$7" "http://127.0.0.1:$9"
