@@ -136,7 +136,7 @@ def test_who_reads_along_has_the_same(start_gateway, start_sim, redis, stream):
     sims[0].set("status=503")
     wait_until(lambda: gateways[0].ask("openai", "[[sim tokens=1]]", model="m") and all(g.metric("sluice_breaker_state", upstream="first") == 2 for g in gateways), "all know")
     forget(*sims)
-    path, body = prompt("openai", "[[sim latency=1s tokens=30 rate=30 unique=on]]", stream, model="m", **COLD)
+    path, body = prompt("openai", "[[sim latency=1s tokens=30 rate=100 unique=on]]", stream, model="m", **COLD)
     readings = crowd([Reading(0.02 * i, gateways[i % 3].url + path, body, headers_for("openai", KEY)) for i in range(30)])
     assert all(r.status == 200 and r.complete for r in readings), readings
     assert len({r.body for r in readings}) == 1 and received(*sims) == [0, 1]

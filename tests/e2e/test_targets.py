@@ -241,7 +241,7 @@ def test_places_come_and_go_under_load(start_gateway, start_sim, start_load, red
     gateway = start_gateway(sims[0].url, redis.url, {"upstreams": {"several": one, "other": upstream(sims[3])}, "models": {"m": model("several")}})
     url = gateway.url + prompt("openai", "")[0]
     bodies = [json.dumps(prompt("openai", "[[sim tokens=10]]", stream, model="m")[1]) for stream in (False, True)]
-    loads = [start_load(url, connections=16, duration=4, body=body, headers=headers_for("openai", KEY)) for body in bodies]
+    loads = [start_load(url, connections=16, duration=3, body=body, headers=headers_for("openai", KEY)) for body in bodies]
     states = [({"several": several}, model("several")), ({"several": several}, model("several", "other", strategy="load")),
               ({"several": upstream(sims[1], sims[2])}, model("other", "several", strategy="weighted")), ({"several": one}, model("several"))]
     with gateway.open_stream("openai", "[[sim tokens=100 rate=40]]", model="m") as stream:
