@@ -60,7 +60,8 @@ await run({
   provider_500: async () => client.messages.create(ask("status=500")),
   sent_once: async () => make(keys.retrying_anthropic).messages.create(ask("fault=reset")),
   provider_503: async () => client.messages.create(ask("status=503")),
-  provider_429: async () => client.messages.create(ask("status=429 retry=1s")),
+  // of a model of its own: the gateway asks for no other call of it in that second
+  provider_429: async () => client.messages.create({ ...ask("status=429 retry=1s"), model: "claude-opus-4-1" }),
   provider_529: async () => client.messages.create(ask("status=529")),
   upstream_broken: async () => client.messages.create(ask("fault=reset")),
   no_marker: async () => join(await client.messages.create(ask("tokens=9 fault=nomarker", { stream: true })), () => ""),

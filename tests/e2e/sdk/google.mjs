@@ -74,7 +74,8 @@ await run({
   },
   provider_500: async () => client.models.generateContent(ask("status=500")),
   provider_503: async () => client.models.generateContent(ask("status=503")),
-  provider_429: async () => client.models.generateContent(ask("status=429 retry=1s")),
+  // of a model of its own: the gateway asks for no other call of it in that second
+  provider_429: async () => client.models.generateContent({ ...ask("status=429 retry=1s"), model: "gemini-2.5-pro" }),
   upstream_broken: async () => client.models.generateContent(ask("fault=reset")),
   no_marker: async () => join(await client.models.generateContentStream(ask("tokens=9 fault=nomarker")), () => ""),
   stalled_stream: async () => join(await client.models.generateContentStream(ask("tokens=9 rate=0.1")), () => ""),

@@ -83,7 +83,8 @@ await run({
   provider_500: async () => client.chat.completions.create(chat("status=500")),
   sent_once: async () => make(keys.retrying_openai).chat.completions.create(chat("fault=reset")),
   provider_503: async () => client.chat.completions.create(chat("status=503")),
-  provider_429: async () => client.chat.completions.create(chat("status=429 retry=1s")),
+  // of a model of its own: the gateway asks for no other call of it in that second
+  provider_429: async () => client.chat.completions.create({ ...chat("status=429 retry=1s"), model: "gpt-4.1" }),
   upstream_broken: async () => client.chat.completions.create(chat("fault=reset")),
   no_marker: async () => join(await client.chat.completions.create(chat("tokens=9 fault=nomarker", { stream: true })), () => ""),
   stalled_stream: async () => join(await client.chat.completions.create(chat("tokens=9 rate=0.1", { stream: true })), () => ""),
