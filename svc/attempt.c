@@ -66,6 +66,20 @@ static void forget_answer(struct request *r)
 	r->attempt.fields_count = 0;
 }
 
+void attempt_unchoose(struct request *r)
+{
+	if (r->attempt.chosen != NULL)
+		r->attempt.chosen->in_flight--;
+	r->attempt.chosen = NULL;
+}
+
+void attempt_choose(struct request *r)
+{
+	attempt_unchoose(r);
+	r->attempt.chosen = request_endpoint(r);
+	r->attempt.chosen->in_flight++;
+}
+
 void attempt_begin(struct request *r)
 {
 	struct worker_upstream *u = request_upstream(r);
@@ -75,7 +89,6 @@ void attempt_begin(struct request *r)
 	forget_answer(r);
 	r->attempt.breaker = request_breaker(r);
 	r->attempt.began = now;
-	request_endpoint(r)->in_flight++;
 	if (r->attempts++ > 0)
 		return;
 	r->tried.account = u;
@@ -196,6 +209,7 @@ void attempt_over(struct request *r)
 	enum breaker_result result;
 	int64_t took;
 
+	attempt_unchoose(r);
 	if (r->attempt.breaker == NULL) {
 		breaker_probe_end(&r->probe, BREAKER_NOTHING); /* one that was asked for, and not used */
 		return;
@@ -205,7 +219,6 @@ void attempt_over(struct request *r)
 		meter_result(r->meter, &r->metered);
 	result = judge(r);
 	note(r, result, took);
-	request_endpoint(r)->in_flight--;
 	worker_count_attempt(request_upstream(r), result_names[result], took);
 	if (result == BREAKER_FAILURE || result == BREAKER_UNREACHABLE || r->attempt.status == 429 ||
 	    (r->attempt.has_error && r->tried.class == RETRY_EXHAUSTED))

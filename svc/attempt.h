@@ -1,8 +1,8 @@
 /* One attempt at an upstream: what is sent, what it teaches about where it went, and what its end means.
  *
- *   attempt_begin ──► attempt_head (an answer began) ──► attempt_over
+ *   attempt_choose ──► (its quota) ──► attempt_begin ──► attempt_head (an answer began) ──► attempt_over
  *
- * Between begin and over it counts as in flight at its endpoint. What it came to is noted once: at the breaker, or with the ticket that it was given. */
+ * From the choice on it counts as in flight at its endpoint: those that arrive together, and wait for their quota, must not all see the same one idle. What it came to is noted once: at the breaker, or with the ticket that it was given. */
 #ifndef SLUICE_ATTEMPT_H
 #define SLUICE_ATTEMPT_H
 
@@ -12,6 +12,9 @@
  * left. False: the arena is full. */
 bool attempt_write(struct request *, struct pool_request *) MUST_CHECK;
 
+/* It will go where its route says; until another choice, attempt_unchoose or attempt_over. */
+void attempt_choose(struct request *);
+void attempt_unchoose(struct request *); /* nothing was chosen: fine */
 /* Forgets the answer of the attempt before, and counts this one; the request's first one pays into the account. */
 void attempt_begin(struct request *);
 /* The status of an answer is there. */

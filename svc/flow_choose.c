@@ -9,6 +9,7 @@
 #include "svc/flow_internal.h"
 
 #include "lib/clock.h"
+#include "svc/attempt.h"
 #include "svc/charge.h"
 
 static void look(void *arg, const struct config_upstream *upstream, size_t endpoint, struct slice upstream_model,
@@ -81,6 +82,7 @@ enum stage stage_choose(struct request *r)
 	struct route_choice choice;
 	enum refusal refusal;
 
+	attempt_unchoose(r); /* a quota or a ticket was refused there */
 	switch (flow_find_target(r, &r->route, &choice)) {
 	case ROUTE_UNABLE:
 		say_unable(r);
@@ -92,6 +94,7 @@ enum stage stage_choose(struct request *r)
 	case ROUTE_FOUND:
 		break;
 	}
+	attempt_choose(r);
 	refusal = reserve_for(r, before);
 	if (refusal != REFUSAL_none)
 		return flow_refuse(r, refusal);

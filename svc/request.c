@@ -114,7 +114,7 @@ void request_free(struct request **handle)
 		return;
 	CHECK(r->magic == REQUEST_MAGIC && !r->running);
 	CHECK(r->exchange == NULL && r->lease == NULL && r->transfer == NULL && r->seat == NULL);
-	CHECK(r->probe == NULL && r->attempt.breaker == NULL);
+	CHECK(r->probe == NULL && r->attempt.breaker == NULL && r->attempt.chosen == NULL);
 	list_remove(&r->node);
 	r->worker->requests_count--;
 	loop_undefer(&r->burial);

@@ -101,7 +101,8 @@ struct request {
 	} tried;
 	/* The attempt under way (svc/attempt.h). */
 	struct {
-		struct breaker *breaker; /* NULL: none is under way; the endpoint's */
+		struct worker_endpoint *chosen; /* counts it as in flight; NULL: none does */
+		struct breaker *breaker;        /* NULL: none is under way; the endpoint's */
 		int64_t began;
 		int status;        /* of the upstream's answer; 0: none has come */
 		bool granted;      /* the ticket was given */
