@@ -2,7 +2,8 @@
  *
  *   attempt_choose ──► (its quota) ──► attempt_begin ──► attempt_head (an answer began) ──► attempt_over
  *
- * From the choice on it counts as in flight at its endpoint: those that arrive together, and wait for their quota, must not all see the same one idle. What it came to is noted once: at the breaker, or with the ticket that it was given. */
+ * From the choice on it counts as in flight at its endpoint: those that arrive together, and wait for their quota, must not all see the same one idle. What it
+ * came to is noted once: at the breaker, or with the ticket that it was given. */
 #ifndef SLUICE_ATTEMPT_H
 #define SLUICE_ATTEMPT_H
 
