@@ -107,8 +107,8 @@ static const struct config_section retry = { sizeof(struct config_upstream), TAB
 
 static const struct config_row health_rows[] = {
 	{ "path", CONFIG_TEXT, AT(config_upstream, health.path), 0, 0, NULL, 1, 1000, NULL, NULL, "asked for with GET, behind the endpoint's url, as /v1/models; none: no checks" },
-	{ "interval", CONFIG_DURATION, AT(config_upstream, health.interval), 0, 0, "10s", 100 * CLOCK_MILLISECOND, CLOCK_DAY, NULL, NULL, "between two checks of an endpoint" },
-	{ "timeout", CONFIG_DURATION, AT(config_upstream, health.timeout), 0, 0, "5s", CLOCK_MILLISECOND, CLOCK_HOUR, NULL, NULL, "one that takes longer has failed" },
+	{ "interval", CONFIG_DURATION, AT(config_upstream, health.interval), 0, 0, "5s", 100 * CLOCK_MILLISECOND, CLOCK_DAY, NULL, NULL, "between the beginnings of two checks of an endpoint: a lone instance has five behind it, and so knows that one fell silent, within 30 s" },
+	{ "timeout", CONFIG_DURATION, AT(config_upstream, health.timeout), 0, 0, "3s", CLOCK_MILLISECOND, CLOCK_HOUR, NULL, NULL, "one that takes longer has failed" },
 };
 static const struct config_section health = { sizeof(struct config_upstream), TABLE(health_rows), NULL, 0, NULL };
 

@@ -441,7 +441,7 @@ static void add_degraded(struct lines *l, const struct request *r)
 {
 	size_t start = l->text.len;
 
-	if (r->attempts == 0 || (r->attempts == 1 && !r->tried.unlike))
+	if (r->answer_held != NULL || r->attempts == 0 || (r->attempts == 1 && !r->tried.unlike))
 		return;
 	buf_append(&l->text, SLICE("sluice; next-hop=\""));
 	buf_append(&l->text, slice_of(r->route.upstream->endpoints[r->route.endpoint].origin));

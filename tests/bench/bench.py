@@ -173,9 +173,10 @@ class Table:
         met = None if target is None else value <= target
         self.rows.append({"what": what, "value": value, "unit": unit, "target": target, "met": met, "rounds": rounds})
         wanted = "" if target is None else f"target ≤ {target:g} {unit}"
-        spread = f"rounds {min(rounds):.1f} to {max(rounds):.1f}" if rounds and len(rounds) > 1 else ""
+        spread = f"rounds {min(rounds):.2f} to {max(rounds):.2f}" if rounds and len(rounds) > 1 else ""
         verdict = {None: "", True: "met", False: "NOT met"}[met]
-        print(f"  {what:<50} {value:>9.1f} {unit:<5} {wanted:<18} {verdict:<9} {spread}".rstrip(), flush=True)
+        digits = 2 if unit == "×" else 1
+        print(f"  {what:<50} {value:>9.{digits}f} {unit:<5} {wanted:<18} {verdict:<9} {spread}".rstrip(), flush=True)
 
 
 COLUMNS = (("CPU µs/req", "cpu_us"), ("simulator", "sim_us"), ("Redis", "redis_us"), ("requests/s", "rate"), ("p50, 1", "p50_1"), ("p99, 1", "p99_1"),

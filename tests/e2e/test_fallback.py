@@ -181,6 +181,7 @@ def test_what_is_tried_in_which_order(start_gateway, start_sim, redis):
     sims[1].down("refuse")
     stale = until(lambda answer: "hit" not in answer.headers["Cache-Status"], "both endpoints are gone")
     assert stale.status == 200 and "fwd=stale" in stale.headers["Cache-Status"] and "detail=SIE" in stale.headers["Cache-Status"] and stale.headers["X-Sluice-Model"] is None
+    assert stale.headers["Proxy-Status"] is None  # no endpoint gave it
     assert stale.body == other.body and received(sims[2]) == [0]
     assert client.request(f"{gateway.admin_url}/cache/purge", body={"all": True}).status == 200
     degraded = until(lambda answer: "fwd=stale" not in answer.headers["Cache-Status"], "what was stale is purged")

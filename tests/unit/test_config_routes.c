@@ -156,8 +156,8 @@ static void knows_the_defaults(void **state)
 		assert_int_equal(u->retry.timeout_base, 100 * CLOCK_MILLISECOND);
 		assert_int_equal(u->retry.budget, 2000);
 		assert_null(u->health.path);
-		assert_int_equal(u->health.interval, 10 * CLOCK_SECOND);
-		assert_int_equal(u->health.timeout, 5 * CLOCK_SECOND);
+		assert_int_equal(u->health.interval, 5 * CLOCK_SECOND);
+		assert_int_equal(u->health.timeout, 3 * CLOCK_SECOND);
 		config_release(&c);
 	}
 }
