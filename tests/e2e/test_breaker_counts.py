@@ -14,6 +14,7 @@ from support.client import headers_for, prompt
 from support.crowd import Reading, crowd
 from support.gateway import KEY, merge
 from support.process import promised, wait_until
+from support.provider import chunked
 from support.rest import at_rest
 
 DIALECTS = ["openai", "gemini", "anthropic"]
@@ -67,6 +68,25 @@ def test_what_is_a_failure(start_gateway, sim, redis, way):
         assert (line["why"], line["calls"]) == ("errors", least) and least - 1 <= line["failed"] <= least, line
         assert attempts([gateway], upstream=dialect, result="failed") == attempts([gateway], upstream=dialect) == least
     at_rest([gateway], redis, sim)
+
+
+IN_BAND = {
+    "openai": b'data: {"error":{"message":"overloaded","type":"server_error","param":null,"code":null}}\n\ndata: [DONE]\n\n',
+    "anthropic": b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"x"}}\n\n'
+                 b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+    "gemini": b'data: {"error":{"code":503,"message":"x","status":"UNAVAILABLE"}}\r\n\r\n'
+              b'data: {"candidates":[{"index":0,"content":{"parts":[{"text":"x"}]},"finishReason":"STOP"}]}\r\n\r\n',
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_an_error_in_band_is_a_failure_whatever_comes_behind_it(provider, start_gateway, redis, dialect):
+    gateway = start_gateway(provider(chunked(IN_BAND[dialect], "text/event-stream")).url, redis.url, ruled({**NOBODY_ELSE, "min_calls": 2}))
+    gateway.ask(dialect, "x", True)
+    wait_for_counts(redis, 1, 1, dialect)
+    gateway.ask(dialect, "x", True)
+    assert opening(gateway, dialect)["why"] == "errors"
+    at_rest([gateway], redis)
 
 
 @pytest.mark.parametrize("words,calls,result", [("status=400", 6, "ok"), ("status=404", 6, "ok"), ("status=429", 0, "nothing"), ("tokens=40", 6, "ok")])
