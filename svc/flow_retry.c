@@ -13,20 +13,20 @@
 
 /* ---- error: the body of an answer that says no -------------------------------------------------------------------------- */
 
-/* All fields: what tells of the provider's limits does not pass to the client. */
+/* All fields: what tells of the provider's limits does not pass to the client. Those that there is no room for any more are as if they had not come. */
 void flow_keep_error(struct request *r, const struct pool_head *head)
 {
 	struct pool_field *fields = mem_take(r->mem, (head->fields_count + 1) * sizeof(*fields));
 
 	r->attempt.has_error = true;
+	r->attempt.fields = fields;
 	for (size_t i = 0; fields != NULL && i < head->fields_count; i++) {
 		fields[i].name = mem_copy(r->mem, head->fields[i].name);
 		fields[i].value = mem_copy(r->mem, head->fields[i].value);
 		if (fields[i].name.data == NULL || fields[i].value.data == NULL)
-			return;
+			break;
 		r->attempt.fields_count = i + 1;
 	}
-	r->attempt.fields = fields;
 	attempt_pause(r);
 }
 

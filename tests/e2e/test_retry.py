@@ -11,7 +11,7 @@ from support.gateway import KEY, merge
 from support.process import free_port, wait_until
 from support.rest import at_rest
 from test_flights import all_whole_and_alike, clients
-from support.provider import chunked
+from support.provider import chunked, plain
 from test_odd_answers import CHUNK, EVENTS, google_event, line_of
 
 DIALECTS = ["openai", "gemini", "anthropic"]
@@ -240,6 +240,21 @@ def test_half_an_error_is_none(provider, start_gateway, redis):
     gateway = start_gateway(upstream.url, redis.url, everywhere())
     answer = gateway.ask("openai", "x")
     assert answer.status == 502 and error_of("openai", answer) == "upstream_broken" and len(upstream.requests) == 1
+    at_rest([gateway], redis)
+
+
+def test_long_heads_fill_no_requests_memory_for_good(provider, start_gateway, redis):
+    """Each attempt keeps its head; where there is no more room, the request ends, and nothing else does."""
+    place = provider(plain(b"{}"))
+    retry = {"attempts": 20, "budget": "100%", "base": "1ms", "timeout_base": "1ms", "cap": "1ms"}
+    gateway = start_gateway(place.url, redis.url, everywhere(retry=retry))
+    for count in range(60, 121, 4):  # where the memory ends differs
+        place.answer = plain(b"{}")
+        for _ in range(20):  # they pay for the repetitions
+            gateway.ask("openai", "x")
+        long = "".join(f"X-Filler-{number}: {'v' * (31000 // count - 20)}\r\n" for number in range(count))
+        place.answer = f"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n{long}\r\n{{}}".encode()
+        assert gateway.ask("openai", "x").status in (500, 502, 503)
     at_rest([gateway], redis)
 
 
