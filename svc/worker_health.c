@@ -88,10 +88,21 @@ static void on_done(struct transfer *t, void *arg, const struct pool_result *res
 
 static const struct pool_receiver receiver = { on_head, on_body, on_done };
 
+/* As the configuration is now: a reload that leaves the pools alone may have changed the credential. */
+static const struct config_upstream *as_it_is_now(const struct worker_health *h)
+{
+	const struct worker_generation *now = h->worker->now;
+
+	for (size_t i = 0; i < now->config->upstreams_count; i++)
+		if (now->upstreams[i] == h->upstream)
+			return &now->config->upstreams[i];
+	return h->upstream->upstream;
+}
+
 /* The credential, and what an API asks of any request. */
 static void ask(struct worker_health *h)
 {
-	const struct config_upstream *u = h->upstream->upstream;
+	const struct config_upstream *u = as_it_is_now(h);
 	struct pool_field fields[3] = { { SLICE("Accept-Encoding"), SLICE("identity") } };
 	struct pool_request request = { .method = SLICE("GET"),
 					.target = slice_of(h->target),

@@ -13,7 +13,7 @@ from support.client import headers_for, prompt
 from support.gateway import KEY, UPSTREAM_KEY
 from support.process import LONG, wait_until
 from support.provider import plain
-from support.routes import DEADLY, QUICK, forget, load, model, quiet, received, upstream
+from support.routes import DEADLY, QUICK, forget, load, model, quiet, received, reloaded, upstream
 
 ROUNDS = int(os.environ.get("SLUICE_SOAK", "1"))
 PROMISED = 30.0  # seconds until the last call that is no trial went to the dead region
@@ -147,3 +147,16 @@ def test_what_a_check_carries_and_how_often_it_comes(start_gateway, sim, redis, 
     for head in heads:
         assert head.startswith(b"GET /behind/v1/models HTTP/1.1\r\n") and f"Authorization: Bearer {UPSTREAM_KEY}".encode() in head and KEY.encode() not in head, head
     quiet(*gateways)
+
+
+def test_a_check_carries_the_credential_of_now(start_gateway, sim, redis, provider):
+    """Also when a reload leaves the connections alone."""
+    place = provider(plain(b"{}"))
+    changes = {"upstreams": {"checked": upstream({"url": place.url}, health={"path": "/v1/models", "interval": "100ms"})}, "models": {"m": model("checked")}}
+    gateway = start_gateway(sim.url, redis.url, changes)
+    wait_until(lambda: place.requests, "it has been checked")
+    reloaded(gateway, {"upstreams": {"checked": {"credential": {"value": "Bearer another-key-of-the-tests"}}}})
+    count = len(place.requests) + 1  # one may be on its way
+    wait_until(lambda: len(place.requests) > count, "it has been checked again")
+    assert b"Authorization: Bearer another-key-of-the-tests" in place.requests[-1][0]
+    quiet(gateway)
