@@ -89,10 +89,11 @@ void attempt_begin(struct request *r)
 	forget_answer(r);
 	r->attempt.breaker = request_breaker(r);
 	r->attempt.began = now;
+	if (r->tried.until == 0)
+		r->tried.until = now + r->route.upstream->timeout.total;
 	if (r->attempts++ > 0)
 		return;
 	r->tried.account = u;
-	r->tried.until = now + r->route.upstream->timeout.total;
 	retry_budget_earn(&u->budget, &r->route.upstream->retry);
 }
 
@@ -134,9 +135,23 @@ static enum breaker_result judge_unfinished(const struct request *r)
 	return r->attempt.well ? BREAKER_SUCCESS : BREAKER_NOTHING;
 }
 
+/* What is left of the request's time for another attempt may be less than any answer takes: the upstream cannot help that. */
+static bool had_its_time(const struct request *r)
+{
+	const struct config_upstream *u = r->route.upstream;
+	bool streams = r->call.framing != DIALECT_PLAIN;
+	int64_t first_byte = streams ? u->timeout.first_byte : u->timeout.first_byte_plain;
+	int64_t most = r->attempt.status == 0 ? at_most(first_byte, u->timeout.total) : u->timeout.total;
+
+	return r->attempt.began + most <= r->tried.until;
+}
+
 static enum breaker_result judge_outcome(const struct request *r)
 {
 	switch (r->result.outcome) {
+	case POOL_FIRST_BYTE_TIMEOUT:
+	case POOL_TOTAL_TIMEOUT:
+		return had_its_time(r) ? BREAKER_FAILURE : BREAKER_NOTHING;
 	case POOL_CONNECT_FAILED:
 	case POOL_TLS_FAILED:
 		return BREAKER_UNREACHABLE;

@@ -116,7 +116,7 @@ enum stage stage_choose_done(struct request *r)
 
 /* ---- when none will do ------------------------------------------------------------------------------------------------- */
 
-/* The next model that the tenant may use; its limits and its price are the ones that count from now on. */
+/* The next model that the tenant may use; its limits, its price and its time are the ones that count from now on. */
 static bool fall_back(struct request *r)
 {
 	struct slice names[2] = { r->route.model };
@@ -127,6 +127,7 @@ static bool fall_back(struct request *r)
 	names[1] = r->route.model;
 	metrics_add(r->worker->metrics, METRIC_fallbacks_total, names, 1);
 	r->tried.failed = r->tried.barred = none;
+	r->tried.until = 0;
 	r->tried.unlike = true;
 	r->tried.denied = false;
 	return true;

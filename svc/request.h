@@ -86,7 +86,7 @@ struct request {
 	struct {
 		struct route_set failed, barred; /* targets and endpoints that failed it; that will not do any more */
 		uint64_t session, random;        /* as in struct route_question */
-		int64_t until;                   /* no attempt lasts longer; 0: none was begun */
+		int64_t until;                   /* no attempt lasts longer; 0: none of this model was begun */
 		struct worker_upstream *account; /* pays for repetitions: that of the first attempt */
 		enum retry_class class;          /* of the last failure */
 		enum refusal

@@ -192,3 +192,29 @@ def test_what_is_tried_in_which_order(start_gateway, start_sim, redis):
     for sim in sims:
         sim.up()
     quiet(gateway)
+
+
+def test_the_fallback_has_a_time_of_its_own(start_gateway, start_sim, redis):
+    """What the model let pass is not the fallback's fault: it answers, and its breaker learns of no failure."""
+    sims = [start_sim("latency=10s"), start_sim("latency=50ms")]
+    brief = {name: upstream(sim, timeout={"total": "500ms"}) for name, sim in zip(("first", "second"), sims)}
+    gateway = with_fallback(start_gateway, sims, redis, {"upstreams": brief})
+    for _ in range(3):
+        answer = gateway.ask("openai", "[[sim tokens=1]]", model="m")
+        assert of_fallback(answer, sims[1]), answer
+    assert gateway.metric("sluice_attempts_total", upstream="second", result="failed") == 0
+    quiet(gateway)
+
+
+def test_who_has_no_time_left_is_not_blamed(start_gateway, start_sim, redis):
+    """Half a second is left for the second place, which takes longer: the request ends, and nothing is learnt of that place."""
+    sims = [start_sim("latency=10s"), start_sim("latency=2s")]
+    retry = {"attempts": 2, "budget": "100%", "timeout_base": "1ms"}
+    places = [{"url": sim.url, "priority": priority} for priority, sim in enumerate(sims)]
+    waiting = upstream(*places, retry=retry, timeout={"first_byte_plain": "1s", "total": "1500ms"})
+    gateway = start_gateway(sims[0].url, redis.url, {"upstreams": {"one": waiting}, "models": {"m": {"targets": [{"upstream": "one", "model": "gpt-4o-mini"}]}}})
+    assert gateway.ask("openai", "[[sim tokens=1]]", model="m").status == 504
+    assert received(*sims) == [1, 1]
+    assert gateway.metric("sluice_attempts_total", upstream="one", result="failed") == 1
+    assert gateway.metric("sluice_attempts_total", upstream="one", result="nothing") == 1
+    quiet(gateway)
