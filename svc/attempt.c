@@ -89,6 +89,7 @@ void attempt_begin(struct request *r)
 	forget_answer(r);
 	r->attempt.breaker = request_breaker(r);
 	r->attempt.began = now;
+	r->attempt.route = r->route;
 	if (r->tried.until == 0)
 		r->tried.until = now + r->route.upstream->timeout.total;
 	if (r->attempts++ > 0)

@@ -158,5 +158,9 @@ enum stage flow_degrade_further(struct request *r)
 		enum refusal refusal = charge_reserve(r);
 		return refusal == REFUSAL_none ? STAGE_choose : flow_refuse(r, refusal);
 	}
+	if (r->attempts > 0) { /* it is the answer of the last that was called, whatever was looked at since */
+		r->route = r->attempt.route;
+		r->tried.unlike = r->route.fallbacks > 0;
+	}
 	return r->attempt.has_error ? STAGE_stream : flow_refuse(r, refusal_of(r));
 }

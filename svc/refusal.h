@@ -29,13 +29,13 @@ struct buf;
 	X(unsupported_media,  415, false, "invalid_request_error", "INVALID_ARGUMENT",    "invalid_request_error", "The body must be plain JSON without a content coding.") \
 	X(rate_limited,       429, true,  "rate_limit_error",      "RESOURCE_EXHAUSTED",  "rate_limit_error",      "A limit is used up. Wait as long as Retry-After says.") \
 	X(too_many_at_once,   429, true,  "rate_limit_error",      "RESOURCE_EXHAUSTED",  "rate_limit_error",      "Too many requests are in flight. Wait as long as Retry-After says.") \
-	X(upstream_limited,   429, true,  "rate_limit_error",      "RESOURCE_EXHAUSTED",  "rate_limit_error",      "The provider's own limit is used up. Wait as long as Retry-After says.") \
+	X(upstream_limited,   429, true,  "rate_limit_error",      "RESOURCE_EXHAUSTED",  "rate_limit_error",      "The provider asked to be left alone until then. Wait as long as Retry-After says.") \
 	X(client_gone,        499, false, "",                      "CANCELLED",           "",                      "The client closed the connection.") \
 	X(internal,           500, true,  "server_error",          "INTERNAL",            "api_error",             "The gateway failed.") \
 	X(upstream_unreachable,502, true, "server_error",          "UNAVAILABLE",         "api_error",             "The provider could not be reached.") \
 	X(upstream_broken,    502, false, "server_error",          "UNAVAILABLE",         "api_error",             "The provider broke off its answer.") \
 	X(upstream_invalid,   502, false, "server_error",          "UNAVAILABLE",         "api_error",             "The provider's answer is not valid.") \
-	X(breaker_open,       503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "The provider is failing, and is left alone for a while. Wait as long as Retry-After says.") \
+	X(breaker_open,       503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "The provider is failing, or was taken out by hand, and is left alone for a while. Wait as long as Retry-After says.") \
 	X(upstream_busy,      503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "All connections to the provider are in use.") \
 	X(quota_unavailable,  503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "The quota store does not answer, and this gateway is told to refuse then.") \
 	X(overloaded,         503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "This gateway holds as many requests as it may.") \

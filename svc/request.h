@@ -104,12 +104,13 @@ struct request {
 		struct worker_endpoint *chosen; /* counts it as in flight; NULL: none does */
 		struct breaker *breaker;        /* NULL: none is under way; the endpoint's */
 		int64_t began;
-		int status;        /* of the upstream's answer; 0: none has come */
-		bool granted;      /* the ticket was given */
-		bool well;         /* its head was that of no failure, and counted as such */
-		struct buf error;  /* the body of an answer that is an error, until it is known what becomes of it */
-		bool has_error;    /* there is one, as far as `error` has it */
-		struct slice rest; /* what came when `error` was full; for the stage that it leads to */
+		struct route route; /* where it went */
+		int status;         /* of the upstream's answer; 0: none has come */
+		bool granted;       /* the ticket was given */
+		bool well;          /* its head was that of no failure, and counted as such */
+		struct buf error;   /* the body of an answer that is an error, until it is known what becomes of it */
+		bool has_error;     /* there is one, as far as `error` has it */
+		struct slice rest;  /* what came when `error` was full; for the stage that it leads to */
 		struct pool_field *fields; /* of that answer, all of them, in the arena */
 		size_t fields_count;
 	} attempt;

@@ -79,6 +79,19 @@ def test_an_open_breaker_costs_no_call(start_gateway, start_sim, redis):
     quiet(gateway)
 
 
+def test_the_error_of_the_last_that_was_called_is_its_own(start_gateway, start_sim, redis):
+    """The fallback was looked at, and is open: the answer, its fields and its count are those of the model that gave it."""
+    sims = [start_sim(), start_sim()]
+    gateway = with_fallback(start_gateway, sims, redis, breaker=LASTING)
+    force = {"force": "open"}
+    assert client.request(f"{gateway.admin_url}/breakers/second", method="POST", body=force).status == 200
+    answer = gateway.ask("openai", "[[sim status=500]]", model="m")
+    assert answer.status == 500 and answer.headers["X-Sluice-Model"] is None and "fallback" not in (answer.headers["Proxy-Status"] or "")
+    wait_until(lambda: gateway.metric("sluice_requests_total", model="m", upstream="first", status="500") == 1, "it is the first one's")
+    assert received(*sims)[1] == 0
+    quiet(gateway)
+
+
 def test_the_fallbacks_limits_count(start_gateway, start_sim, redis):
     """Its own, and no others: when they are used up there is nothing left to ask; the first model's and its upstream's are untouched."""
     sims = [start_sim(), start_sim()]
