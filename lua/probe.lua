@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Asks for a ticket of a half-open breaker: at most so many calls at once in the whole fleet find out whether the target is well again.
 --
 -- KEYS   [1] s HASH: the breaker, as in report
@@ -12,7 +12,8 @@
 -- When all places are taken, each owner is called by an empty word to its channel: whom nobody hears has died, and his ticket with him. So a killed worker's
 -- place is free at once; a stopped one's when its call must have ended. Disadvantage: a worker whose listening connection is just broken counts as
 -- dead, so for a moment there may be more calls; in a cluster, only listeners at this node are heard of.
--- Atomic: everything. Expires: p with its last ticket. Full memory refuses it: no probe.
+-- Atomic: everything. Expires: p with its last ticket. Full memory does not stop it (allow-oom): tickets are few, and without
+-- them each worker would give its own.
 -- Calls: TIME HMGET; half open: ZSCORE ZREMRANGEBYSCORE ZRANGEBYSCORE; all taken: PUBLISH each, ZREM; granted: ZADD PEXPIRE PEXPIRE.
 local call, look = redis.call, redis.pcall
 local now = tonumber(ARGV[1])

@@ -288,3 +288,25 @@ def test_a_stopped_instances_place_is_free_when_its_call_must_have_ended(start_g
         wait_for_state(gateways, CLOSED)
         assert all(gateway.ask("openai", "x").status == 200 for gateway in gateways)
     at_rest(gateways, redis, sim)
+
+
+def test_full_memory_gives_no_more_places(start_gateway, sim, redis):
+    """Redis refuses what grows; tickets it gives all the same, or each worker would give its own."""
+    rule = {"error_rate": 0, "slow_rate": 0, "unreachable": 0, "failures": 2, "open_for": "1s", "open_most": "1s", "probes": 1}
+    gateways = [start_gateway(sim.url, redis.url, {"workers": 2, **ruled(rule)}) for _ in range(3)]
+    sim.set("status=503")
+    for gateway in gateways[:1] * 2:
+        gateway.ask("openai", "x")
+    wait_for_state(gateways, OPEN)
+    redis.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    redis.command("CONFIG", "SET", "maxmemory", "1mb")
+    sim.clear()
+    sim.reset()
+    wait_for_state(gateways, HALF_OPEN)
+    threads = [threading.Thread(target=gateway.ask, args=("openai", "[[sim latency=500ms tokens=1]]")) for gateway in gateways for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most_at_once(sim.calls()) == 1
+    wait_for_state(gateways, CLOSED)
