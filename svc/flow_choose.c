@@ -111,7 +111,7 @@ enum stage stage_choose_done(struct request *r)
 		return STAGE_quota;
 	breaker_probe_end(&r->probe, BREAKER_NOTHING);
 	route_mark(&r->tried.barred, r->route.target, r->route.endpoint);
-	return stage_choose(r);
+	return STAGE_choose;
 }
 
 /* ---- when none will do ------------------------------------------------------------------------------------------------- */
@@ -122,6 +122,9 @@ static bool fall_back(struct request *r)
 	struct slice names[2] = { r->route.model };
 	struct route_set none = { { 0 } };
 
+	/* One model more costs nobody; each further one behind calls that failed is a repetition like any other. */
+	if (r->attempts > 0 && r->route.fallbacks > 0 && !retry_budget_spend(&r->tried.account->budget))
+		return false;
 	if (!route_fall_back(r->config, r->caller.tenant, &r->route))
 		return false;
 	names[1] = r->route.model;
