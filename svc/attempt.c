@@ -297,6 +297,12 @@ static bool may_have_acted(const struct request *r, enum retry_class class)
 	       (class == RETRY_BUSY && r->call.dialect == DIALECT_http && r->attempt.status != 503);
 }
 
+/* Of these a provider means its Retry-After for all calls. */
+static bool says_when(int status)
+{
+	return status == 429 || status == 503 || status == 529;
+}
+
 static void pause_for(struct request *r, int64_t length)
 {
 	if (length > 0)
@@ -305,7 +311,7 @@ static void pause_for(struct request *r, int64_t length)
 
 void attempt_pause(struct request *r)
 {
-	if (r->attempt.status == 429 || r->attempt.status == 503 || r->attempt.status == 529)
+	if (says_when(r->attempt.status))
 		pause_for(r, r->answer.retry_after);
 }
 
@@ -326,7 +332,7 @@ static enum retry_class class_of_answer(struct request *r)
 	case DIALECT_FAILURE_OTHER:
 		break;
 	}
-	if (r->attempt.status == 429 || r->attempt.status == 503 || r->attempt.status == 529)
+	if (says_when(r->attempt.status))
 		pause_for(r, failed.retry_after);
 	return class_of_status(r->attempt.status);
 }
@@ -336,9 +342,7 @@ enum retry_class attempt_classify(struct request *r)
 	enum retry_class class;
 
 	r->tried.retry_after = -1;
-	if (r->refusal == REFUSAL_upstream_invalid) /* a head that could not be taken */
-		class = RETRY_NEVER;
-	else if (r->attempt.has_error)
+	if (r->attempt.has_error)
 		class = class_of_answer(r);
 	else
 		class = class_of_outcome(r->result.outcome);

@@ -121,17 +121,18 @@ static bool fall_back(struct request *r)
 {
 	struct slice names[2] = { r->route.model };
 	struct route_set none = { { 0 } };
+	struct route next = r->route;
 
+	if (!route_fall_back(r->config, r->caller.tenant, &next))
+		return false;
 	/* One model more costs nobody; each further one behind calls that failed is a repetition like any other. */
 	if (r->attempts > 0 && r->route.fallbacks > 0 && !retry_budget_spend(&r->tried.account->budget))
 		return false;
-	if (!route_fall_back(r->config, r->caller.tenant, &r->route))
-		return false;
+	r->route = next;
 	names[1] = r->route.model;
 	metrics_add(r->worker->metrics, METRIC_fallbacks_total, names, 1);
 	r->tried.failed = r->tried.barred = none;
 	r->tried.until = 0;
-	r->tried.unlike = true;
 	r->tried.denied = false;
 	return true;
 }
@@ -161,9 +162,7 @@ enum stage flow_degrade_further(struct request *r)
 		enum refusal refusal = charge_reserve(r);
 		return refusal == REFUSAL_none ? STAGE_choose : flow_refuse(r, refusal);
 	}
-	if (r->attempts > 0) { /* it is the answer of the last that was called, whatever was looked at since */
+	if (r->attempts > 0) /* it is the answer of the last that was called, whatever was looked at since */
 		r->route = r->attempt.route;
-		r->tried.unlike = r->route.fallbacks > 0;
-	}
 	return r->attempt.has_error ? STAGE_stream : flow_refuse(r, refusal_of(r));
 }

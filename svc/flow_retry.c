@@ -8,7 +8,6 @@
 #include "svc/flow_internal.h"
 
 #include "lib/clock.h"
-#include "lib/log.h"
 #include "svc/attempt.h"
 
 /* ---- error: the body of an answer that says no -------------------------------------------------------------------------- */
@@ -145,10 +144,7 @@ enum stage stage_retry(struct request *r)
 	int64_t delay;
 
 	r->tried.class = attempt_classify(r);
-	r->tried.refusal = r->attempt.has_error         ? REFUSAL_upstream_invalid
-			   : r->refusal != REFUSAL_none ? r->refusal
-							: attempt_refusal(r->result.outcome);
-	r->refusal = REFUSAL_none;
+	r->tried.refusal = r->attempt.has_error ? REFUSAL_upstream_invalid : attempt_refusal(r->result.outcome);
 	give_back(r);
 	if (r->tried.class == RETRY_EXHAUSTED)
 		route_mark(&r->tried.barred, r->route.target, r->route.endpoint);

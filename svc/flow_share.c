@@ -444,9 +444,9 @@ static void end_whole(struct request *r)
 	struct flight_end end = { .outcome = FLIGHT_DONE };
 	bool good = r->status == 200 && r->metered.ended && !r->metered.error_in_band && !r->metered.filtered;
 
-	end.store = r->share.store && !r->tried.unlike &&
+	end.store = r->share.store && !request_fell_back(r) &&
 		    share_keep(r->config, &r->call, r->status, &r->answer, &r->metered, &end);
-	if (!end.store && good && !r->tried.unlike && r->share.ask.may_be_late && r->config->coalesce.window > 0)
+	if (!end.store && good && !request_fell_back(r) && r->share.ask.may_be_late && r->config->coalesce.window > 0)
 		end.store = true; /* for latecomers alone */
 	end.store &= !r->worker->answers_full;
 	worker_drop(r->worker, r->share.ask.key); /* what is older than this; elsewhere Redis tells so */

@@ -206,7 +206,7 @@ static void add_common(struct lines *l, const struct request *r)
 /* Who is told that an answer is larger than what is kept, or private, leads no more. */
 static bool will_store(const struct request *r)
 {
-	return r->share.store && !r->tried.unlike && flight_leads(r->seat) &&
+	return r->share.store && !request_fell_back(r) && flight_leads(r->seat) &&
 	       share_may_keep(&r->call, r->status, &r->answer) && !r->worker->answers_full;
 }
 
@@ -441,13 +441,13 @@ static void add_degraded(struct lines *l, const struct request *r)
 {
 	size_t start = l->text.len;
 
-	if (r->answer_held != NULL || r->attempts == 0 || (r->attempts == 1 && !r->tried.unlike))
+	if (r->answer_held != NULL || r->attempts == 0 || (r->attempts == 1 && !request_fell_back(r)))
 		return;
 	buf_append(&l->text, SLICE("sluice; next-hop=\""));
 	buf_append(&l->text, slice_of(r->route.upstream->endpoints[r->route.endpoint].origin));
 	buf_append(&l->text, SLICE("\"; details=\"attempt "));
 	buf_append_int(&l->text, r->attempts);
-	buf_append(&l->text, r->tried.unlike ? SLICE(", fallback model\"") : SLICE("\""));
+	buf_append(&l->text, request_fell_back(r) ? SLICE(", fallback model\"") : SLICE("\""));
 	add(l, SLICE("Proxy-Status"), start);
 }
 
@@ -455,7 +455,7 @@ void reply_note_model(struct request *r)
 {
 	struct fields_answer *a = &r->answer;
 
-	if (r->tried.unlike && a->count < a->capacity)
+	if (request_fell_back(r) && a->count < a->capacity)
 		a->fields[a->count++] = (struct http_field){ SLICE("X-Sluice-Model"), r->route.model };
 }
 

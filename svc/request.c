@@ -208,6 +208,11 @@ int64_t request_redis_left(const struct request *r)
 
 /* ---- what came of it ------------------------------------------------------------------------------------------------ */
 
+bool request_fell_back(const struct request *r)
+{
+	return r->route.fallbacks > 0;
+}
+
 bool request_never_sent(const struct request *r)
 {
 	if (r->attempt.began == 0 || r->unsent)

@@ -95,7 +95,6 @@ struct request {
 		int64_t wait;            /* until something may be well again; 0: not known */
 		bool paused;             /* that is because the provider said when to come again */
 		bool denied;             /* a quota of a model or an upstream refused; `quota` says which */
-		bool unlike;             /* the answer is not of the model that was asked for: it is not kept */
 		struct loop_timer timer; /* to the next attempt */
 		struct buf log;          /* a word on each failed attempt */
 	} tried;
@@ -167,6 +166,7 @@ struct slice request_tenant(const struct request *);              /* "anonymous"
  * cut for it. */
 int64_t request_redis_left(const struct request *);
 
+bool request_fell_back(const struct request *); /* another model is asked than the client did: its answer is not kept */
 bool request_never_sent(const struct request *); /* nothing of it reached the upstream */
 /* The refusal's code; "ok", or "upstream_error" for a status of 400 or more, or an error inside an answer, that was passed on. */
 const char *request_outcome(const struct request *);
