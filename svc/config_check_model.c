@@ -92,20 +92,22 @@ struct walk {
 static void tell_cycle(const struct walk *w, size_t start)
 {
 	const struct config_model *models = w->c->config->models;
-	size_t length = w->depth - start, first = start;
+	size_t first = start, at;
 	char memory[320];
 	struct buf told;
 
 	for (size_t i = start; i < w->depth; i++)
 		first = w->way[i] < w->way[first] ? i : first;
 	buf_wrap(&told, memory, sizeof(memory), 0);
-	for (size_t i = 0; i <= length; i++) {
-		const char *name = models[w->way[start + (first - start + i) % length]].name;
+	at = first;
+	for (size_t i = start; i <= w->depth; i++) { /* round once, and its first again */
+		const char *name = models[w->way[at]].name;
 		if (told.len + strlen(name) + strlen(" → …") + strlen(" → ") > sizeof(memory)) {
 			buf_append(&told, SLICE(" → …"));
 			break;
 		}
-		buf_format(&told, "%s%s", i > 0 ? " → " : "", name);
+		buf_format(&told, "%s%s", i > start ? " → " : "", name);
+		at = at + 1 < w->depth ? at + 1 : start;
 	}
 	config_check_complain(w->c, CONFIG_PLACE("models", models[w->way[first]].name, "fallback"),
 			      "it leads back to the model: %.*s; allowed: no such way", SLICE_ARGS(buf_slice(&told)));

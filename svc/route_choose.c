@@ -8,6 +8,7 @@
  * do they; and whoever is tried next is the next best, the same at each repetition. Names are hashed and not places, so that a list may be put in another order. */
 #include "svc/route.h"
 
+#include <inttypes.h>
 #include <math.h>
 
 #include "lib/buf.h"
@@ -101,9 +102,9 @@ void route_say_unable(const struct route_question *q, const struct route *route,
 	buf_format(detail, "Needed%s: %s%s%s", together ? " together" : "", media ? "images, audio or files" : "",
 		   media && tools ? "; " : "", tools ? "tools" : "");
 	if (context)
-		buf_format(detail, "%s%lld tokens", media || tools ? "; " : "", (long long)(q->input + q->output));
+		buf_format(detail, "%s%" PRId64 " tokens", media || tools ? "; " : "", q->input + q->output);
 	if (context && !together)
-		buf_format(detail, ", at most %lld", (long long)most);
+		buf_format(detail, ", at most %" PRId64, most);
 	buf_append_byte(detail, '.');
 }
 

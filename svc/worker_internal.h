@@ -27,7 +27,7 @@ void worker_gauge_breakers(struct worker *);
 void worker_open_health(struct worker *, struct worker_upstream *, size_t endpoint);
 void worker_close_health(struct worker_endpoint *); /* before its pools and its breaker */
 
-struct metrics_series *worker_script_seconds(struct worker *, const char *script);
+struct metrics_series *worker_script_seconds(struct worker *, const char *name);
 
 /* worker_answers.c: flights, the store's connection, the listener beside it, the hot answers. */
 void worker_open_answers(struct worker *, const struct config *);
