@@ -230,7 +230,7 @@ int64_t breaker_wait(const struct breaker *b)
 	if (breaker_gate(b) != BREAKER_STOP)
 		return 0;
 	if (b->judge.force == BREAKER_FORCED_OPEN)
-		return CLOCK_HOUR;
+		return b->rule.open_for;
 	if (breaker_judge_state(&b->judge, now) == BREAKER_OPEN)
 		return b->judge.until - now;
 	return now < b->denied_until ? b->denied_until - now : BREAKER_DENIED_FOR;
@@ -298,6 +298,15 @@ void breaker_look(const struct breaker *b, struct breaker_view *view)
 				       .first_bytes = counts.first_bytes,
 				       .slow = counts.slow,
 				       .alone = b->alone };
+}
+
+bool breaker_is_idle(const struct breaker *b)
+{
+	int64_t now = clock_now();
+	struct breaker_counts counts = breaker_judge_window(&b->judge, &b->rule, now);
+	CHECK(b->magic == BREAKER_MAGIC);
+	return breaker_judge_state(&b->judge, now) == BREAKER_CLOSED && b->judge.force == BREAKER_AUTO &&
+	       counts.calls == 0 && counts.first_bytes == 0;
 }
 
 void breakers_each(struct breakers *all, void (*each)(void *arg, struct breaker *), void *arg)

@@ -92,7 +92,10 @@ void breakers_missed(struct breakers *);
 /* The breaker of this name (≤ BREAKER_NAME_MOST, copied), found or made; counted. The rule is copied; the latest caller's holds. A new one counts as closed
  * until Redis has said otherwise, for which it is asked at once. */
 struct breaker *breaker_hold(struct breakers *, struct slice name, const struct breaker_rule *);
-void breaker_release(struct breaker **); /* NULL inside is fine */
+void breaker_hold_more(struct breaker *); /* one more who releases it */
+void breaker_release(struct breaker **);  /* NULL inside is fine */
+/* Nothing is forgotten by releasing it: it is closed, nobody took it by hand, and this worker has counted no call in its window. */
+bool breaker_is_idle(const struct breaker *);
 struct slice breaker_name(const struct breaker *);
 
 /* ---- before a call: neither waits nor asks Redis ---- */
@@ -103,7 +106,8 @@ enum breaker_gate {
 	BREAKER_STOP, /* open; or half open, and a moment ago there was no ticket */
 };
 enum breaker_gate breaker_gate(const struct breaker *);
-/* Microseconds until BREAKER_STOP may end; 0 when the gate says something else; an hour when it is forced open. */
+/* Microseconds until BREAKER_STOP may end; 0 when the gate says something else; open_for when it is forced open, whose end nobody
+ * knows. */
 int64_t breaker_wait(const struct breaker *);
 
 /* Asks for a ticket, for a call that surely ends within `lasts`. `done` runs once, never inside this call, unless the probe is ended before. Granted or

@@ -96,7 +96,6 @@ struct breaker {
 enum { BREAKER_KEY_STATE, BREAKER_KEY_TICKETS, BREAKER_KEY_PAUSES };
 
 /* breaker.c */
-void breaker_hold_more(struct breaker *);
 void breaker_let_go(struct breaker *);
 void breakers_heard(const struct breakers *, enum breaker_script, const struct redis_answer *);
 /* Whether what was sent may have run, or may yet. */

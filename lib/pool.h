@@ -44,7 +44,7 @@ struct pool_options {
 
 enum pool_outcome {
 	POOL_DONE,           /* head and whole body were delivered */
-	POOL_NO_SLOT,        /* no connection was free before wait_until; nothing was sent */
+	POOL_NO_SLOT,        /* no connection was free in time, be it its own or the total one; nothing was sent */
 	POOL_CONNECT_FAILED, /* DNS, refused, unreachable, connect deadline, address not allowed; nothing was sent */
 	POOL_TLS_FAILED,     /* hand-shake or certificate; nothing was sent */
 	POOL_RESET_UNSENT,   /* a connection died before any byte of this request was written */

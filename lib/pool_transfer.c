@@ -32,10 +32,7 @@ static void on_wait_timer(void *arg)
 		loop_timer_set(&t->wait_timer, at - now);
 		return;
 	}
-	if (now >= t->total_deadline)
-		pool_outcome_judge(t, POOL_TOTAL_TIMEOUT, "total deadline passed while waiting for a slot");
-	else
-		pool_outcome_judge(t, POOL_NO_SLOT, "no connection was free in time");
+	pool_outcome_judge(t, POOL_NO_SLOT, "no connection was free in time");
 	t->result.waited = now - t->started;
 	pool_finish(t, CURLE_OK);
 }

@@ -55,9 +55,14 @@ int64_t retry_delay(const struct retry_policy *policy, enum retry_class class, u
 		    bool elsewhere, uint64_t random)
 {
 	CHECK(class < RETRY_CLASSES && policy->base >= 0 && policy->cap >= 0 && policy->timeout_base >= 0);
-	int64_t delay = jitter(ceiling_for(policy, class, again, elsewhere), random);
+	int64_t delay = jitter(ceiling_for(policy, class, again, elsewhere), random), moment;
+
 	/* Who asked for time was the one that failed: another one is not spared by waiting. */
-	return !elsewhere && retry_after > delay ? retry_after : delay;
+	if (elsewhere || retry_after <= 0)
+		return delay;
+	moment = jitter(policy->timeout_base, random);
+	retry_after = retry_after < INT64_MAX - moment ? retry_after + moment : INT64_MAX;
+	return retry_after > delay ? retry_after : delay;
 }
 
 void retry_budget_earn(struct retry_budget *budget, const struct retry_policy *policy)

@@ -88,6 +88,7 @@ void attempt_begin(struct request *r)
 	CHECK(r->attempt.breaker == NULL);
 	forget_answer(r);
 	r->attempt.breaker = request_breaker(r);
+	breaker_hold_more(r->attempt.breaker); /* a model's may be forgotten before the call has ended */
 	r->attempt.began = now;
 	r->attempt.route = r->route;
 	if (r->tried.until == 0)
@@ -239,7 +240,7 @@ void attempt_over(struct request *r)
 	if (result == BREAKER_FAILURE || result == BREAKER_UNREACHABLE || r->attempt.status == 429 ||
 	    (r->attempt.has_error && r->tried.class == RETRY_EXHAUSTED))
 		log_failure(r, took);
-	r->attempt.breaker = NULL;
+	breaker_release(&r->attempt.breaker);
 }
 
 /* ---- what its end means ------------------------------------------------------------------------------------------------ */
@@ -342,7 +343,7 @@ enum retry_class attempt_classify(struct request *r)
 	enum retry_class class;
 
 	r->tried.retry_after = -1;
-	if (r->attempt.has_error)
+	if (r->attempt.has_error || attempt_is_failure(r->attempt.status))
 		class = class_of_answer(r);
 	else
 		class = class_of_outcome(r->result.outcome);

@@ -53,7 +53,8 @@ enum stage stage_error_done(struct request *r)
 		return STAGE_stream;
 	if (r->result.outcome == POOL_DONE)
 		return STAGE_retry;
-	r->attempt.has_error = false; /* half an error is none */
+	r->attempt.has_error = false; /* half an error is none to pass on; its head has said what it has */
+	buf_clear(&r->attempt.error);
 	return STAGE_retry;
 }
 
@@ -69,6 +70,18 @@ static void give_back(struct request *r)
 	attempt_over(r);
 	limiter_settle(&r->lease, &used);
 	r->attempt.began = 0; /* nothing of it is left to be settled */
+}
+
+/* What its client is told when it is not tried again, and when to come again then. */
+static void note_refusal(struct request *r)
+{
+	if (r->attempt.has_error)
+		r->tried.refusal = REFUSAL_upstream_invalid;
+	else if (r->attempt.status == 429)
+		r->tried.refusal = REFUSAL_upstream_limited;
+	else
+		r->tried.refusal = attempt_refusal(r->result.outcome);
+	r->tried.wait = r->tried.retry_after > 0 ? r->tried.retry_after : 0;
 }
 
 static bool is_time_for(const struct request *r, int64_t delay)
@@ -144,7 +157,7 @@ enum stage stage_retry(struct request *r)
 	int64_t delay;
 
 	r->tried.class = attempt_classify(r);
-	r->tried.refusal = r->attempt.has_error ? REFUSAL_upstream_invalid : attempt_refusal(r->result.outcome);
+	note_refusal(r);
 	give_back(r);
 	if (r->tried.class == RETRY_EXHAUSTED)
 		route_mark(&r->tried.barred, r->route.target, r->route.endpoint);
@@ -164,13 +177,15 @@ enum stage stage_retry(struct request *r)
  * else its client would have a refusal a millisecond before the answer. */
 static bool waits_on(struct request *r, int64_t *delay)
 {
+	const struct retry_policy *policy = &r->route.upstream->retry;
 	struct route next = r->route;
 	struct route_choice choice = { .wait = 0 };
 
 	if (r->tried.class != RETRY_LIMITED || flow_find_target(r, &next, &choice) != ROUTE_STOPPED)
 		return false;
-	*delay = choice.wait;
-	return choice.paused && *delay <= r->route.upstream->retry.cap && is_time_for(r, *delay);
+	/* as who is benched: it has backed off already */
+	*delay = retry_delay(policy, RETRY_EXHAUSTED, r->attempts, choice.wait, false, worker_random(r->worker));
+	return choice.paused && choice.wait <= policy->cap && is_time_for(r, *delay);
 }
 
 enum stage stage_retry_done(struct request *r)

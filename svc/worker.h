@@ -42,6 +42,7 @@ struct worker_endpoint {
 	} calls_counted, streams_counted; /* of what the pools count, what stands in the metrics already */
 	struct breaker *breaker;          /* of all its models, where none has its own */
 	struct map *models;               /* model -> its breaker, with breaker.per_model */
+	int64_t swept;                    /* when those that are idle were last forgotten */
 	struct worker_health *health;     /* NULL: it is not looked at */
 	unsigned in_flight;
 	struct worker_latency {

@@ -17,8 +17,9 @@
 #define LISTEN_PING    CLOCK_SECOND /* nothing is kept by what this proves: it only has to notice that it is cut off */
 #define LISTEN_SILENCE (3 * CLOCK_SECOND)
 #define FADING         (10 * CLOCK_SECOND) /* a measured latency counts half as much after some seven seconds */
-#define NEWEST         0.1                 /* and the newest counts so much at least, however soon it comes */
-enum { MODELS_MOST = 1000 };               /* breakers of their own in one endpoint; the others share the endpoint's */
+#define SWEEP          CLOCK_SECOND
+#define NEWEST         0.1   /* and the newest counts so much at least, however soon it comes */
+enum { MODELS_MOST = 1000 }; /* breakers of their own in one endpoint; the others share the endpoint's */
 
 /* ---- listening ----------------------------------------------------------------------------------------------------------- */
 
@@ -142,25 +143,50 @@ void worker_renew_rules(struct worker *w, const struct config_upstream *next, st
 	}
 }
 
+/* Where the models' names are the clients' own, the breakers of those that nobody asks for any more make room. */
+static void forget_idle(struct worker_endpoint *e)
+{
+	int64_t now = clock_now();
+	struct slice model;
+	size_t at = 0;
+	void *value;
+
+	if (now - e->swept < SWEEP)
+		return;
+	e->swept = now;
+	while (map_next(e->models, &at, &model, &value))
+		if (breaker_is_idle(value))
+			release(map_remove(e->models, model));
+}
+
 struct breaker *worker_model_breaker(struct worker *w, struct worker_upstream *u, const struct config_upstream *config,
 				     size_t endpoint, struct slice model)
 {
 	struct worker_endpoint *e = &u->endpoints[endpoint];
 	struct breaker *breaker = map_get(e->models, model);
 
-	if (breaker != NULL || map_count(e->models) >= MODELS_MOST)
+	if (breaker != NULL)
 		return breaker;
+	if (map_count(e->models) >= MODELS_MOST)
+		forget_idle(e);
+	if (map_count(e->models) >= MODELS_MOST)
+		return NULL;
 	breaker = hold(w, config, endpoint, model);
 	map_put(e->models, model, breaker);
 	return breaker;
 }
 
-static bool is_forced(const struct breaker *breaker)
+static enum breaker_force force_of(const struct breaker *breaker)
 {
 	struct breaker_view view;
 
 	breaker_look(breaker, &view);
-	return view.force != BREAKER_AUTO;
+	return view.force;
+}
+
+static bool is_forced(const struct breaker *breaker)
+{
+	return force_of(breaker) != BREAKER_AUTO;
 }
 
 /* Who takes the endpoint's breaker by hand means all its models, but for those that are taken by hand themselves. */
@@ -190,6 +216,9 @@ void worker_look(struct worker *w, struct worker_upstream *u, const struct confi
 					 .in_flight = e->in_flight };
 	if (health->gate == BREAKER_STOP)
 		health->wait = breaker_wait(breaker);
+	/* who holds it closed by hand means that it is called, also when a provider asked for more time than anybody believes */
+	if (paused > 0 && force_of(breaker) == BREAKER_FORCED_CLOSED)
+		return;
 	if (paused > 0 && (health->gate != BREAKER_STOP || paused > health->wait)) {
 		health->gate = BREAKER_STOP;
 		health->wait = paused;

@@ -88,7 +88,8 @@ static void on_done(struct transfer *t, void *arg, const struct pool_result *res
 
 static const struct pool_receiver receiver = { on_head, on_body, on_done };
 
-/* As the configuration is now: a reload that leaves the pools alone may have changed the credential. */
+/* As the configuration is now: a reload that leaves the pools alone may have changed the credential. NULL: a reload took it away,
+ * or gave it other pools, and only its last calls still hold it. */
 static const struct config_upstream *as_it_is_now(const struct worker_health *h)
 {
 	const struct worker_generation *now = h->worker->now;
@@ -96,13 +97,12 @@ static const struct config_upstream *as_it_is_now(const struct worker_health *h)
 	for (size_t i = 0; i < now->config->upstreams_count; i++)
 		if (now->upstreams[i] == h->upstream)
 			return &now->config->upstreams[i];
-	return h->upstream->upstream;
+	return NULL;
 }
 
 /* The credential, and what an API asks of any request. */
-static void ask(struct worker_health *h)
+static void ask(struct worker_health *h, const struct config_upstream *u)
 {
-	const struct config_upstream *u = as_it_is_now(h);
 	struct pool_field fields[3] = { { SLICE("Accept-Encoding"), SLICE("identity") } };
 	struct pool_request request = { .method = SLICE("GET"),
 					.target = slice_of(h->target),
@@ -125,10 +125,11 @@ static void ask(struct worker_health *h)
 static void probed(struct probe *probe, void *arg, bool granted)
 {
 	struct worker_health *h = arg;
+	const struct config_upstream *u = as_it_is_now(h);
 
 	CHECK(probe == h->probe);
-	if (granted) {
-		ask(h);
+	if (granted && u != NULL) {
+		ask(h, u);
 		return;
 	}
 	breaker_probe_end(&h->probe, BREAKER_NOTHING);
@@ -138,15 +139,17 @@ static void probed(struct probe *probe, void *arg, bool granted)
 static void time_has_come(void *arg)
 {
 	struct worker_health *h = arg;
+	const struct config_upstream *u = as_it_is_now(h);
 
+	if (u == NULL)
+		return; /* and never again */
 	h->began = clock_now();
 	switch (breaker_gate(breaker_of(h))) {
 	case BREAKER_PASS:
-		ask(h);
+		ask(h, u);
 		break;
 	case BREAKER_ASK:
-		h->probe =
-			breaker_probe(breaker_of(h), h->upstream->upstream->health.timeout + CLOCK_SECOND, probed, h);
+		h->probe = breaker_probe(breaker_of(h), u->health.timeout + CLOCK_SECOND, probed, h);
 		break;
 	case BREAKER_STOP:
 		wait(h);

@@ -16,6 +16,7 @@ from support.gateway import KEY, merge
 from support.process import promised, wait_until
 from support.provider import chunked
 from support.rest import at_rest
+from support.routes import load
 
 DIALECTS = ["openai", "gemini", "anthropic"]
 NOBODY_ELSE = {"slow_rate": "0", "unreachable": 0, "open_for": "60s"}  # a rule for one thing alone
@@ -256,6 +257,20 @@ def test_a_model_of_its_own_breaker(start_gateway, sim, redis, per_model):
         assert state(gateway) == (CLOSED if per_model else OPEN)
     assert sim.model_stats("gpt-4o-mini")["received"] == 4 and trips(gateways) == 1
     at_rest(gateways, redis, sim)
+
+
+def test_models_that_nobody_asks_for_make_room(start_gateway, sim, redis):
+    """A thousand breakers of models an endpoint; where clients make the names up, those of the names of now."""
+    gateway = start_gateway(sim.url, redis.url, ruled({"per_model": True, "window": "1s"}))
+
+    def models():
+        return gateway.page("/breakers").json()["upstreams"]["openai"]["endpoints"][0]["models"]
+
+    assert load([gateway], 1005, name="made-up-{{n}}")["by_status"] == {"404": 1005}
+    assert len(models()) == 1000
+    wait_until(lambda: gateway.ask("openai", "x", model="gpt-4o").status == 200 and "gpt-4o" in models(), "it has a breaker of its own")
+    assert len(models()) < 1000
+    at_rest([gateway], redis, sim)
 
 
 # ---- Redis is away ------------------------------------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def test_forced_closed_all_call_whatever_fails_and_auto_judges_again(start_fleet
     found, = endpoints(fleet[2])
     assert (found["state"], found["force"], found["trips"], found["alone"]) == ("open", "auto", 1, False) and 0 < found["wait_ms"] <= 3600_000
     sim.clear()
-    assert outcomes(fleet[0]) == {"breaker_open"}  # for an hour
+    assert outcomes(fleet[0]) == {"breaker_open"}  # until it is taken back
     assert force(fleet[0], "closed").status == 200
     heeded(fleet, 200)
     assert force(fleet[0], "auto").status == 200
@@ -143,6 +143,18 @@ def test_one_endpoint_alone(start_fleet, start_sim, sim):
     assert force(fleet[1], "auto", endpoint=other.url).json()["breakers"] == 1
     heeded(fleet, 200)
     assert sim.stats()["received"] == 0
+
+
+def test_closed_by_hand_heeds_no_pause(start_fleet, sim):
+    """A provider that asks to be left alone for longer than anybody believes."""
+    fleet = start_fleet()
+    sim.set("status=429 retry=90000s", times=1)
+    assert outcome(fleet[0]) == "rate_limit_exceeded"
+    heeded(fleet, "upstream_limited")
+    assert force(fleet[1], "closed").status == 200
+    heeded(fleet, 200)
+    assert force(fleet[2], "auto").status == 200
+    heeded(fleet, "upstream_limited")
 
 
 def test_one_model_alone(start_fleet, sim):

@@ -211,6 +211,23 @@ def test_what_is_tried_in_which_order(start_gateway, start_sim, redis):
     quiet(gateway)
 
 
+def test_a_chain_of_fallbacks_is_paid_for(start_gateway, start_sim, redis):
+    """The first one costs nothing; each further one behind calls that failed is paid from the budget of the upstream that was asked first."""
+    sim, requests, budget = start_sim("status=503"), 40, 0.2
+    steady = upstream(sim, breaker={**QUICK, "failures": 0}, retry={"attempts": 1, "budget": f"{budget:.0%}"})
+    names = [f"m{number}" for number in range(17)]
+    models = {name: {"targets": [{"upstream": "first", "model": "gpt-4o-mini"}]} for name in names}
+    models[names[0]]["fallback"] = names[1:]
+    gateway = start_gateway(sim.url, redis.url, {"upstreams": {"first": steady}, "models": models, "coalesce": {"when": "never"}, "cache": {"when": "never"}})
+    assert gateway.ask("openai", "x", model=names[0]).status == 503 and received(sim) == [2]  # nothing has been paid in
+    for _ in range(requests - 1):
+        assert gateway.ask("openai", "x", model=names[0]).status == 503
+    calls = received(sim)[0]
+    print(f"{requests} requests, each of them to a chain of 17 models that all fail: {calls} calls")
+    assert 2 * requests < calls <= (2 + budget) * requests
+    quiet(gateway)
+
+
 def test_the_fallback_has_a_time_of_its_own(start_gateway, start_sim, redis):
     """What the model let pass is not the fallback's fault: it answers, and its breaker learns of no failure."""
     sims = [start_sim("latency=10s"), start_sim("latency=50ms")]

@@ -149,6 +149,20 @@ def test_what_a_check_carries_and_how_often_it_comes(start_gateway, sim, redis, 
     quiet(*gateways)
 
 
+def test_what_is_gone_is_checked_no_more(start_gateway, sim, redis, provider):
+    """Also while an answer that began before the reload still holds it."""
+    place = provider(plain(b"{}"))
+    checked = upstream({"url": sim.url, "priority": 0}, {"url": place.url, "priority": 1}, health={"path": "/v1/models", "interval": "100ms"})
+    gateway = start_gateway(sim.url, redis.url, {"upstreams": {"checked": checked}, "models": {"m": model("checked")}})
+    with gateway.open_stream("openai", "[[sim tokens=40 rate=20]]", model="m") as stream:
+        wait_until(lambda: place.requests, "it has been checked")
+        reloaded(gateway, {"upstreams": {"checked": {"health": {"path": None}}}})
+        count = len(place.requests) + 1  # one may be on its way
+        assert stream.read_all().endswith(b"data: [DONE]\n\n")  # so many intervals later
+    assert len(place.requests) <= count
+    quiet(gateway)
+
+
 def test_a_check_carries_the_credential_of_now(start_gateway, sim, redis, provider):
     """Also when a reload leaves the connections alone."""
     place = provider(plain(b"{}"))

@@ -233,13 +233,21 @@ def test_long_errors_come_whole(provider, start_gateway, redis, size, calls, fra
     at_rest([gateway], redis)
 
 
-def test_half_an_error_is_none(provider, start_gateway, redis):
-    """Its connection broke in the middle: there is nothing to pass on, and it was no answer that says that nothing was done."""
-    whole = failing(503, b'{"error":{"message":"' + b"x" * 4000 + b'"}}')
+HALVES = {503: ("", 502, "upstream_broken"), 500: ("", 502, "upstream_broken"), 429: ("Retry-After: 5\r\n", 429, "upstream_limited"), 402: ("", 502, "upstream_broken")}
+
+
+@pytest.mark.parametrize("status", HALVES)
+def test_half_an_error_is_none_to_pass_on(provider, start_gateway, redis, status):
+    """Its connection broke in the middle; its head has said what it is, and when to come again."""
+    fields, told, code = HALVES[status]
+    whole = failing(status, b'{"error":{"message":"' + b"x" * 4000 + b'"}}', fields)
     upstream = provider(whole[:-2000], close=True)
-    gateway = start_gateway(upstream.url, redis.url, everywhere())
+    gateway = start_gateway(upstream.url, redis.url, everywhere(retry={**FREE, "attempts": 2, "cap": "1s"}))
     answer = gateway.ask("openai", "x")
-    assert answer.status == 502 and error_of("openai", answer) == "upstream_broken" and len(upstream.requests) == 1
+    assert (answer.status, error_of("openai", answer)) == (told, code), answer
+    assert len(upstream.requests) == (2 if status >= 500 else 1)
+    assert (answer.headers["Retry-After"] == "5") == (status == 429)
+    assert retried(gateway, "busy") == (status >= 500) and retried(gateway, "unsure") == 0
     at_rest([gateway], redis)
 
 

@@ -471,7 +471,7 @@ static void forced_for_all(void **state)
 	RIG_UNTIL(&rig, told != 0 && breaker_rig_look(second).force == BREAKER_FORCED_OPEN);
 	assert_int_equal(told, 1);
 	assert_int_equal(breaker_gate(second->breaker), BREAKER_STOP);
-	assert_int_equal(breaker_wait(second->breaker), CLOCK_HOUR);
+	assert_int_equal(breaker_wait(second->breaker), LONG_TIME);
 	breaker_force(second->breaker, BREAKER_FORCED_CLOSED, NULL, NULL);
 	RIG_UNTIL(&rig, breaker_rig_look(first).force == BREAKER_FORCED_CLOSED);
 	breaker_rig_fail(first, 20);

@@ -54,13 +54,15 @@ static const struct {
 	{ RETRY_LIMITED,   3,        NONE, false, HALF, 2 * SECOND },
 	{ RETRY_BUSY,      1,        NONE, false, ZERO, 0 },
 	{ RETRY_BUSY,      1,        NONE, false, HALF, 50000 },
-	/* What was asked for only extends, and no cap cuts it. */
+	/* What was asked for only extends, no cap cuts it, and not all who wait for it come at once. */
 	{ RETRY_LIMITED,   1,        500000, false, ALL, 1 * SECOND },
 	{ RETRY_LIMITED,   1,        500000, false, ZERO, 500000 },
-	{ RETRY_LIMITED,   1,        2 * SECOND, false, ALL, 2 * SECOND },
-	{ RETRY_LIMITED,   1,        90000 * SECOND, false, ALL, 90000 * SECOND },
+	{ RETRY_LIMITED,   1,        2 * SECOND, false, ALL, 2100000 },
+	{ RETRY_LIMITED,   1,        2 * SECOND, false, HALF, 2050000 },
+	{ RETRY_LIMITED,   1,        2 * SECOND, false, ZERO, 2 * SECOND },
+	{ RETRY_LIMITED,   1,        90000 * SECOND, false, ALL, 90000 * SECOND + 100000 },
 	{ RETRY_LIMITED,   9,        0, false, HALF, 16 * SECOND },
-	{ RETRY_BUSY,      1,        3 * SECOND, false, ALL, 3 * SECOND },
+	{ RETRY_BUSY,      1,        3 * SECOND, false, ALL, 3100000 },
 	{ RETRY_LIMITED,   1,        INT64_MAX, false, ALL, INT64_MAX },
 	{ RETRY_LIMITED,   1,        INT64_MIN, false, ALL, 1 * SECOND },
 	/* Elsewhere there is nothing to wait for but a moment, however often it was. */
@@ -75,7 +77,7 @@ static const struct {
 	{ RETRY_UNSENT,    9,        NONE, false, ALL, 0 },
 	{ RETRY_NEVER,     1,        NONE, false, ALL, 0 },
 	{ RETRY_EXHAUSTED, 1,        NONE, false, ALL, 0 },
-	{ RETRY_EXHAUSTED, 1,        3600 * SECOND, false, ALL, 3600 * SECOND },
+	{ RETRY_EXHAUSTED, 1,        3600 * SECOND, false, ZERO, 3600 * SECOND },
 };
 /* clang-format on */
 

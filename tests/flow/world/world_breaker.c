@@ -6,7 +6,7 @@ struct breakers {
 };
 struct breaker {
 	bool first; /* of the first endpoint that was opened: the scenario's `gate` is about it alone */
-	int held;
+	int holders;
 	char name[200];
 };
 
@@ -93,15 +93,30 @@ struct breaker *breaker_hold(struct breakers *breakers, struct slice name, const
 
 	(void)breakers;
 	assert_true(rule->window > 0 && rule->open_for > 0 && rule->probes > 0);
+	b->holders = 1;
 	b->first = slice_starts(name, SLICE("sim-m http://127.0.0.1:1"));
 	snprintf(b->name, sizeof(b->name), "%.*s", SLICE_ARGS(name));
 	return b;
 }
 
-void breaker_release(struct breaker **breaker)
+void breaker_hold_more(struct breaker *breaker)
 {
-	mem_free(*breaker);
-	*breaker = NULL;
+	breaker->holders++;
+}
+
+void breaker_release(struct breaker **handle)
+{
+	struct breaker *b = *handle;
+
+	*handle = NULL;
+	if (b != NULL && --b->holders == 0)
+		mem_free(b);
+}
+
+bool breaker_is_idle(const struct breaker *breaker)
+{
+	(void)breaker;
+	return false;
 }
 
 struct slice breaker_name(const struct breaker *breaker)

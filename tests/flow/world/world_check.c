@@ -110,10 +110,13 @@ static bool is_cut_of(struct slice body, struct slice whole)
 	return same == body.len;
 }
 
-/* The gateway's own 429, not to be taken for the upstream's. */
-static bool is_denied(const struct world *w)
+/* The gateway's own 429, not to be taken for the upstream's: its limit, or what it says instead of half an error. */
+static bool is_own_429(const struct world *w)
 {
-	return w->fault == WORLD_denied && w->fault_came && w->fault_hit == w->client && w->exchange.status == 429;
+	const struct transfer *t = world_answering(w);
+	bool denied = w->fault == WORLD_denied && w->fault_came && w->fault_hit == w->client;
+
+	return w->exchange.status == 429 && (denied || (t != NULL && t->ended && !t->whole));
 }
 
 static void check_answer(const struct world *w)
@@ -126,7 +129,7 @@ static void check_answer(const struct world *w)
 	MUST(e->ended != e->gone);
 	if (!e->answered || w->scenario->pieces[0] == NULL)
 		return;
-	if (e->status != (source == UPSTREAM ? upstream_status(w) : 200) || is_denied(w)) {
+	if (e->status != (source == UPSTREAM ? upstream_status(w) : 200) || is_own_429(w)) {
 		MUST(e->gone || (e->clean && e->status >= 400)); /* a refusal is a whole answer */
 		return;
 	}
