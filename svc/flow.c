@@ -21,7 +21,7 @@ ROW(lookup,   stage_lookup_done,   true,  TO(replay) | TO(follow) | TO(choose) |
 ROW(replay,   stage_replay_done,   false, TO(choose) | TO(stream) | TO(settle),                            "give the stored answer")
 ROW(follow,   stage_follow_done,   false, TO(replay) | TO(lookup) | TO(choose) | TO(quota) | TO(settle),   "read along as another's answer comes")
 /* flow_choose.c */
-ROW(choose,   stage_choose_done,   true,  TO(quota) | TO(choose) | TO(lookup) | TO(stream) | TO(settle),   "choose a target that is well; none: something stale, another model")
+ROW(choose,   stage_choose_done,   true,  TO(quota) | TO(choose) | TO(retry) | TO(lookup) | TO(stream) | TO(settle), "choose a target that is well; none: something stale, another model")
 /* flow_call.c */
 ROW(quota,    stage_quota_done,    true,  TO(upstream) | TO(choose) | TO(replay) | TO(follow) | TO(settle), "reserve in Redis, all limits or none")
 ROW(upstream, stage_upstream_done, false, TO(stream) | TO(error) | TO(retry) | TO(settle),                 "send, and wait for the head of the answer")

@@ -2,6 +2,7 @@
  *
  *   choose ──► quota           a target that is well
  *          ──► (a ticket) ──► quota
+ *          ──► retry          only one that has failed this request is left: not before its time
  *          ──► degrade ──► lookup     something stale is stored
  *                      ──► choose     another model may be asked instead
  *                      ──► stream     the upstream's own error is at hand
@@ -79,11 +80,12 @@ static enum refusal reserve_for(struct request *r, const struct config_upstream 
 enum stage stage_choose(struct request *r)
 {
 	const struct config_upstream *before = r->route.upstream;
+	struct route next = r->route;
 	struct route_choice choice;
 	enum refusal refusal;
 
 	attempt_unchoose(r); /* a quota or a ticket was refused there */
-	switch (flow_find_target(r, &r->route, &choice)) {
+	switch (flow_find_target(r, &next, &choice)) {
 	case ROUTE_UNABLE:
 		say_unable(r);
 		return flow_refuse(r, REFUSAL_model_unable);
@@ -94,6 +96,9 @@ enum stage stage_choose(struct request *r)
 	case ROUTE_FOUND:
 		break;
 	}
+	if (!choice.elsewhere && !r->tried.rested)
+		return STAGE_retry;
+	r->route = next;
 	attempt_choose(r);
 	refusal = reserve_for(r, before);
 	if (refusal != REFUSAL_none)

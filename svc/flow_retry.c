@@ -60,6 +60,12 @@ enum stage stage_error_done(struct request *r)
 
 /* ---- retry --------------------------------------------------------------------------------------------------------------- */
 
+/* Of what failed, wherever the request has looked since. */
+static const struct retry_policy *policy_of(const struct request *r)
+{
+	return &r->attempt.route.upstream->retry;
+}
+
 /* A call that was not sent has not cost the tenant his request either. */
 static void give_back(struct request *r)
 {
@@ -138,11 +144,14 @@ static enum stage again(struct request *r, int64_t delay, const struct route_cho
 {
 	bool free_of_charge = r->tried.class == RETRY_UNSENT && choice->elsewhere;
 
-	if (!free_of_charge && !retry_budget_spend(&r->tried.account->budget)) {
+	if (!free_of_charge && !r->tried.paid && !retry_budget_spend(&r->tried.account->budget)) {
 		count(r, "no_budget");
 		return give_up(r);
 	}
-	count(r, retry_class_name(r->tried.class));
+	if (!r->tried.paid)
+		count(r, retry_class_name(r->tried.class));
+	r->tried.paid = true;
+	r->tried.rested = !choice->elsewhere;
 	if (delay == 0)
 		return STAGE_choose;
 	loop_timer_init(&r->tried.timer, r->worker->loop, time_has_come, r);
@@ -150,18 +159,26 @@ static enum stage again(struct request *r, int64_t delay, const struct route_cho
 	return flow_await(r, &r->tried.timer);
 }
 
-enum stage stage_retry(struct request *r)
+static void judge(struct request *r)
 {
-	const struct retry_policy *policy = &r->route.upstream->retry;
-	struct route_choice choice = { .wait = 0 };
-	int64_t delay;
-
 	r->tried.class = attempt_classify(r);
 	note_refusal(r);
 	give_back(r);
 	if (r->tried.class == RETRY_EXHAUSTED)
 		route_mark(&r->tried.barred, r->route.target, r->route.endpoint);
 	route_mark(&r->tried.failed, r->route.target, r->route.endpoint);
+	r->tried.judged = true;
+}
+
+/* Also where it was to go elsewhere, and nothing but what has failed before is left: quota or ticket were refused there. */
+enum stage stage_retry(struct request *r)
+{
+	const struct retry_policy *policy = policy_of(r);
+	struct route_choice choice = { .wait = 0 };
+	int64_t delay;
+
+	if (!r->tried.judged)
+		judge(r);
 	if (r->tried.class == RETRY_NEVER || r->attempts >= policy->attempts)
 		return give_up(r);
 	delay = delay_of(r, policy, &choice);
@@ -177,7 +194,7 @@ enum stage stage_retry(struct request *r)
  * else its client would have a refusal a millisecond before the answer. */
 static bool waits_on(struct request *r, int64_t *delay)
 {
-	const struct retry_policy *policy = &r->route.upstream->retry;
+	const struct retry_policy *policy = policy_of(r);
 	struct route next = r->route;
 	struct route_choice choice = { .wait = 0 };
 

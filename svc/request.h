@@ -91,10 +91,12 @@ struct request {
 		enum retry_class class;          /* of the last failure */
 		enum refusal
 			refusal; /* what it would be answered, if it had no answer of its own; none: nothing has failed */
-		int64_t retry_after;     /* as the provider said; -1: nothing */
-		int64_t wait;            /* until something may be well again; 0: not known */
-		bool paused;             /* that is because the provider said when to come again */
-		bool denied;             /* a quota of a model or an upstream refused; `quota` says which */
+		int64_t retry_after; /* as the provider said; -1: nothing */
+		int64_t wait;        /* until something may be well again; 0: not known */
+		bool paused;         /* that is because the provider said when to come again */
+		bool denied;         /* a quota of a model or an upstream refused; `quota` says which */
+		bool judged;         /* the last attempt's end; until another begins, */
+		bool paid, rested;   /* that it is made is paid for; its target, which failed before, was given time */
 		struct loop_timer timer; /* to the next attempt */
 		struct buf log;          /* a word on each failed attempt */
 	} tried;

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from support.client import error_of, headers_for, prompt, request
+from support.crowd import Reading, crowd
 from support.gateway import KEY, configuration
 from support.process import binary, wait_until
 from support.rest import at_rest
@@ -269,3 +270,21 @@ def test_a_cycle_of_fallbacks_is_refused(folder):
         path.chmod(0o600)
         done = subprocess.run([binary("sluice"), "check", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert (done.returncode != 0) == (told is not None) and (told or "fine") in done.stdout, done.stdout
+
+
+def test_what_failed_is_not_asked_again_before_its_time(start_gateway, start_sim, redis):
+    """Also where another target was to be asked first, and that one's quota refuses."""
+    sims = [start_sim(), start_sim()]
+    upstreams = {"first": upstream(sims[0], breaker={"unreachable": 0, "error_rate": "0"}, retry={"budget": "100%", "base": "1s", "timeout_base": "1ms"}),
+                 "second": upstream(sims[1], limits={"rpm": {"limit": 1, "burst": 1}})}
+    gateway = start_gateway(sims[0].url, redis.url, {"upstreams": upstreams, "models": {"m": model("first", "second")}})
+    count = 8
+    sims[0].set("status=429", times=1)
+    assert gateway.ask("openai", "x", model="m").status == 200 and received(*sims) == [1, 1]  # the other one's quota is used up
+    sims[0].set("status=429", times=count)
+    answers = crowd([Reading(0, gateway.url + path, body, headers_for("openai", KEY)) for path, body in [prompt("openai", "x", model="m")] * count])
+    assert all(answer.status == 200 for answer in answers) and received(*sims) == [1 + 2 * count, 1], answers
+    waited = [line.get("retry_ms", 0) for line in gateway.log() if line["event"] == "request"][1:]
+    print("between the two calls:", ", ".join(f"{wait:.0f} ms" for wait in sorted(waited)))
+    assert len(waited) == count and max(waited) > 100  # full jitter: of eight, one in 10^8 is that short
+    quiet(gateway)

@@ -32,10 +32,12 @@ static const char configuration[] =
 	"  plain: {dialect: http, endpoints: [{url: 'http://127.0.0.1:1'}]}\n"
 	"  sim-m: {dialect: openai, endpoints: [{url: 'http://127.0.0.1:1', priority: 0}, {url: 'http://127.0.0.1:2', "
 	"priority: 1}], retry: {attempts: 2, budget: 100%}}\n"
+	"  sim-n: {dialect: openai, endpoints: [{url: 'http://127.0.0.1:3'}], retry: {budget: 100%}}\n"
 	"models:\n"
 	"  known: {targets: [{upstream: sim-o, model: renamed}], limits: {rpm: 100}}\n"
 	"  many: {targets: [{upstream: sim-m}], fallback: [spare]}\n"
 	"  spare: {targets: [{upstream: sim-o}]}\n"
+	"  pair: {targets: [{upstream: sim-n}, {upstream: sim-o}]}\n"
 	"tenants:\n"
 	"  acme: {keys: [key-of-the-test], limits: {rpm: 600, tpm: 100000, concurrency: 10}}\n"
 	"  scout: {keys: [key-of-the-scout], limits: {rpm: 600}}\n";

@@ -62,6 +62,7 @@ struct world_scenario {
 	const char *fail_body;
 	const char *retry_after; /* with this field; NULL: without */
 	enum breaker_gate gate;  /* of the first endpoint */
+	enum limiter_scope denied_by;
 
 	enum world_order order;
 	enum world_word words

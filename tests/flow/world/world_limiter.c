@@ -25,7 +25,7 @@ static struct lease *find(bool admitted)
 static void answer(struct lease *lease, enum limiter_verdict verdict)
 {
 	struct limiter_answer said = {
-		.verdict = verdict, .scope = LIMITER_TENANT, .kind = LIMIT_rpm, .wait = CLOCK_SECOND
+		.verdict = verdict, .scope = world_now()->scenario->denied_by, .kind = LIMIT_rpm, .wait = CLOCK_SECOND
 	};
 
 	said.left[LIMIT_rpm] = (struct limiter_left){ .known = verdict != LIMITER_UNAVAILABLE, .remaining = 5 };
