@@ -5,12 +5,15 @@
 #include "lib/log.h"
 
 #define REDIS_LEAST (5 * CLOCK_MILLISECOND)
-enum { REQUEST_MAGIC = 0x52455155, ARENA = 256 * 1024, BODY_PER_SLICE = 2048, ATTEMPTS_ROOM = 4 };
+enum { REQUEST_MAGIC = 0x52455155, ARENA = 256 * 1024, BODY_PER_SLICE = 2048 };
+/* What one more attempt takes, its head copied included; and the most that there are: 20, and one of each of 16 fallbacks. */
+enum { ATTEMPT = 64 * 1024, ATTEMPTS_MOST = 36 };
 
-/* Room for heads, names and the slices of the largest body in pieces of 4 KiB and more; each attempt writes its own. */
+/* Room for the client's head and names, and in each attempt for its heads and the slices of the largest body in pieces of 4 KiB and more. It is a bound: what is
+ * taken is what they need. */
 static size_t arena_ceiling(const struct config *config)
 {
-	return ATTEMPTS_ROOM * (ARENA + (size_t)config->max_body / BODY_PER_SLICE);
+	return ARENA + ATTEMPTS_MOST * (ATTEMPT + (size_t)config->max_body / BODY_PER_SLICE);
 }
 
 static void bury(void *arg)
