@@ -119,6 +119,27 @@ static void check_proxy(const struct config_check *c, size_t i)
 				      config_check_as_written(c, place, network));
 }
 
+static void warn_of_region(const struct config_check *c)
+{
+	const struct config *config = c->config;
+	struct config_spot spot;
+	bool elsewhere = false;
+
+	for (size_t i = 0; i < config->upstreams_count; i++)
+		for (size_t k = 0; k < config->upstreams[i].endpoints_count; k++) {
+			const char *region = config->upstreams[i].endpoints[k].region;
+			if (region != NULL && strcmp(region, config->region) == 0)
+				return;
+			elsewhere |= region != NULL;
+		}
+	if (!elsewhere)
+		return;
+	spot = config_check_find(c, CONFIG_PLACE("region"));
+	config_warn(c->errors, spot.line, spot.path,
+		    "warning: no endpoint is in \"%s\", so it changes nothing; better: one of the endpoints' `region`",
+		    config->region);
+}
+
 static void check_doors(const struct config_check *c)
 {
 	if (CONFIG_IS_RIGHT(c, "listen", "tenants", "allow_anonymous"))
@@ -130,6 +151,8 @@ static void check_doors(const struct config_check *c)
 		check_redis(c, CONFIG_PLACE("redis", "url"), c->config->redis.url, true);
 	if (CONFIG_IS_RIGHT(c, "cache") && c->config->cache.redis != NULL)
 		check_redis(c, CONFIG_PLACE("cache", "redis"), c->config->cache.redis, false);
+	if (CONFIG_IS_RIGHT(c, "region", "upstreams") && c->config->region != NULL)
+		warn_of_region(c);
 	if (CONFIG_IS_RIGHT(c, "trusted_proxies"))
 		for (size_t i = 0; i < c->config->trusted_proxies_count; i++)
 			check_proxy(c, i);

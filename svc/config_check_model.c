@@ -47,6 +47,23 @@ static void check_shares(const struct config_check *c, const struct config_model
 			      "found a weight of 0 for all of them; allowed: 1 or more for one of them");
 }
 
+/* A canary never sees a call where nobody thought of the strategy. */
+static void warn_of_weights(const struct config_check *c, const struct config_model *m)
+{
+	if (m->targets_count == 1 || config_check_find(c, CONFIG_PLACE("models", m->name, "strategy")).node != NULL)
+		return;
+	for (size_t i = 0; i < m->targets_count; i++) {
+		struct config_index index;
+		struct config_spot spot = config_check_find(c, CONFIG_PLACE("models", m->name, "targets",
+									    config_check_index(&index, i), "weight"));
+		if (spot.node == NULL)
+			continue;
+		config_warn(c->errors, spot.line, spot.path,
+			    "warning: strategy priority heeds no weights; better: strategy weighted or load");
+		return;
+	}
+}
+
 /* ---- fallbacks ------------------------------------------------------------------------------------------------------------- */
 
 static bool stands_before(const struct config_model *m, size_t i)
@@ -169,6 +186,8 @@ static void check_model(const struct config_check *c, const struct config_model 
 		check_prices(c, m);
 	if (m->strategy == CONFIG_STRATEGY_WEIGHTED || m->strategy == CONFIG_STRATEGY_LOAD)
 		check_shares(c, m);
+	else
+		warn_of_weights(c, m);
 	for (size_t i = 0; i < m->fallback_count; i++)
 		check_fallback(c, m, i);
 }

@@ -8,7 +8,7 @@ static const char example[] =
 "# Sluice: one instance of a fleet. All instances share this file's quotas through the same Redis. What stands behind \"# \" is for later.\n"
 "listen: 127.0.0.1:8080             # more than loopback needs tenants, or allow_anonymous: true\n"
 "admin: 127.0.0.1:8081              # /healthz /readyz /metrics /status /requests /config /cache/purge\n"
-"# region: us                       # where this instance is: endpoints there come first\n"
+"# region: eu                       # where this instance is: endpoints there come first\n"
 "redis:\n"
 "  url: embedded                    # a fleet: redis://[user:password@]host:port/db\n"
 "  on_failure: closed               # open: let all pass while Redis is away\n"

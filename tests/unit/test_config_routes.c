@@ -407,6 +407,27 @@ static void refuses_cycles(void **state)
 #define T(models) "tenants:\n  t:\n    keys: [12345678]\n    models: " models "\n"
 #define SKIPPED(fallback, model) "t:12: tenants.t.models: warning: \"" fallback "\", a fallback of \"" model "\", is not among them and is skipped for this tenant; better: to add it\n"
 
+static void take_quietly(const char *text)
+{
+	const struct config *config = config_rig_take(text);
+
+	config_release(&config);
+}
+
+static void warns_of_what_changes_nothing(void **state)
+{
+#define CANARY(strategy) U "models:\n  m:\n    targets: [{upstream: u}, {upstream: u, weight: 5}]\n" strategy
+#define HEEDLESS "targets[1].weight: warning: strategy priority heeds no weights; better: strategy weighted or load\n"
+#define U_IN(region) "upstreams: {u: {dialect: openai, endpoints: [{url: 'https://h', region: " region "}]}}\n"
+#define ELSEWHERE "t:1: region: warning: no endpoint is in \"eu\", so it changes nothing; better: one of the endpoints' `region`\n"
+	(void)state;
+	config_rig_warn(CANARY(""), "t:4: models.m." HEEDLESS);
+	take_quietly(CANARY("    strategy: weighted\n"));
+	take_quietly("region: eu\n" U);
+	take_quietly("region: eu\n" U_IN("eu"));
+	config_rig_warn("region: eu\n" U_IN("us"), ELSEWHERE);
+}
+
 static void warns_of_a_fallback_that_a_tenant_may_not_use(void **state)
 {
 #define ABC MODELS(M("a", ", fallback: [b, c]") M("b", ", fallback: [c]") M("c", ""))
@@ -516,6 +537,7 @@ int main(void)
 		cmocka_unit_test(judges_targets_together),
 		cmocka_unit_test(judges_fallbacks),
 		cmocka_unit_test(refuses_cycles),
+		cmocka_unit_test(warns_of_what_changes_nothing),
 		cmocka_unit_test(warns_of_a_fallback_that_a_tenant_may_not_use),
 		cmocka_unit_test(follows_long_ways),
 		cmocka_unit_test(counts_many_mistakes_quickly),

@@ -231,7 +231,7 @@ static void writes_an_example_that_is_taken_with_all_of_it(void **state)
 	buf_append_byte(&text, '\0');
 	c = config_rig_take(text.data);
 	assert_true(later > 8);
-	assert_string_equal(c->region, "us");
+	assert_string_equal(c->region, "eu");
 	assert_int_equal(c->upstreams[0].endpoints_count, 2);
 	assert_int_equal(c->upstreams[0].endpoints[1].priority, 1);
 	assert_string_equal(c->upstreams[0].health.path, "/v1beta/models");
