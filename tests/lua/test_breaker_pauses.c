@@ -11,21 +11,10 @@
 
 #define NOW RIG_START
 
-static const struct breaker_rule rule = { .window = 10 * CLOCK_SECOND,
-					  .min_calls = 10,
-					  .error_rate = 5000,
-					  .slow = CLOCK_SECOND,
-					  .slow_rate = 100,
-					  .slow_min_calls = 500,
-					  .unreachable = 5,
-					  .open_for = 30 * CLOCK_SECOND,
-					  .open_most = 100 * CLOCK_SECOND,
-					  .probes = 2 };
-
 static struct rig_report read_pauses(int64_t now, int64_t known)
 {
 	const struct breaker_report r = { .pauses = known, .result = BREAKER_NOTHING };
-	return breaker_script_report(now, &rule, &r);
+	return breaker_script_report(now, &breaker_script_rule, &r);
 }
 
 static void pauses_only_extend(void **state)

@@ -14,17 +14,6 @@
 #define NOW   RIG_START
 #define LASTS CLOCK_MINUTE
 
-static const struct breaker_rule rule = { .window = 10 * CLOCK_SECOND,
-					  .min_calls = 10,
-					  .error_rate = 5000,
-					  .slow = CLOCK_SECOND,
-					  .slow_rate = 100,
-					  .slow_min_calls = 500,
-					  .unreachable = 5,
-					  .open_for = 30 * CLOCK_SECOND,
-					  .open_most = 100 * CLOCK_SECOND,
-					  .probes = 2 };
-
 static struct breaker_standing report(int64_t now, int64_t epoch, int64_t well, int64_t failed)
 {
 	struct breaker_report r = { .epoch = epoch, .result = BREAKER_NOTHING };
@@ -32,7 +21,7 @@ static struct breaker_standing report(int64_t now, int64_t epoch, int64_t well, 
 		breaker_delta_note(&r.delta, BREAKER_SUCCESS, false);
 	for (int64_t i = 0; i < failed; i++)
 		breaker_delta_note(&r.delta, BREAKER_FAILURE, false);
-	return breaker_script_report(now, &rule, &r).standing;
+	return breaker_script_report(now, &breaker_script_rule, &r).standing;
 }
 
 static struct breaker_standing look(int64_t now)
@@ -45,7 +34,7 @@ static bool give_back(int64_t now, const char *ticket, enum breaker_result resul
 		      struct breaker_standing *standing)
 {
 	const struct breaker_report r = { .ticket = slice_of(ticket), .result = result, .doubtful = doubtful };
-	struct rig_report answer = breaker_script_report(now, &rule, &r);
+	struct rig_report answer = breaker_script_report(now, &breaker_script_rule, &r);
 	*standing = answer.standing;
 	return answer.there == 1;
 }
@@ -98,7 +87,7 @@ static void from_closed_through_all_states(void **state)
 	assert_int_equal(s.why, BREAKER_WHY_ERRORS);
 	assert_int_equal(s.counts.calls, 11);
 	assert_int_equal(s.counts.failed, 6);
-	assert_int_equal(s.left, rule.open_for);
+	assert_int_equal(s.left, breaker_script_rule.open_for);
 	assert_int_equal(s.trips, 1);
 	assert_int_equal(s.epoch, NOW + 2);
 	heard = breaker_script_heard(&count);
@@ -109,10 +98,10 @@ static void from_closed_through_all_states(void **state)
 	assert_true(told.state == s.state && told.epoch == s.epoch && told.left == s.left && told.trips == s.trips);
 	assert_true(told.why == s.why && told.force == s.force && told.run == s.run);
 	assert_memory_equal(&told.counts, &s.counts, sizeof(s.counts));
-	s = look(NOW + 2 + rule.open_for - 1);
+	s = look(NOW + 2 + breaker_script_rule.open_for - 1);
 	assert_int_equal(s.state, BREAKER_OPEN);
 	assert_int_equal(s.left, 1);
-	s = look(NOW + 2 + rule.open_for);
+	s = look(NOW + 2 + breaker_script_rule.open_for);
 	assert_int_equal(s.state, BREAKER_HALF_OPEN);
 	breaker_script_heard(&count);
 	assert_int_equal(count, 0); /* by time alone */
@@ -150,7 +139,7 @@ static void twice_as_long_each_time_up_to_a_limit(void **state)
 	assert_int_equal(s.counts.calls, 9);
 	s = report(now + 3, s.epoch, 0, 1);
 	assert_int_equal(s.state, BREAKER_OPEN);
-	assert_int_equal(s.left, rule.open_for);
+	assert_int_equal(s.left, breaker_script_rule.open_for);
 }
 
 /* They began before it opened: they must neither open it again nor keep it open. */
@@ -160,7 +149,7 @@ static void calls_in_flight_say_nothing(void **state)
 	int64_t epoch, now = open_it(&epoch);
 	(void)state;
 	s = report(NOW + 1, epoch, 0, 100);
-	assert_int_equal(s.left, rule.open_for - 1);
+	assert_int_equal(s.left, breaker_script_rule.open_for - 1);
 	s = report(now, epoch, 0, 100);
 	assert_int_equal(s.state, BREAKER_HALF_OPEN);
 	for (int i = 0; i < 2; i++) {
@@ -183,20 +172,22 @@ static void in_a_row_across_workers(void **state)
 	for (int i = 0; i < 4; i++) {
 		memset(&r.delta, 0, sizeof(r.delta));
 		breaker_delta_note(&r.delta, BREAKER_UNREACHABLE, false);
-		assert_int_equal(breaker_script_report(NOW + i, &rule, &r).standing.state, BREAKER_CLOSED);
+		assert_int_equal(breaker_script_report(NOW + i, &breaker_script_rule, &r).standing.state,
+				 BREAKER_CLOSED);
 	}
 	memset(&r.delta, 0, sizeof(r.delta));
 	breaker_delta_note(&r.delta, BREAKER_FAILURE, false); /* an answer of 500: it was reached */
 	breaker_delta_note(&r.delta, BREAKER_UNREACHABLE, false);
-	assert_int_equal(breaker_script_report(NOW + 5, &rule, &r).standing.state, BREAKER_CLOSED);
+	assert_int_equal(breaker_script_report(NOW + 5, &breaker_script_rule, &r).standing.state, BREAKER_CLOSED);
 	memset(&r.delta, 0, sizeof(r.delta));
 	for (int i = 0; i < 3; i++)
 		breaker_delta_note(&r.delta, BREAKER_UNREACHABLE, false);
-	s = breaker_script_report(NOW + 6, &rule, &r).standing;
+	s = breaker_script_report(NOW + 6, &breaker_script_rule, &r).standing;
 	assert_int_equal(s.state, BREAKER_CLOSED);
 	for (int i = 0; i < 2; i++)
 		breaker_delta_note(&r.delta, BREAKER_UNREACHABLE, false);
-	s = breaker_script_report(NOW + 7 + rule.window, &rule, &r).standing; /* the others are too old by then */
+	s = breaker_script_report(NOW + 7 + breaker_script_rule.window, &breaker_script_rule, &r)
+		    .standing; /* the others are too old by then */
 	assert_int_equal(s.why, BREAKER_WHY_UNREACHABLE);
 	assert_int_equal(s.run, 5);
 }
@@ -219,10 +210,11 @@ static void a_clock_set_back_wedges_nothing(void **state)
 	(void)state;
 	open_it(&epoch);
 	struct breaker_standing s = look(now);
-	assert_int_equal(s.left, rule.open_most);
-	assert_int_equal(look(now + rule.open_most).state, BREAKER_HALF_OPEN);
-	assert_int_equal(breaker_script_probe(now + rule.open_most, ticket(epoch, 1, "w"), LASTS, 2), BREAKER_GRANTED);
-	assert_true(give_back(now + rule.open_most, ticket(epoch, 1, "w"), BREAKER_FAILURE, false, &s));
+	assert_int_equal(s.left, breaker_script_rule.open_most);
+	assert_int_equal(look(now + breaker_script_rule.open_most).state, BREAKER_HALF_OPEN);
+	assert_int_equal(breaker_script_probe(now + breaker_script_rule.open_most, ticket(epoch, 1, "w"), LASTS, 2),
+			 BREAKER_GRANTED);
+	assert_true(give_back(now + breaker_script_rule.open_most, ticket(epoch, 1, "w"), BREAKER_FAILURE, false, &s));
 	assert_true(s.epoch > epoch);
 }
 
@@ -292,7 +284,7 @@ static void a_result_counts_once_and_in_its_epoch(void **state)
 static bool goes_well(int64_t now, const char *ticket, struct breaker_standing *s)
 {
 	const struct breaker_report report = { .ticket = slice_of(ticket), .so_far = true };
-	struct rig_report told = breaker_script_report(now, &rule, &report);
+	struct rig_report told = breaker_script_report(now, &breaker_script_rule, &report);
 	*s = told.standing;
 	return told.there != 0;
 }
@@ -356,14 +348,14 @@ static void forced_open_and_back(void **state)
 	struct breaker_standing s;
 	int count;
 	(void)state;
-	s = breaker_script_force(NOW, BREAKER_FORCED_OPEN, false, &rule);
+	s = breaker_script_force(NOW, BREAKER_FORCED_OPEN, false, &breaker_script_rule);
 	assert_int_equal(s.force, BREAKER_FORCED_OPEN);
 	assert_int_equal(s.why, BREAKER_WHY_FORCED);
 	breaker_script_heard(&count);
 	assert_int_equal(count, 1);
 	assert_in_range(breaker_script_int("PTTL", 's', NULL), 6 * 86400000, 7 * 86400000);
 	int64_t epoch = s.epoch;
-	s = breaker_script_force(NOW + 1, BREAKER_FORCED_OPEN, false, &rule);
+	s = breaker_script_force(NOW + 1, BREAKER_FORCED_OPEN, false, &breaker_script_rule);
 	assert_int_equal(s.why, BREAKER_WHY_NOTHING);
 	breaker_script_heard(&count);
 	assert_int_equal(count, 0);
@@ -373,7 +365,7 @@ static void forced_open_and_back(void **state)
 	assert_int_equal(s.state, BREAKER_CLOSED);
 	assert_int_equal(s.counts.failed, 20);
 	assert_in_range(breaker_script_int("PTTL", 's', NULL), 6 * 86400000, 7 * 86400000);
-	s = breaker_script_force(NOW + 3, BREAKER_AUTO, false, &rule);
+	s = breaker_script_force(NOW + 3, BREAKER_AUTO, false, &breaker_script_rule);
 	assert_int_equal(s.force, BREAKER_AUTO);
 	assert_in_range(breaker_script_int("PTTL", 's', NULL), 1, 20000);
 	assert_int_equal(look(NOW + 4).why, BREAKER_WHY_ERRORS);
@@ -384,13 +376,13 @@ static void forced_closed_passes_all(void **state)
 	struct breaker_standing s;
 	int64_t epoch, now = open_it(&epoch);
 	(void)state;
-	s = breaker_script_force(NOW + 1, BREAKER_FORCED_CLOSED, false, &rule);
+	s = breaker_script_force(NOW + 1, BREAKER_FORCED_CLOSED, false, &breaker_script_rule);
 	assert_int_equal(s.state, BREAKER_CLOSED);
 	assert_int_equal(s.trips, 0);
 	assert_int_equal(breaker_script_probe(now, ticket(epoch, 1, "w"), LASTS, 2), BREAKER_NEEDLESS);
 	s = report(now, s.epoch, 0, 20);
 	assert_int_equal(s.state, BREAKER_CLOSED);
-	s = breaker_script_force(now + 1, BREAKER_AUTO, false, &rule);
+	s = breaker_script_force(now + 1, BREAKER_AUTO, false, &breaker_script_rule);
 	assert_int_equal(s.state, BREAKER_CLOSED);
 	assert_int_equal(look(now + 2).state, BREAKER_OPEN);
 }
@@ -399,11 +391,11 @@ static void told_again_only_where_it_is_lost(void **state)
 {
 	struct breaker_standing s;
 	(void)state;
-	s = breaker_script_force(NOW, BREAKER_FORCED_OPEN, true, &rule);
+	s = breaker_script_force(NOW, BREAKER_FORCED_OPEN, true, &breaker_script_rule);
 	assert_int_equal(s.force, BREAKER_FORCED_OPEN);
-	breaker_script_force(NOW + 1, BREAKER_AUTO, false, &rule);
+	breaker_script_force(NOW + 1, BREAKER_AUTO, false, &breaker_script_rule);
 	s = breaker_script_force(NOW + 2, BREAKER_FORCED_OPEN, true,
-				 &rule); /* of one who has not heard that it is over */
+				 &breaker_script_rule); /* of one who has not heard that it is over */
 	assert_int_equal(s.force, BREAKER_AUTO);
 }
 
@@ -421,7 +413,8 @@ static void keys_of_another_type_are_replaced(void **state)
 	assert_int_equal(breaker_script_probe(now, ticket(epoch, 1, "w"), LASTS, 2), BREAKER_GRANTED);
 	breaker_script_int("DEL", 's', NULL);
 	breaker_script_int("INCR", 's', NULL);
-	assert_int_equal(breaker_script_force(NOW, BREAKER_FORCED_OPEN, false, &rule).force, BREAKER_FORCED_OPEN);
+	assert_int_equal(breaker_script_force(NOW, BREAKER_FORCED_OPEN, false, &breaker_script_rule).force,
+			 BREAKER_FORCED_OPEN);
 }
 
 /* Each of them is as if it were not there; a number that cannot grow is none. */
@@ -439,7 +432,7 @@ static void values_of_another_kind_are_none(void **state)
 		assert_int_equal(s.state, BREAKER_OPEN);
 		assert_int_equal(s.epoch, NOW);
 		assert_int_equal(s.trips, 1);
-		assert_int_equal(breaker_script_force(NOW, BREAKER_AUTO, false, &rule).epoch, NOW);
+		assert_int_equal(breaker_script_force(NOW, BREAKER_AUTO, false, &breaker_script_rule).epoch, NOW);
 		redis_server_do(breaker_script_server(), "DEL %s", RIG_STATE);
 	}
 }
@@ -481,7 +474,7 @@ static void commands_are_counted(void **state)
 	assert_int_equal(calls_of(0), 4);
 	breaker_script_pause(0, "pro", CLOCK_SECOND, &stands);
 	assert_int_equal(calls_of(0), 7); /* TIME HMGET HLEN HSET PEXPIRE PEXPIRE PUBLISH */
-	breaker_script_force(0, BREAKER_FORCED_CLOSED, false, &rule);
+	breaker_script_force(0, BREAKER_FORCED_CLOSED, false, &breaker_script_rule);
 	assert_int_equal(calls_of(0), 6);
 	breaker_script_probe(NOW, ticket(1, 1, "w"), LASTS, 2);
 	assert_int_equal(calls_of(0), 1);
@@ -507,7 +500,7 @@ static void the_time_of_a_report_is_told(void **state)
 	(void)state;
 	redis_server_do(server, "CONFIG RESETSTAT");
 	for (int i = 0; i < TIMES; i++)
-		breaker_script_report(NOW + i * 250 * CLOCK_MILLISECOND, &rule, &r);
+		breaker_script_report(NOW + i * 250 * CLOCK_MILLISECOND, &breaker_script_rule, &r);
 	print_message("a report: %.1f µs of Redis\n", breaker_script_time());
 	assert_int_equal(look(NOW + (TIMES - 1) * 250 * CLOCK_MILLISECOND).counts.calls % 5, 0);
 	breaker_script_calls(); /* the statistics began anew */

@@ -11,12 +11,11 @@
 #include "lib/log.h"
 #include "lib/subscriber.h"
 #include "tests/support/descriptors.h"
+#include "tests/support/worker_link.h"
 
 #include <hiredis/hiredis.h> /* after lib/redis.h: both say REDIS_OK */
 
 #define LONGEST_TEST (60 * CLOCK_SECOND)
-#define PING         (20 * CLOCK_MILLISECOND)
-#define SILENCE      (20 * CLOCK_SECOND) /* no slow machine is taken for a silent one */
 
 struct breaker_rule breaker_rig_rule(int64_t open_for, int64_t probes)
 {
@@ -70,31 +69,12 @@ static void on_changed(void *arg, const struct breaker *breaker, bool tripped)
 
 static void connect_worker(struct rig_worker *w, bool proxied)
 {
-	struct redis_options where;
-	const struct subscriber_options hears = { .ping = PING,
-						  .silence = SILENCE,
-						  .channels = { slice_of(w->channel), SLICE(BREAKER_CHANNEL) },
+	const struct subscriber_options hears = { .channels = { slice_of(w->channel), SLICE(BREAKER_CHANNEL) },
 						  .hint = on_hint,
 						  .invalidated = on_invalidated,
 						  .arg = w };
-	char target[200], url[64];
-	const char *reason, *direct = redis_server_url(w->rig->server);
 
-	if (proxied) {
-		snprintf(target, sizeof(target), "unix:%s", redis_server_path(w->rig->server));
-		w->proxy = fault_proxy_start("tcp:127.0.0.1:0", target);
-		fault_proxy_tell(w->proxy, "skip 2"); /* the greeting */
-		snprintf(url, sizeof(url), "redis://127.0.0.1:%d", fault_proxy_port(w->proxy));
-	}
-	assert_true(redis_options_parse(slice_of(proxied ? url : direct), &where, &reason));
-	where.reconnect_cap = 50 * CLOCK_MILLISECOND;
-	w->redis = redis_new(w->rig->loop, &where, NULL);
-	redis_options_free(&where);
-	assert_true(redis_options_parse(slice_of(direct), &where, &reason));
-	where.reconnect_cap = 50 * CLOCK_MILLISECOND;
-	w->listener = subscriber_new(w->rig->loop, &where, &hears, NULL);
-	redis_options_free(&where);
-	subscriber_track(w->listener, w->redis);
+	worker_link_open(w->rig->loop, w->rig->server, hears, &w->redis, &w->listener, proxied ? &w->proxy : NULL);
 }
 
 static void open_worker(struct rig_worker *w, const struct breaker_rig_options *o)

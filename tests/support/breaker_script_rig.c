@@ -1,9 +1,9 @@
 #include "tests/support/breaker_script_rig.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "scripts.h"
+#include "tests/support/script_rig.h"
 
 #include <hiredis/hiredis.h>
 
@@ -16,32 +16,19 @@ static struct {
 	char pauses[TEXT], heard[4096];
 } rig;
 
+const struct breaker_rule breaker_script_rule = { .window = 10 * CLOCK_SECOND,
+						  .min_calls = 10,
+						  .error_rate = 5000,
+						  .slow = CLOCK_SECOND,
+						  .slow_rate = 100,
+						  .slow_min_calls = 500,
+						  .unreachable = 5,
+						  .open_for = 30 * CLOCK_SECOND,
+						  .open_most = 100 * CLOCK_SECOND,
+						  .probes = 2 };
+
 static const char *const key_names[3] = { "sluice:{b:" RIG_NAME "}:s", "sluice:{b:" RIG_NAME "}:p",
 					  "sluice:{b:" RIG_NAME "}:w" };
-
-static _Noreturn void fail(const char *what, const char *why)
-{
-	fprintf(stderr, "breaker_script_rig: %s: %s\n", what, why);
-	abort();
-}
-
-static redisReply *must(redisReply *reply, const char *what)
-{
-	if (reply == NULL)
-		fail(what, "no answer");
-	if (reply->type == REDIS_REPLY_ERROR)
-		fail(what, reply->str);
-	return reply;
-}
-
-static redisContext *connect_to_redis(void)
-{
-	redisContext *context = redisConnectUnix(redis_server_path(rig.server));
-
-	if (context == NULL || context->err != 0)
-		fail("connect", redis_server_path(rig.server));
-	return context;
-}
 
 static const char *key_of(char letter)
 {
@@ -56,12 +43,10 @@ int breaker_script_begin(void **state)
 
 	(void)state;
 	rig.server = redis_server_start(NULL);
-	rig.redis = connect_to_redis();
-	rig.ears = connect_to_redis();
-	for (size_t i = 0; i < ARRAY_LENGTH(scripts); i++)
-		freeReplyObject(must(redisCommand(rig.redis, "SCRIPT LOAD %b", scripts[i]->source, scripts[i]->length),
-				     scripts[i]->name));
-	freeReplyObject(must(redisCommand(rig.ears, "SUBSCRIBE %s", BREAKER_CHANNEL), "SUBSCRIBE"));
+	rig.redis = script_rig_connect(rig.server);
+	rig.ears = script_rig_connect(rig.server);
+	script_rig_load(rig.redis, scripts, ARRAY_LENGTH(scripts));
+	freeReplyObject(script_rig_must(redisCommand(rig.ears, "SUBSCRIBE %s", BREAKER_CHANNEL), "SUBSCRIBE"));
 	return 0;
 }
 
@@ -88,11 +73,7 @@ int breaker_script_clean(void **state)
 int breaker_script_leave(void **state)
 {
 	(void)state;
-	redisReply *keys = must(redisCommand(rig.redis, "KEYS *"), "KEYS");
-	for (size_t i = 0; i < keys->elements; i++)
-		if (redis_server_int(rig.server, "PTTL %b", keys->element[i]->str, keys->element[i]->len) == -1)
-			fail("no expiry", keys->element[i]->str);
-	freeReplyObject(keys);
+	script_rig_check_expiries(rig.redis);
 	return 0;
 }
 
@@ -131,7 +112,7 @@ static redisReply *run(const struct script *script, const char *letters, const s
 		words[count] = wire->arguments[i].len == 0 ? "" : wire->arguments[i].data;
 		lengths[count++] = wire->arguments[i].len;
 	}
-	return must(redisCommandArgv(rig.redis, (int)count, words, lengths), script->name);
+	return script_rig_must(redisCommandArgv(rig.redis, (int)count, words, lengths), script->name);
 }
 
 static int by_text(const void *a, const void *b)
@@ -164,7 +145,7 @@ struct rig_report breaker_script_report(int64_t now, const struct breaker_rule *
 	breaker_wire_report(&wire, now, SLICE(RIG_NAME), rule, report);
 	redisReply *reply = run(&script_report, "spw", &wire);
 	if (!breaker_wire_read_report(reply, &result.standing, &result.pauses))
-		fail("report", "answered something else");
+		script_rig_fail("report", "answered something else");
 	result.there = reply->element[0]->integer;
 	note_pauses(reply);
 	freeReplyObject(reply);
@@ -185,7 +166,7 @@ enum breaker_verdict breaker_script_probe(int64_t now, const char *ticket, int64
 	breaker_wire_probe(&wire, now, slice_of(ticket), lasts, probes);
 	redisReply *reply = run(&script_probe, "sp", &wire);
 	if (!breaker_wire_read_short(reply, &verdict, &standing))
-		fail("probe", "answered something else");
+		script_rig_fail("probe", "answered something else");
 	freeReplyObject(reply);
 	return (enum breaker_verdict)verdict;
 }
@@ -212,7 +193,7 @@ struct breaker_standing breaker_script_force(int64_t now, enum breaker_force for
 	breaker_wire_force(&wire, now, SLICE(RIG_NAME), force, only_if_lost, rule);
 	redisReply *reply = run(&script_force, "s", &wire);
 	if (!breaker_wire_read_short(reply, &changed, &standing))
-		fail("force", "answered something else");
+		script_rig_fail("force", "answered something else");
 	freeReplyObject(reply);
 	standing.why = changed ? BREAKER_WHY_FORCED : BREAKER_WHY_NOTHING;
 	return standing;
@@ -230,7 +211,7 @@ int64_t breaker_script_calls(void)
 
 double breaker_script_time(void)
 {
-	redisReply *info = must(redisCommand(rig.redis, "INFO commandstats"), "INFO");
+	redisReply *info = script_rig_must(redisCommand(rig.redis, "INFO commandstats"), "INFO");
 	const char *line = strstr(info->str, "cmdstat_evalsha:"),
 		   *value = strstr(line == NULL ? "" : line, "usec_per_call=");
 
@@ -248,7 +229,7 @@ struct slice breaker_script_heard(int *count)
 	for (*count = 0;;) {
 		redisReply *reply;
 		if (redisGetReply(rig.ears, (void **)&reply) != 0)
-			fail("ears", rig.ears->errstr);
+			script_rig_fail("ears", rig.ears->errstr);
 		const redisReply *text = reply->element[2];
 		bool is_end = reply->elements == 3 && text->str != NULL && strcmp(text->str, "end") == 0;
 		if (!is_end && text->str != NULL && strcmp(reply->element[0]->str, "message") == 0) {
@@ -265,12 +246,12 @@ struct slice breaker_script_heard(int *count)
 void breaker_script_listen(const char *channel, bool on)
 {
 	if (redisAppendCommand(rig.ears, on ? "SUBSCRIBE %s" : "UNSUBSCRIBE %s", channel) != 0)
-		fail("listen", channel);
+		script_rig_fail("listen", channel);
 	int count;
 	int done;
 	do
 		if (redisBufferWrite(rig.ears, &done) != 0)
-			fail("listen", rig.ears->errstr);
+			script_rig_fail("listen", rig.ears->errstr);
 	while (!done);
 	/* Its confirmation is behind the write; the next look passes over it. */
 	while (redis_server_int(rig.server, "PUBLISH %s there?", channel) != (on ? 1 : 0))

@@ -18,6 +18,9 @@ int breaker_script_end(void **state);
 int breaker_script_clean(void **state);
 int breaker_script_leave(void **state);
 
+/* The rule of most tests: half of ten within 10 s, five not reached in a row; open for 30 s, 100 s at most; two probes. */
+extern const struct breaker_rule breaker_script_rule;
+
 struct redis_server *breaker_script_server(void);
 /* A key of the breaker: 's', 'p' or 'w'; good until the next call. What redis_server_int says to "COMMAND key more". */
 int64_t breaker_script_int(const char *command, char key, const char *more);

@@ -1,10 +1,10 @@
 #include "tests/support/flight_script_rig.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "lib/slice.h"
 #include "scripts.h"
+#include "tests/support/script_rig.h"
 
 #include <hiredis/hiredis.h>
 
@@ -18,28 +18,6 @@ static struct {
 	size_t length;
 } rig;
 
-static _Noreturn void fail(const char *what, const char *why)
-{
-	fprintf(stderr, "flight_script_rig: %s: %s\n", what, why);
-	abort();
-}
-
-static redisReply *must(redisReply *reply, const char *what)
-{
-	if (reply == NULL)
-		fail(what, "no answer");
-	return reply;
-}
-
-static redisContext *connect_to_redis(void)
-{
-	redisContext *context = redisConnectUnix(redis_server_path(rig.server));
-
-	if (context == NULL || context->err != 0)
-		fail("connect", redis_server_path(rig.server));
-	return context;
-}
-
 /* ---- a group, a test ---------------------------------------------------------------------------------------------------- */
 
 int flight_script_begin(void **state)
@@ -48,12 +26,10 @@ int flight_script_begin(void **state)
 
 	(void)state;
 	rig.server = redis_server_start(NULL);
-	rig.redis = connect_to_redis();
-	rig.ears = connect_to_redis();
-	for (size_t i = 0; i < ARRAY_LENGTH(scripts); i++)
-		freeReplyObject(must(redisCommand(rig.redis, "SCRIPT LOAD %b", scripts[i]->source, scripts[i]->length),
-				     scripts[i]->name));
-	freeReplyObject(must(redisCommand(rig.ears, "PSUBSCRIBE *"), "PSUBSCRIBE"));
+	rig.redis = script_rig_connect(rig.server);
+	rig.ears = script_rig_connect(rig.server);
+	script_rig_load(rig.redis, scripts, ARRAY_LENGTH(scripts));
+	freeReplyObject(script_rig_answer(redisCommand(rig.ears, "PSUBSCRIBE *"), "PSUBSCRIBE"));
 	return 0;
 }
 
@@ -79,11 +55,7 @@ int flight_script_clean(void **state)
 int flight_script_leave(void **state)
 {
 	(void)state;
-	redisReply *keys = must(redisCommand(rig.redis, "KEYS *"), "KEYS");
-	for (size_t i = 0; i < keys->elements; i++)
-		if (redis_server_int(rig.server, "PTTL %s", keys->element[i]->str) < 0)
-			fail("no expiry", keys->element[i]->str);
-	freeReplyObject(keys);
+	script_rig_check_expiries(rig.redis);
 	return 0;
 }
 
@@ -100,7 +72,7 @@ static void write_text(const char *text)
 
 	rig.length += (size_t)wrote;
 	if (rig.length >= TEXT)
-		fail("reply", "too long");
+		script_rig_fail("reply", "too long");
 }
 
 /* The id of an entry of a stream is Redis' to choose. */
@@ -163,7 +135,7 @@ struct words {
 static void put(struct words *w, const char *word)
 {
 	if (w->count == MOST_WORDS)
-		fail("call", "too many words");
+		script_rig_fail("call", "too many words");
 	w->word[w->count++] = word == NULL ? "" : word;
 }
 
@@ -200,7 +172,8 @@ static const char *stream_key(int64_t fence, char key[64])
 static const char *call(const struct words *w)
 {
 	return as_text(
-		must(redisCommandArgv(rig.redis, (int)w->count, (const char **)(uintptr_t)w->word, NULL), w->word[0]));
+		script_rig_answer(redisCommandArgv(rig.redis, (int)w->count, (const char **)(uintptr_t)w->word, NULL),
+				  w->word[0]));
 }
 
 const char *flight_script_join(const struct rig_join *j)
@@ -294,17 +267,18 @@ const char *flight_script_follow(const struct rig_follow *f)
 
 const char *flight_script_look(const char *command)
 {
-	return as_text(must(redisCommand(rig.redis, command), command));
+	return as_text(script_rig_answer(redisCommand(rig.redis, command), command));
 }
 
 const char *flight_script_id(int64_t fence, size_t index)
 {
 	static char id[48];
 	char key[64];
-	redisReply *entries = must(redisCommand(rig.redis, "XRANGE %s - +", stream_key(fence, key)), "XRANGE");
+	redisReply *entries =
+		script_rig_answer(redisCommand(rig.redis, "XRANGE %s - +", stream_key(fence, key)), "XRANGE");
 
 	if (index >= entries->elements)
-		fail("XRANGE", "there is no such entry");
+		script_rig_fail("XRANGE", "there is no such entry");
 	snprintf(id, sizeof(id), "%s", entries->element[index]->element[0]->str);
 	freeReplyObject(entries);
 	return id;
@@ -321,11 +295,11 @@ static uint64_t hash_bytes(uint64_t hash, const redisReply *text) /* FNV-1a */
 
 uint64_t flight_script_digest(void)
 {
-	redisReply *keys = must(redisCommand(rig.redis, "KEYS *"), "KEYS");
+	redisReply *keys = script_rig_answer(redisCommand(rig.redis, "KEYS *"), "KEYS");
 	uint64_t digest = keys->elements; /* the order of KEYS does not matter */
 
 	for (size_t i = 0; i < keys->elements; i++) {
-		redisReply *dump = must(redisCommand(rig.redis, "DUMP %s", keys->element[i]->str), "DUMP");
+		redisReply *dump = script_rig_answer(redisCommand(rig.redis, "DUMP %s", keys->element[i]->str), "DUMP");
 		digest += hash_bytes(hash_bytes(UINT64_C(14695981039346656037), keys->element[i]), dump);
 		freeReplyObject(dump);
 	}
@@ -346,13 +320,13 @@ const char *flight_script_hints(void)
 {
 	size_t length = 0;
 
-	freeReplyObject(must(redisCommand(rig.redis, "PUBLISH rig last"), "PUBLISH"));
+	freeReplyObject(script_rig_answer(redisCommand(rig.redis, "PUBLISH rig last"), "PUBLISH"));
 	rig.calls++; /* no script's */
 	rig.heard[0] = '\0';
 	for (bool last = false; !last;) {
 		void *reply = NULL;
 		if (redisGetReply(rig.ears, &reply) != REDIS_OK)
-			fail("hints", rig.ears->errstr);
+			script_rig_fail("hints", rig.ears->errstr);
 		const redisReply *message = reply;
 		const char *channel = message->element[2]->str, *text = message->element[3]->str;
 		last = strcmp(channel, "rig") == 0;

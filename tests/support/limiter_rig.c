@@ -1,9 +1,9 @@
 #include "tests/support/limiter_rig.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "scripts.h"
+#include "tests/support/script_rig.h"
 
 #include <hiredis/hiredis.h> /* after lib/redis.h: both say REDIS_OK */
 
@@ -13,30 +13,11 @@ static struct {
 	int64_t calls;
 } rig;
 
-static void fail(const char *what, const char *why)
-{
-	fprintf(stderr, "limiter_rig: %s: %s\n", what, why);
-	abort();
-}
-
-static redisReply *must(redisReply *reply, const char *what)
-{
-	if (reply == NULL)
-		fail(what, "no answer");
-	if (reply->type == REDIS_REPLY_ERROR)
-		fail(what, reply->str);
-	return reply;
-}
-
 static void connect_and_load(void)
 {
 	static const struct script *const scripts[] = { &script_admit, &script_settle, &script_renew, &script_peek };
-	rig.redis = redisConnectUnix(redis_server_path(rig.server));
-	if (rig.redis == NULL || rig.redis->err != 0)
-		fail("connect", redis_server_path(rig.server));
-	for (size_t i = 0; i < ARRAY_LENGTH(scripts); i++)
-		freeReplyObject(must(redisCommand(rig.redis, "SCRIPT LOAD %b", scripts[i]->source, scripts[i]->length),
-				     scripts[i]->name));
+	rig.redis = script_rig_connect(rig.server);
+	script_rig_load(rig.redis, scripts, ARRAY_LENGTH(scripts));
 }
 
 int limiter_rig_begin(void **state)
@@ -101,16 +82,16 @@ static redisReply *run(const struct script *script, const struct limiter_wire *w
 		argv[count] = wire->key[i].data, length[count++] = wire->key[i].len;
 	for (size_t i = 0; i < wire->arguments; i++)
 		argv[count] = wire->argument[i].data, length[count++] = wire->argument[i].len;
-	return must(redisCommandArgv(rig.redis, (int)count, argv, length), script->name);
+	return script_rig_must(redisCommandArgv(rig.redis, (int)count, argv, length), script->name);
 }
 
 static size_t numbers(const redisReply *reply, int64_t number[static 64])
 {
 	if (reply->type != REDIS_REPLY_ARRAY || reply->elements > 64)
-		fail("reply", "not an array");
+		script_rig_fail("reply", "not an array");
 	for (size_t i = 0; i < reply->elements; i++) {
 		if (reply->element[i]->type != REDIS_REPLY_INTEGER)
-			fail("reply", "not an integer");
+			script_rig_fail("reply", "not an integer");
 		number[i] = reply->element[i]->integer;
 	}
 	return reply->elements;
@@ -124,7 +105,7 @@ void limiter_rig_admit(const struct limiter_ask *ask, int64_t now, struct limite
 	redisReply *reply = run(&script_admit, &wire);
 	*answer = (struct limiter_answer){ 0 };
 	if (!limiter_wire_read(ask, number, numbers(reply, number), answer, reserved))
-		fail("admit", "no reply of admit");
+		script_rig_fail("admit", "no reply of admit");
 	freeReplyObject(reply);
 }
 
@@ -136,7 +117,7 @@ bool limiter_rig_settle(const struct limiter_ask *ask, const struct limiter_used
 	limiter_wire_settle(&wire, ask, used, past, now);
 	redisReply *reply = run(&script_settle, &wire);
 	if (!limiter_wire_read_settled(ask, used, number, numbers(reply, number), forgiven))
-		fail("settle", "no reply of settle");
+		script_rig_fail("settle", "no reply of settle");
 	freeReplyObject(reply);
 	return number[0] == 1;
 }
@@ -167,7 +148,7 @@ void limiter_rig_peek(enum limiter_scope scope, struct slice name, const struct 
 	for (int k = 0; k < LIMIT_COUNT; k++)
 		left[k] = (struct limiter_left){ 0 };
 	if (!limiter_wire_read_peek(limits, number, numbers(reply, number), left))
-		fail("peek", "no reply of peek");
+		script_rig_fail("peek", "no reply of peek");
 	freeReplyObject(reply);
 }
 
@@ -194,7 +175,7 @@ bool limiter_rig_try(const struct limiter_ask *ask, int64_t now, struct limiter_
 
 static redisReply *all_keys(void)
 {
-	return must(redisCommand(rig.redis, "KEYS *"), "KEYS");
+	return script_rig_must(redisCommand(rig.redis, "KEYS *"), "KEYS");
 }
 
 uint64_t limiter_rig_digest(void)
@@ -202,8 +183,9 @@ uint64_t limiter_rig_digest(void)
 	redisReply *keys = all_keys();
 	uint64_t digest = keys->elements;
 	for (size_t i = 0; i < keys->elements; i++) {
-		redisReply *dump =
-			must(redisCommand(rig.redis, "DUMP %b", keys->element[i]->str, keys->element[i]->len), "DUMP");
+		redisReply *dump = script_rig_must(redisCommand(rig.redis, "DUMP %b", keys->element[i]->str,
+								keys->element[i]->len),
+						   "DUMP");
 		uint64_t hash = UINT64_C(
 			14695981039346656037); /* FNV-1a over name and content; the order of KEYS does not matter */
 		for (size_t b = 0; b < keys->element[i]->len; b++)
@@ -219,15 +201,7 @@ uint64_t limiter_rig_digest(void)
 
 void limiter_rig_check_expiries(void)
 {
-	redisReply *keys = all_keys();
-	for (size_t i = 0; i < keys->elements; i++) {
-		redisReply *left =
-			must(redisCommand(rig.redis, "PTTL %b", keys->element[i]->str, keys->element[i]->len), "PTTL");
-		if (left->integer == -1)
-			fail("no expiry", keys->element[i]->str);
-		freeReplyObject(left);
-	}
-	freeReplyObject(keys);
+	script_rig_check_expiries(rig.redis);
 }
 
 int64_t limiter_rig_calls(void)
