@@ -267,7 +267,7 @@ def test_models_that_nobody_asks_for_make_room(start_gateway, sim, redis):
         return gateway.page("/breakers").json()["upstreams"]["openai"]["endpoints"][0]["models"]
 
     assert load([gateway], 1005, name="made-up-{{n}}")["by_status"] == {"404": 1005}
-    assert len(models()) == 1000
+    assert 1 < len(models()) <= 1000
     wait_until(lambda: gateway.ask("openai", "x", model="gpt-4o").status == 200 and "gpt-4o" in models(), "it has a breaker of its own")
     assert len(models()) < 1000
     at_rest([gateway], redis, sim)

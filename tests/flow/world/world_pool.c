@@ -116,7 +116,7 @@ bool world_pool_next(void)
 /* More than an arena holds; libcurl would not let it through. */
 bool world_pool_bad_head(void)
 {
-	static char value[800];
+	static char value[4000];
 	struct pool_field fields[1600];
 	struct transfer *t = find();
 
