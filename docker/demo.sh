@@ -150,7 +150,8 @@ import json, sys
 told = json.load(open(sys.argv[1]))
 failed = {status: times for status, times in told["by_status"].items() if status not in ("200", "429")}
 failed.update((f"without an answer ({error})", times) for error, times in told["errors"].items())
-print(f"failed for another reason than the quota: {sum(failed.values())} calls" + "".join(f", {what} {times}x" for what, times in failed.items()))
+calls = sum(failed.values())
+print(f"failed for another reason than the quota: {calls} call" + ("" if calls == 1 else "s") + "".join(f", {what} {times}x" for what, times in failed.items()))
 ' "$folder/load.out"
 # A request that was admitted as its instance died never reached the provider, and the next is due only a tenth of a second later.
 if [ -z "$over" ] && [ "$got" -le "$((60 + ($(now) - began) / 100))" ] && [ "$got" -ge $((most * 99 / 100 - 2)) ]; then

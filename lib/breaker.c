@@ -305,8 +305,8 @@ bool breaker_is_idle(const struct breaker *b)
 	int64_t now = clock_now();
 	struct breaker_counts counts = breaker_judge_window(&b->judge, &b->rule, now);
 	CHECK(b->magic == BREAKER_MAGIC);
-	return breaker_judge_state(&b->judge, now) == BREAKER_CLOSED && b->judge.force == BREAKER_AUTO &&
-	       counts.calls == 0 && counts.first_bytes == 0;
+	return b->holders == 1 && breaker_judge_state(&b->judge, now) != BREAKER_OPEN && !b->alone &&
+	       b->judge.force == BREAKER_AUTO && counts.calls == 0 && counts.first_bytes == 0;
 }
 
 void breakers_each(struct breakers *all, void (*each)(void *arg, struct breaker *), void *arg)

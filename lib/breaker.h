@@ -94,7 +94,8 @@ void breakers_missed(struct breakers *);
 struct breaker *breaker_hold(struct breakers *, struct slice name, const struct breaker_rule *);
 void breaker_hold_more(struct breaker *); /* one more who releases it */
 void breaker_release(struct breaker **);  /* NULL inside is fine */
-/* Nothing is forgotten by releasing it: it is closed, nobody took it by hand, and this worker has counted no call in its window. */
+/* Little is forgotten by releasing it: one holder has it, so no call is under way; it is not open, nobody took it by hand, and this worker has counted no call in
+ * its window. Disadvantage: one that is half open is closed when it is held again, until Redis has told it: a call may go without a ticket. */
 bool breaker_is_idle(const struct breaker *);
 struct slice breaker_name(const struct breaker *);
 

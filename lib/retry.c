@@ -60,7 +60,7 @@ int64_t retry_delay(const struct retry_policy *policy, enum retry_class class, u
 	/* Who asked for time was the one that failed: another one is not spared by waiting. */
 	if (elsewhere || retry_after <= 0)
 		return delay;
-	moment = jitter(policy->timeout_base, random);
+	moment = jitter(policy->timeout_base < policy->cap ? policy->timeout_base : policy->cap, random);
 	retry_after = retry_after < INT64_MAX - moment ? retry_after + moment : INT64_MAX;
 	return retry_after > delay ? retry_after : delay;
 }

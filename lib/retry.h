@@ -27,8 +27,9 @@ enum retry_class { RETRY_NEVER, RETRY_UNSENT, RETRY_BUSY, RETRY_UNSURE, RETRY_LI
 const char *retry_class_name(enum retry_class); /* for metrics and logs: "never", "unsent", … */
 
 /* How long to wait before the call is made for the `again`-th time more (from 1). `random` is uniform in all its bits. `retry_after`, what the provider
- * asked for, -1: nothing, only ever extends, and by a moment of at most timeout_base more: all who wait for it were told the same. `elsewhere`: at a target or endpoint that has not failed this request, where there is nothing to wait for but,
- * for BUSY and UNSURE, a moment of at most timeout_base that keeps many from coming at once. Microseconds. */
+ * asked for, -1: nothing, only ever extends, by a moment of at most timeout_base and cap more: all who wait for it were told the same. `elsewhere`: at a target or
+ * endpoint that has not failed this request, where there is nothing to wait for but, for BUSY and UNSURE, a moment of at most timeout_base that keeps many from
+ * coming at once. Microseconds. */
 int64_t retry_delay(const struct retry_policy *, enum retry_class, unsigned again, int64_t retry_after, bool elsewhere,
 		    uint64_t random);
 

@@ -134,7 +134,7 @@ static void refuse_method(struct exchange *e, const struct admin_row *row)
 
 	if (slice_equal(row->method, SLICE("GET")))
 		allow.value = SLICE("GET, HEAD");
-	refuse(e, 405, allow, "This path does not take this method.");
+	refuse(e, 405, allow, "This path does not take this method. Allow says which; GET / lists all.");
 }
 
 /* Any page that somebody looks at can make a browser on this machine post here: it says so in Origin, which no other client sends. */

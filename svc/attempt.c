@@ -64,7 +64,7 @@ static void forget_answer(struct request *r)
 	r->attempt.has_error = r->attempt.well = false;
 	r->attempt.fields = NULL;
 	r->attempt.fields_count = 0;
-	r->tried.judged = r->tried.paid = r->tried.rested = false;
+	r->tried.judged = r->tried.counted = r->tried.paid = r->tried.rested = false;
 }
 
 void attempt_unchoose(struct request *r)

@@ -7,7 +7,7 @@
 static const char example[] =
 "# Sluice: one instance of a fleet. All instances share this file's quotas through the same Redis. What stands behind \"# \" is for later.\n"
 "listen: 127.0.0.1:8080             # more than loopback needs tenants, or allow_anonymous: true\n"
-"admin: 127.0.0.1:8081              # /healthz /readyz /metrics /status /requests /config /cache/purge\n"
+"admin: 127.0.0.1:8081              # /healthz /readyz /metrics /status /requests /config /breakers /cache/purge\n"
 "# region: eu                       # where this instance is: endpoints there come first\n"
 "redis:\n"
 "  url: embedded                    # a fleet: redis://[user:password@]host:port/db\n"

@@ -2,7 +2,7 @@
  *
  *   choose ──► quota           a target that is well
  *          ──► (a ticket) ──► quota
- *          ──► retry          only one that has failed this request is left: not before its time
+ *          ──► retry          only what has failed this request is left: not before its time
  *          ──► degrade ──► lookup     something stale is stored
  *                      ──► choose     another model may be asked instead
  *                      ──► stream     the upstream's own error is at hand
@@ -77,6 +77,12 @@ static enum refusal reserve_for(struct request *r, const struct config_upstream 
 	return r->route.upstream == before ? REFUSAL_none : charge_reserve(r);
 }
 
+/* This model, not one that it is a fallback of. */
+static bool was_called(const struct request *r)
+{
+	return r->attempts > 0 && r->route.fallbacks == r->attempt.route.fallbacks;
+}
+
 enum stage stage_choose(struct request *r)
 {
 	const struct config_upstream *before = r->route.upstream;
@@ -90,7 +96,10 @@ enum stage stage_choose(struct request *r)
 		say_unable(r);
 		return flow_refuse(r, REFUSAL_model_unable);
 	case ROUTE_STOPPED:
-		r->tried.wait = choice.wait;
+		if (choice.paused && was_called(r) && !r->tried.rested)
+			return STAGE_retry;
+		if (choice.wait > 0 || r->tried.refusal == REFUSAL_none)
+			r->tried.wait = choice.wait;
 		r->tried.paused = choice.paused;
 		return flow_degrade(r);
 	case ROUTE_FOUND:
@@ -121,6 +130,15 @@ enum stage stage_choose_done(struct request *r)
 
 /* ---- when none will do ------------------------------------------------------------------------------------------------- */
 
+/* One model more costs nobody; each further one behind calls that failed is a repetition like any other. What is paid for one that no target took pays for it. */
+static bool pay(struct request *r)
+{
+	bool paid = r->tried.paid || retry_budget_spend(&r->tried.account->budget);
+
+	r->tried.paid = false;
+	return paid;
+}
+
 /* The next model that the tenant may use; its limits, its price and its time are the ones that count from now on. */
 static bool fall_back(struct request *r)
 {
@@ -130,8 +148,7 @@ static bool fall_back(struct request *r)
 
 	if (!route_fall_back(r->config, r->caller.tenant, &next))
 		return false;
-	/* One model more costs nobody; each further one behind calls that failed is a repetition like any other. */
-	if (r->attempts > 0 && r->route.fallbacks > 0 && !retry_budget_spend(&r->tried.account->budget))
+	if (r->attempts > 0 && r->route.fallbacks > 0 && !pay(r))
 		return false;
 	r->route = next;
 	names[1] = r->route.model;
@@ -143,10 +160,12 @@ static bool fall_back(struct request *r)
 }
 
 /* What it comes to when there is no answer to give. */
-static enum refusal refusal_of(const struct request *r)
+static enum refusal refusal_of(struct request *r)
 {
-	if (r->tried.refusal != REFUSAL_none)
+	if (r->tried.refusal != REFUSAL_none) {
+		buf_clear(&r->detail); /* of a quota that refused elsewhere */
 		return r->tried.refusal;
+	}
 	if (r->tried.denied)
 		return r->quota.verdict == LIMITER_NEVER    ? REFUSAL_exceeds_limit
 		       : r->quota.kind == LIMIT_concurrency ? REFUSAL_too_many_at_once

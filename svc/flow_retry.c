@@ -124,6 +124,8 @@ static int64_t delay_of(struct request *r, const struct retry_policy *policy, st
 
 	if (found == ROUTE_FOUND && !choice->elsewhere && r->result.outcome == POOL_NO_SLOT)
 		return -1;
+	if (found == ROUTE_FOUND && !choice->elsewhere && r->tried.retry_after > policy->cap)
+		return -1;
 	if (found == ROUTE_FOUND)
 		return retry_delay(policy, r->tried.class, r->attempts, r->tried.retry_after, choice->elsewhere,
 				   worker_random(r->worker));
@@ -148,9 +150,10 @@ static enum stage again(struct request *r, int64_t delay, const struct route_cho
 		count(r, "no_budget");
 		return give_up(r);
 	}
-	if (!r->tried.paid)
+	if (!r->tried.counted)
 		count(r, retry_class_name(r->tried.class));
-	r->tried.paid = true;
+	r->tried.counted = true;
+	r->tried.paid |= !free_of_charge;
 	r->tried.rested = !choice->elsewhere;
 	if (delay == 0)
 		return STAGE_choose;

@@ -16,8 +16,8 @@ static const struct command commands[] = {
 	  command_serve },
 	{ "check", "say whether a configuration is right",
 	  "usage: sluice check FILE\n\n"
-	  "Reads the file as serve does, environment variables included. Prints nothing wrong (exit 0), or a line a mistake: file:line, key, what was found,\n"
-	  "what is allowed (exit 2).\n\n"
+	  "Reads the file as serve does, environment variables included. Prints what it holds (exit 0), with a line for each warning; or a line for\n"
+	  "each mistake: file:line, key, what was found, what is allowed (exit 2).\n\n"
 	  "example: sluice check sluice.yaml\n",
 	  command_check },
 	{ "config", "print the configuration's keys, defaults or an example",

@@ -95,8 +95,10 @@ struct request {
 		int64_t wait;        /* until something may be well again; 0: not known */
 		bool paused;         /* that is because the provider said when to come again */
 		bool denied;         /* a quota of a model or an upstream refused; `quota` says which */
-		bool judged;         /* the last attempt's end; until another begins, */
-		bool paid, rested;   /* that it is made is paid for; its target, which failed before, was given time */
+		/* From the last attempt's end until another begins. */
+		bool judged;             /* what the end means */
+		bool counted, paid;      /* the call that is to be made again */
+		bool rested;             /* what failed was given time */
 		struct loop_timer timer; /* to the next attempt */
 		struct buf log;          /* a word on each failed attempt */
 	} tried;

@@ -176,17 +176,12 @@ struct breaker *worker_model_breaker(struct worker *w, struct worker_upstream *u
 	return breaker;
 }
 
-static enum breaker_force force_of(const struct breaker *breaker)
+static bool is_forced(const struct breaker *breaker)
 {
 	struct breaker_view view;
 
 	breaker_look(breaker, &view);
-	return view.force;
-}
-
-static bool is_forced(const struct breaker *breaker)
-{
-	return force_of(breaker) != BREAKER_AUTO;
+	return view.force != BREAKER_AUTO;
 }
 
 /* Who takes the endpoint's breaker by hand means all its models, but for those that are taken by hand themselves. */
@@ -216,8 +211,8 @@ void worker_look(struct worker *w, struct worker_upstream *u, const struct confi
 					 .in_flight = e->in_flight };
 	if (health->gate == BREAKER_STOP)
 		health->wait = breaker_wait(breaker);
-	/* who holds it closed by hand means that it is called, also when a provider asked for more time than anybody believes */
-	if (paused > 0 && force_of(breaker) == BREAKER_FORCED_CLOSED)
+	/* Who took it by hand has the last word, also when a provider asked for more time than anybody believes. */
+	if (paused > 0 && is_forced(breaker))
 		return;
 	if (paused > 0 && (health->gate != BREAKER_STOP || paused > health->wait)) {
 		health->gate = BREAKER_STOP;

@@ -1,5 +1,6 @@
 """What a breaker counts, and what it does not; what opens it; and what each instance does with it while Redis is away."""
 
+import http.client
 import json
 import os
 import signal
@@ -270,6 +271,30 @@ def test_models_that_nobody_asks_for_make_room(start_gateway, sim, redis):
     assert 1 < len(models()) <= 1000
     wait_until(lambda: gateway.ask("openai", "x", model="gpt-4o").status == 200 and "gpt-4o" in models(), "it has a breaker of its own")
     assert len(models()) < 1000
+    at_rest([gateway], redis, sim)
+
+
+def test_a_model_with_a_call_under_way_is_not_forgotten(start_gateway, sim, redis):
+    """Its stream lasts longer than the window, and fails in the end: that is known, however many others were asked for meanwhile."""
+    gateway = start_gateway(sim.url, redis.url, ruled({"per_model": True, "window": "1s"}))
+    with gateway.open_stream("openai", "[[sim tokens=60 rate=20 fault=truncate@7500]]", model="gpt-4o-mini") as stream:
+        stream.read_event()
+        assert load([gateway], 1005, name="made-up-{{n}}")["by_status"] == {"404": 1005}
+        wait_until(lambda: gateway.ask("openai", "x", model="gpt-4o").status == 200 and "gpt-4o" in gateway.page("/breakers").text, "others have made room")
+        with pytest.raises(http.client.IncompleteRead):
+            stream.read_all()
+    wait_until(lambda: record(redis, model="gpt-4o-mini").get("failures") == "1", "its failure is told of")
+    at_rest([gateway], redis, sim)
+
+
+def test_models_that_failed_once_make_room(start_gateway, sim, redis):
+    """Half open for good, for nobody asks for them any more."""
+    gateway = start_gateway(sim.url, redis.url, ruled({"per_model": True, "window": "1s", "failures": 1, "open_for": "300ms", "open_most": "300ms"}))
+    sim.set("status=503")
+    load([gateway], 1005, name="made-up-{{n}}")
+    sim.clear()
+    wait_until(lambda: gateway.ask("openai", "x", model="gpt-4o").status == 200 and "gpt-4o" in gateway.page("/breakers").json()["upstreams"]["openai"]["endpoints"][0]["models"],
+               "it has a breaker of its own")
     at_rest([gateway], redis, sim)
 
 

@@ -157,6 +157,21 @@ def test_closed_by_hand_heeds_no_pause(start_fleet, sim):
     heeded(fleet, "upstream_limited")
 
 
+def test_by_hand_counts_before_a_pause(start_gateway, sim, redis):
+    """Open: the refusal is the hand's, and says its time. Closed: what the provider asks for longer than cap is not waited for."""
+    gateway = start_gateway(sim.url, redis.url, {"upstreams": {"openai": {"breaker": {"open_for": "1s"}, "retry": {"budget": "100%", "cap": "1s"}}}})
+    sim.set("status=429 retry=60s")
+    assert outcome(gateway) == "rate_limit_exceeded" and outcome(gateway) == "upstream_limited"
+    assert force(gateway, "open").status == 200
+    wait_until(lambda: outcome(gateway) == "breaker_open", "it is open")
+    assert gateway.ask("openai", "x").headers["Retry-After"] == "1"
+    assert force(gateway, "closed").status == 200
+    wait_until(lambda: outcome(gateway) == "rate_limit_exceeded", "it is called")
+    before = sim.stats()["received"]
+    answer = gateway.ask("openai", "x")
+    assert answer.status == 429 and answer.seconds < promised(1) and sim.stats()["received"] == before + 1
+
+
 def test_one_model_alone(start_fleet, sim):
     """Where models have breakers of their own: a model's is taken, the endpoint's stands for all the others."""
     fleet = start_fleet(breaker={**FAILING, "per_model": True})

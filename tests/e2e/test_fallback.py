@@ -228,6 +228,35 @@ def test_a_chain_of_fallbacks_is_paid_for(start_gateway, start_sim, redis):
     quiet(gateway)
 
 
+def test_a_cut_429_says_when_also_behind_a_fallback(start_gateway, start_sim, provider, redis):
+    """The provider's Retry-After, and not that of the fallback, whose quota is used up."""
+    sim, place = start_sim(), provider(b"HTTP/1.1 429 Busy\r\nContent-Type: application/json\r\nRetry-After: 30\r\nContent-Length: 9000\r\n\r\n{", close=True)
+    retry = {"cap": "1s"}
+    upstreams = {"first": upstream({"url": place.url}, retry=retry), "second": upstream(sim, retry=retry, limits={"rpm": {"limit": 1, "burst": 1}})}
+    models = {"m": {"targets": [{"upstream": "first"}], "fallback": ["n"]}, "n": {"targets": [{"upstream": "second", "model": "gpt-4o-mini"}]}}
+    gateway = start_gateway(sim.url, redis.url, {"upstreams": upstreams, "models": models})
+    assert gateway.ask("openai", "x", model="n").status == 200
+    answer = gateway.ask("openai", "x", model="m")
+    assert (answer.status, error_of("openai", answer), answer.headers["Retry-After"]) == (429, "upstream_limited", "30"), answer
+    quiet(gateway)
+
+
+def test_what_was_paid_for_and_not_made_pays_for_the_next(start_gateway, start_sim, redis):
+    """m fails; its first fallback has used up its day, and is full at its other place: the second one is asked for what that other call was paid."""
+    sims = [start_sim("status=503"), start_sim("status=429 quota=day"), start_sim(), start_sim()]
+    steady = {"breaker": {**QUICK, "failures": 0}}
+    upstreams = {"first": upstream(sims[0], retry={"attempts": 1, "budget": "100%"}, **steady), "spent": upstream(sims[1], **steady),
+                 "full": upstream(sims[2], limits={"rpm": {"limit": 1, "burst": 1}}), "well": upstream(sims[3])}
+    models = {name: {"targets": [{"upstream": u, "model": "gpt-4o-mini"} for u in of]} for name, *of in
+              (("m", "first"), ("n", "spent", "full"), ("o", "well"), ("full", "full"))}
+    models["m"]["fallback"] = ["n", "o"]
+    gateway = start_gateway(sims[0].url, redis.url, {"upstreams": upstreams, "models": models})
+    assert gateway.ask("openai", "x", model="full").status == 200
+    answer = gateway.ask("openai", "x", model="m")
+    assert answer.status == 200 and answer.headers["X-Sluice-Model"] == "o" and received(*sims) == [1, 1, 1, 1], answer
+    quiet(gateway)
+
+
 def test_the_fallback_has_a_time_of_its_own(start_gateway, start_sim, redis):
     """What the model let pass is not the fallback's fault: it answers, and its breaker learns of no failure."""
     sims = [start_sim("latency=10s"), start_sim("latency=50ms")]

@@ -56,7 +56,7 @@ def test_a_denied_request_changes_no_key(start_gateway, sim, redis):
     at_rest([gateway], redis, sim)
 
     def state():
-        return {key: (redis.command("TYPE", key), redis.command("DUMP", key)) for key in redis.keys()}
+        return {key: (redis.command("TYPE", key), redis.command("DUMP", key)) for key in redis.quotas()}
 
     before = state()
     for _ in range(20):

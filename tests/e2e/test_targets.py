@@ -8,7 +8,7 @@ import pytest
 from support.client import error_of, headers_for, prompt, request
 from support.crowd import Reading, crowd
 from support.gateway import KEY, configuration
-from support.process import binary, wait_until
+from support.process import binary, free_port, wait_until
 from support.rest import at_rest
 from support.routes import DEADLY, all_went_well, forget, load, model, places, quiet, received, reloaded, upstream
 
@@ -287,4 +287,40 @@ def test_what_failed_is_not_asked_again_before_its_time(start_gateway, start_sim
     waited = [line.get("retry_ms", 0) for line in gateway.log() if line["event"] == "request"][1:]
     print("between the two calls:", ", ".join(f"{wait:.0f} ms" for wait in sorted(waited)))
     assert len(waited) == count and max(waited) > 100  # full jitter: of eight, one in 10^8 is that short
+    quiet(gateway)
+
+
+FULL = {"rpm": {"limit": 1, "burst": 1}}
+PATIENT = {"base": "10ms", "timeout_base": "1ms", "cap": "5s"}
+NEVER_OPEN = {"error_rate": "0", "slow_rate": "0", "unreachable": 0, "failures": 0}
+
+
+def beside_a_full_one(start_gateway, redis, first, full, budget):
+    """m: the first place, and one whose quota is used up."""
+    retry = {**PATIENT, "budget": budget}
+    upstreams = {"first": upstream(first, breaker=NEVER_OPEN, retry=retry), "second": upstream(full, limits=FULL, breaker=NEVER_OPEN, retry=retry)}
+    gateway = start_gateway(full.url, redis.url, {"upstreams": upstreams, "models": {"m": model("first", "second"), "full": model("second")}})
+    assert gateway.ask("openai", "x", model="full").status == 200
+    return gateway
+
+
+def test_a_pause_is_waited_for_where_the_other_is_full(start_gateway, start_sim, redis):
+    sims = [start_sim(), start_sim()]
+    gateway = beside_a_full_one(start_gateway, redis, *sims, "100%")
+    sims[0].set("status=429 retry=300ms", times=1)
+    answer = gateway.ask("openai", "x", model="m")
+    assert answer.status == 200 and received(*sims) == [2, 1], answer
+    one, two = sims[0].calls()
+    assert (two["at_us"] - one["ended_us"]) / 1e6 >= 0.299
+    quiet(gateway)
+
+
+def test_what_moved_for_nothing_is_not_repeated_for_nothing(start_gateway, start_sim, redis):
+    """A call that was never sent goes elsewhere free of charge; back, where that one is full, it must be paid."""
+    sim = start_sim()
+    gateway = beside_a_full_one(start_gateway, redis, {"url": f"http://127.0.0.1:{free_port()}"}, sim, "0%")
+    for count in (1, 2):
+        answer = gateway.ask("openai", "x", model="m")
+        assert (answer.status, error_of("openai", answer)) == (502, "upstream_unreachable") and "limit" not in answer.text, answer
+        assert gateway.metric("sluice_attempts_total", upstream="first") == count == gateway.metric("sluice_retries_total", reason="no_budget")
     quiet(gateway)

@@ -51,6 +51,10 @@ class RedisServer(Process):
     def keys(self, pattern="*"):
         return sorted(self.command("KEYS", pattern))
 
+    def quotas(self):
+        """All keys but those of breakers: what these count is told of by and by."""
+        return [key for key in self.keys() if not key.startswith("sluice:{b:")]
+
     def info(self, section):
         lines = self.command("INFO", section).splitlines()
         return dict(line.split(":", 1) for line in lines if ":" in line)
