@@ -168,7 +168,8 @@ def test_so_many_good_probes_close_it(start_gateway, sim, redis):
         print(f"half open to closed: {closed - came(probes[0]):.3f} s with probes of 0.3 s")
     for gateway in gateways:
         assert [line["to"] for line in changes(gateway)] == ["open", "half_open", "closed"] * ROUNDS
-        assert changes(gateway, "closed")[0]["why"] == "the probes went well"
+    whys = {line["why"] for gateway in gateways for line in changes(gateway, "closed")}
+    assert "the probes went well" in whys <= {"the probes went well", "as Redis says"}  # who was told of it by the answer to his own report
     at_rest(gateways, redis, sim)
 
 
