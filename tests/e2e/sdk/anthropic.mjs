@@ -41,7 +41,7 @@ await run({
     for await (const _ of stream) if (++count === 5) stream.controller.abort();
     return { count };
   },
-  leave: async () => leave(model, (signal) => client.messages.create(ask("nonce=leave-anthropic latency=30s"), { signal })),
+  leave: async () => leave("leave-anthropic", (signal) => client.messages.create(ask("nonce=leave-anthropic latency=30s"), { signal })),
   timeout: async () => client.messages.create(ask("latency=30s"), { timeout: 1000 }),
   wrong_key: async () => make("a-key-of-nobody", { maxRetries: 0 }).messages.create(ask("tokens=1")),
   unknown_model: async () => client.messages.create({ ...ask("tokens=1"), model: "no-such-model" }),

@@ -40,11 +40,11 @@ export async function join(stream, piece) {
   return { text, count };
 }
 
-// Makes a call and aborts it once the provider has it.
-export async function leave(model, call) {
+// Makes the call of this nonce and aborts it once the provider has it: it, not one before it that is still being ended.
+export async function leave(nonce, call) {
   const controller = new AbortController();
   const left = call(controller.signal);
-  const has_it = async () => (await (await fetch(`${provider}/__sim/stats`)).json()).models[model]?.in_flight > 0;
+  const has_it = async () => (await (await fetch(`${provider}/__sim/arrivals`)).json()).arrivals.some((call) => call.includes(nonce));
   while (!(await has_it())) await new Promise((later) => setTimeout(later, 10));
   controller.abort();
   return left;

@@ -56,7 +56,7 @@ await run({
     }
     return { count };
   },
-  leave: async () => leave(model, (abortSignal) => client.models.generateContent(ask("nonce=leave-gemini latency=30s", { abortSignal }))),
+  leave: async () => leave("leave-gemini", (abortSignal) => client.models.generateContent(ask("nonce=leave-gemini latency=30s", { abortSignal }))),
   bad_request: async () => client.models.generateContent(ask("tokens=1", { maxOutputTokens: "many" })),
   timeout: async () => make(keys.good, { timeout: 1000 }).models.generateContent(ask("latency=30s")),
   wrong_key: async () => make("a-key-of-nobody").models.generateContent(ask("tokens=1")),

@@ -64,7 +64,7 @@ await run({
     for await (const _ of stream) if (++count === 5) stream.controller.abort();
     return { count };
   },
-  leave: async () => leave(model, (signal) => client.chat.completions.create(chat("nonce=leave-openai latency=30s"), { signal })),
+  leave: async () => leave("leave-openai", (signal) => client.chat.completions.create(chat("nonce=leave-openai latency=30s"), { signal })),
   timeout: async () => client.chat.completions.create(chat("latency=30s"), { timeout: 1000 }),
   wrong_key: async () => make("a-key-of-nobody", { maxRetries: 0 }).chat.completions.create(chat("tokens=1")),
   unknown_model: async () => client.chat.completions.create({ ...chat("tokens=1"), model: "no-such-model" }),
