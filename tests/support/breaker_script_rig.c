@@ -1,6 +1,7 @@
 #include "tests/support/breaker_script_rig.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "scripts.h"
 #include "tests/support/script_rig.h"
