@@ -105,6 +105,14 @@ def held_for(sim, model, seconds):
     assert any(d >= seconds for d in late) and any(c["at_us"] < refused for c in calls)
 
 
+def test_a_500_that_asks_for_more_than_cap_is_not_waited_for(start_gateway, sim, redis):
+    """It pauses nobody, so it is this request's wait alone that cap bounds."""
+    gateway = start_gateway(sim.url, redis.url, everywhere(retry={"budget": "100%", "cap": "1s"}))
+    sim.set("status=500 retry=5s", times=1)
+    assert gateway.ask("openai", TEXT).status == 500 and received(sim) == 1
+    at_rest([gateway], redis, sim)
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_who_may_wait_has_its_answer_behind_the_pause(start_gateway, sim, redis, dialect):
     """Less than a second: the finer retry-after-ms counts, in Google's words retryDelay."""
