@@ -284,6 +284,12 @@ void breaker_first_byte(struct breaker *b, int64_t took, bool came)
 
 /* ---- looking ----------------------------------------------------------------------------- */
 
+enum breaker_force breaker_forced(const struct breaker *b)
+{
+	CHECK(b->magic == BREAKER_MAGIC);
+	return b->judge.force;
+}
+
 void breaker_look(const struct breaker *b, struct breaker_view *view)
 {
 	int64_t now = clock_now();

@@ -62,6 +62,7 @@ enum breaker_result {
 	BREAKER_UNREACHABLE, /* connect or TLS: reported at once */
 	BREAKER_NOTHING,     /* for breaker_probe_end alone: the ticket goes back, and nothing is learnt */
 };
+enum { BREAKER_RESULTS = BREAKER_NOTHING + 1 };
 
 enum breaker_script { BREAKER_REPORT, BREAKER_PROBE, BREAKER_PAUSE, BREAKER_FORCE, BREAKER_SCRIPTS };
 const char *breaker_script_name(enum breaker_script);
@@ -141,6 +142,8 @@ int64_t breaker_paused(const struct breaker *,
 /* `done` may be NULL; runs once, never inside this call, but from inside breakers_free; false: Redis did not take it, or has not said so. Forced closed: all pass, counts go on. Holds until it is forced
  * otherwise, as long as any worker of the fleet knows this breaker. */
 void breaker_force(struct breaker *, enum breaker_force, void (*done)(void *arg, bool taken), void *arg);
+
+enum breaker_force breaker_forced(const struct breaker *);
 
 struct breaker_view {
 	enum breaker_state state;

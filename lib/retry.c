@@ -51,18 +51,28 @@ static int64_t ceiling_for(const struct retry_policy *policy, enum retry_class c
 	return 0;
 }
 
+int64_t retry_wait(const struct retry_policy *policy, int64_t retry_after, uint64_t random)
+{
+	int64_t moment;
+
+	CHECK(policy->cap >= 0 && policy->timeout_base >= 0);
+	if (retry_after <= 0)
+		return 0;
+	moment = jitter(policy->timeout_base < policy->cap ? policy->timeout_base : policy->cap, random);
+	return retry_after < INT64_MAX - moment ? retry_after + moment : INT64_MAX;
+}
+
 int64_t retry_delay(const struct retry_policy *policy, enum retry_class class, unsigned again, int64_t retry_after,
 		    bool elsewhere, uint64_t random)
 {
 	CHECK(class < RETRY_CLASSES && policy->base >= 0 && policy->cap >= 0 && policy->timeout_base >= 0);
-	int64_t delay = jitter(ceiling_for(policy, class, again, elsewhere), random), moment;
+	int64_t delay = jitter(ceiling_for(policy, class, again, elsewhere), random), asked;
 
 	/* Who asked for time was the one that failed: another one is not spared by waiting. */
-	if (elsewhere || retry_after <= 0)
+	if (elsewhere)
 		return delay;
-	moment = jitter(policy->timeout_base < policy->cap ? policy->timeout_base : policy->cap, random);
-	retry_after = retry_after < INT64_MAX - moment ? retry_after + moment : INT64_MAX;
-	return retry_after > delay ? retry_after : delay;
+	asked = retry_wait(policy, retry_after, random);
+	return asked > delay ? asked : delay;
 }
 
 void retry_budget_earn(struct retry_budget *budget, const struct retry_policy *policy)

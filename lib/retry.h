@@ -32,6 +32,8 @@ const char *retry_class_name(enum retry_class); /* for metrics and logs: "never"
  * coming at once. Microseconds. */
 int64_t retry_delay(const struct retry_policy *, enum retry_class, unsigned again, int64_t retry_after, bool elsewhere,
 		    uint64_t random);
+/* Of that, what the provider asked for and the moment more, without a back-off: for who has backed off already. 0: it asked for nothing. */
+int64_t retry_wait(const struct retry_policy *, int64_t retry_after, uint64_t random);
 
 /* What first calls have paid in. One per worker and upstream: each keeps to its share of its own requests, so the fleet keeps to it of all, without asking
  * anybody. It holds RETRY_BUDGET_MOST calls at most, so that a quiet hour does not pay for a storm.

@@ -83,21 +83,31 @@ static bool was_called(const struct request *r)
 	return r->attempts > 0 && r->route.fallbacks == r->attempt.route.fallbacks;
 }
 
+/* Nothing is left but what has failed this request or was called and asked for time, and it has not been given any. */
+static bool is_to_rest(const struct request *r, enum route_found found, const struct route_choice *choice)
+{
+	if (r->tried.rested)
+		return false;
+	return found == ROUTE_FOUND ? !choice->elsewhere : found == ROUTE_STOPPED && choice->paused && was_called(r);
+}
+
 enum stage stage_choose(struct request *r)
 {
 	const struct config_upstream *before = r->route.upstream;
 	struct route next = r->route;
 	struct route_choice choice;
+	enum route_found found;
 	enum refusal refusal;
 
 	attempt_unchoose(r); /* a quota or a ticket was refused there */
-	switch (flow_find_target(r, &next, &choice)) {
+	found = flow_find_target(r, &next, &choice);
+	if (is_to_rest(r, found, &choice))
+		return STAGE_retry;
+	switch (found) {
 	case ROUTE_UNABLE:
 		say_unable(r);
 		return flow_refuse(r, REFUSAL_model_unable);
 	case ROUTE_STOPPED:
-		if (choice.paused && was_called(r) && !r->tried.rested)
-			return STAGE_retry;
 		if (choice.wait > 0 || r->tried.refusal == REFUSAL_none)
 			r->tried.wait = choice.wait;
 		r->tried.paused = choice.paused;
@@ -105,8 +115,6 @@ enum stage stage_choose(struct request *r)
 	case ROUTE_FOUND:
 		break;
 	}
-	if (!choice.elsewhere && !r->tried.rested)
-		return STAGE_retry;
 	r->route = next;
 	attempt_choose(r);
 	refusal = reserve_for(r, before);

@@ -203,8 +203,7 @@ static bool waits_on(struct request *r, int64_t *delay)
 
 	if (r->tried.class != RETRY_LIMITED || flow_find_target(r, &next, &choice) != ROUTE_STOPPED)
 		return false;
-	/* as who is benched: it has backed off already */
-	*delay = retry_delay(policy, RETRY_EXHAUSTED, r->attempts, choice.wait, false, worker_random(r->worker));
+	*delay = retry_wait(policy, choice.wait, worker_random(r->worker));
 	return choice.paused && choice.wait <= policy->cap && is_time_for(r, *delay);
 }
 

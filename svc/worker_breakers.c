@@ -178,10 +178,7 @@ struct breaker *worker_model_breaker(struct worker *w, struct worker_upstream *u
 
 static bool is_forced(const struct breaker *breaker)
 {
-	struct breaker_view view;
-
-	breaker_look(breaker, &view);
-	return view.force != BREAKER_AUTO;
+	return breaker_forced(breaker) != BREAKER_AUTO;
 }
 
 /* Who takes the endpoint's breaker by hand means all its models, but for those that are taken by hand themselves. */

@@ -114,6 +114,22 @@ static void delays_never_overflow(void **state)
 			}
 }
 
+/* Who has backed off already waits for what was asked for, and the moment that spreads those who were told the same: no back-off. */
+static void only_what_was_asked_for(void **state)
+{
+	static const struct retry_policy late = { .base = 32 * SECOND, .cap = 50000, .timeout_base = SECOND };
+
+	(void)state;
+	assert_int_equal(retry_wait(&usual, NONE, ALL), 0);
+	assert_int_equal(retry_wait(&usual, 0, ALL), 0);
+	assert_int_equal(retry_wait(&usual, 1, ZERO), 1);
+	assert_int_equal(retry_wait(&usual, 2 * SECOND, ZERO), 2 * SECOND);
+	assert_int_equal(retry_wait(&usual, 2 * SECOND, HALF), 2050000);
+	assert_int_equal(retry_wait(&usual, 2 * SECOND, ALL), 2100000);
+	assert_int_equal(retry_wait(&late, 2 * SECOND, ALL), 2050000);
+	assert_int_equal(retry_wait(&usual, INT64_MAX, ALL), INT64_MAX);
+}
+
 static uint64_t all_bits(uint64_t *seed)
 {
 	return (uint64_t)random_below(seed, 1 << 22) << 42 | (uint64_t)random_below(seed, 1 << 21) << 21 |
@@ -232,7 +248,7 @@ int main(void)
 		cmocka_unit_test(delays_as_told),          cmocka_unit_test(delays_never_overflow),
 		cmocka_unit_test(jitter_is_full_and_even), cmocka_unit_test(classes_have_names_of_their_own),
 		cmocka_unit_test(budget_pays_its_share),   cmocka_unit_test(quiet_hour_pays_for_no_storm),
-		cmocka_unit_test(budget_is_exact),
+		cmocka_unit_test(budget_is_exact),         cmocka_unit_test(only_what_was_asked_for),
 	};
 
 	return cmocka_run_group_tests_name("retry", tests, NULL, NULL);
