@@ -197,10 +197,10 @@ static bool is_full(const struct breaker *b)
 
 /* Looks, and has it read again when it was not for a while; what is read comes too late for this call, and in time for the next.
  * No breaker is a constant: who has one to look at may have it looked after. */
-static void look_after(const struct breaker *looked)
+static void look_after(const struct breaker *looked, int64_t now)
 {
 	struct breaker *b = (struct breaker *)looked;
-	if (b->wanted || b->call != NULL || clock_now() - b->read < BREAKER_REREAD)
+	if (b->wanted || b->call != NULL || now - b->read < BREAKER_REREAD)
 		return;
 	b->wanted = true;
 	breaker_schedule(b);
@@ -210,7 +210,7 @@ enum breaker_gate breaker_gate(const struct breaker *b)
 {
 	int64_t now = clock_now();
 	CHECK(b->magic == BREAKER_MAGIC);
-	look_after(b);
+	look_after(b, now);
 	if (b->judge.force != BREAKER_AUTO)
 		return b->judge.force == BREAKER_FORCED_OPEN ? BREAKER_STOP : BREAKER_PASS;
 	switch (breaker_judge_state(&b->judge, now)) {
@@ -239,9 +239,8 @@ int64_t breaker_wait(const struct breaker *b)
 /* ---- what is counted ------------------------------------------------------------------ */
 
 /* Calls that end while it is not closed were in flight when it opened: they say nothing new. */
-static void count(struct breaker *b, const struct breaker_delta *one)
+static void count(struct breaker *b, const struct breaker_delta *one, int64_t now)
 {
-	int64_t now = clock_now();
 	enum breaker_why why = BREAKER_WHY_NOTHING;
 	if (b->alone)
 		why = breaker_judge_add(&b->judge, &b->rule, now, b->judge.epoch, one);
@@ -255,31 +254,33 @@ static void count(struct breaker *b, const struct breaker_delta *one)
 void breaker_note(struct breaker *b, enum breaker_result result, bool counted_as_success)
 {
 	struct breaker_delta one = { 0 };
+	int64_t now = clock_now();
 	CHECK(b->magic == BREAKER_MAGIC && result != BREAKER_NOTHING);
-	look_after(b);
+	look_after(b, now);
 	if (b->judge.is_open)
 		return;
 	if (!breaker_delta_any(&b->pending))
-		b->counted = clock_now();
+		b->counted = now;
 	breaker_delta_note(&b->pending, result, counted_as_success);
 	breaker_delta_note(&one, result, counted_as_success);
 	if (result == BREAKER_UNREACHABLE || (result == BREAKER_FAILURE && b->rule.failures > 0))
 		b->urgent = true;
-	count(b, &one);
+	count(b, &one, now);
 }
 
 void breaker_first_byte(struct breaker *b, int64_t took, bool came)
 {
 	struct breaker_delta one = { 0 };
+	int64_t now = clock_now();
 	CHECK(b->magic == BREAKER_MAGIC && took >= 0);
-	look_after(b);
+	look_after(b, now);
 	breaker_delta_first_byte(&one, &b->rule, took, came);
 	if (b->judge.is_open || !breaker_delta_any(&one))
 		return;
 	if (!breaker_delta_any(&b->pending))
-		b->counted = clock_now();
+		b->counted = now;
 	breaker_delta_first_byte(&b->pending, &b->rule, took, came);
-	count(b, &one);
+	count(b, &one, now);
 }
 
 /* ---- looking ----------------------------------------------------------------------------- */

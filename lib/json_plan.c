@@ -4,7 +4,7 @@
 
 struct json_plan {
 	const struct json_path *paths;
-	size_t count, depth;
+	size_t count, depth, kept;
 	struct json_node *root;
 };
 
@@ -70,6 +70,7 @@ static void add_path(struct json_plan *plan, size_t index)
 	CHECK(node->path == JSON_PLAN_NONE && plan->paths[index].keep <= 65536);
 	node->path = (int)index;
 	node->keep = plan->paths[index].keep;
+	plan->kept += node->keep;
 	/* One more: the value at the end may be a container itself. */
 	if (plan->depth < depth + 1)
 		plan->depth = depth + 1;
@@ -117,6 +118,11 @@ size_t json_plan_count(const struct json_plan *plan)
 size_t json_plan_keep(const struct json_plan *plan, size_t path)
 {
 	return plan->paths[path].keep;
+}
+
+size_t json_plan_kept(const struct json_plan *plan)
+{
+	return plan->kept;
 }
 
 size_t json_plan_depth(const struct json_plan *plan)

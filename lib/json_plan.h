@@ -40,6 +40,7 @@ void json_plan_free(struct json_plan **);
 
 size_t json_plan_count(const struct json_plan *);
 size_t json_plan_keep(const struct json_plan *, size_t path);
+size_t json_plan_kept(const struct json_plan *);  /* of all paths together */
 size_t json_plan_depth(const struct json_plan *); /* of containers that may matter; at least 1, the text's own */
 const struct json_node *json_plan_root(const struct json_plan *);
 /* The member of this name below the node, or NULL. */

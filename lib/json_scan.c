@@ -468,14 +468,25 @@ static void read_all(struct json_scan *s, struct cursor *c)
 
 /* ---- what others call -------------------------------------------------------------------------------------------- */
 
+/* The members are what they are: zeroed in a new scan, reset in another. */
+static void begin(struct json_scan *s)
+{
+	s->place = AT_VALUE;
+	s->offset = s->nodes = 0;
+	json_levels_reset(&s->levels);
+	s->node = json_plan_root(s->plan);
+	s->string = (struct json_string){ .place = JSON_STRING_PLAIN };
+	s->error = JSON_SCAN_ERROR_none;
+	s->error_offset = 0;
+}
+
 struct json_scan *json_scan_new(const struct json_plan *plan, const struct json_scan_options *options)
 {
-	size_t count = json_plan_count(plan), room = 1;
+	size_t count = json_plan_count(plan);
 	struct json_scan *s;
 
-	for (size_t i = 0; i < count; i++)
-		room += json_plan_keep(plan, i);
-	s = mem_new(sizeof(*s) + count * sizeof(*s->members) + room); /* one block: a scan is made for every request */
+	/* One block: a scan is made for every request. */
+	s = mem_new(sizeof(*s) + count * sizeof(*s->members) + json_plan_kept(plan) + 1);
 	s->plan = plan;
 	if (options != NULL)
 		s->options = *options;
@@ -489,7 +500,7 @@ struct json_scan *json_scan_new(const struct json_plan *plan, const struct json_
 	for (size_t i = 0, at = 0; i < count; at += json_plan_keep(plan, i++))
 		s->members[i].text.data = s->texts + at;
 	s->hash = s->options.hash ? json_hash_new() : NULL;
-	json_scan_reset(s);
+	begin(s);
 	return s;
 }
 
@@ -507,13 +518,7 @@ void json_scan_free(struct json_scan **scan)
 
 void json_scan_reset(struct json_scan *s)
 {
-	s->place = AT_VALUE;
-	s->offset = s->nodes = 0;
-	json_levels_reset(&s->levels);
-	s->node = json_plan_root(s->plan);
-	s->string = (struct json_string){ .place = JSON_STRING_PLAIN };
-	s->error = JSON_SCAN_ERROR_none;
-	s->error_offset = 0;
+	begin(s);
 	for (size_t i = 0; i < json_plan_count(s->plan); i++)
 		json_member_reset(&s->members[i]);
 	if (s->hash != NULL)

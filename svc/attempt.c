@@ -186,13 +186,6 @@ static enum breaker_result judge(const struct request *r)
 	return answered ? BREAKER_FAILURE : BREAKER_SUCCESS; /* it ended in order, and half of it was missing */
 }
 
-static const char *const result_names[] = {
-	[BREAKER_SUCCESS] = "ok",
-	[BREAKER_FAILURE] = "failed",
-	[BREAKER_UNREACHABLE] = "unreachable",
-	[BREAKER_NOTHING] = "nothing",
-};
-
 static void note(struct request *r, enum breaker_result result, int64_t took)
 {
 	bool streams = r->call.framing != DIALECT_PLAIN;
@@ -237,7 +230,7 @@ void attempt_over(struct request *r)
 		meter_result(r->meter, &r->metered);
 	result = judge(r);
 	note(r, result, took);
-	worker_count_attempt(request_upstream(r), result_names[result], took);
+	worker_count_attempt(request_upstream(r), result, took);
 	if (result == BREAKER_FAILURE || result == BREAKER_UNREACHABLE || r->attempt.status == 429 ||
 	    (r->attempt.has_error && r->tried.class == RETRY_EXHAUSTED))
 		log_failure(r, took);

@@ -196,6 +196,12 @@ struct metrics_series *metrics_series(struct metrics *m, enum metric metric, con
 	return series_for(m, metric, make_key(m, metric, labels, memory));
 }
 
+void metrics_count(struct metrics_series *s)
+{
+	CHECK(s->counts == NULL);
+	s->value++;
+}
+
 void metrics_observe(struct metrics_series *s, int64_t microseconds)
 {
 	size_t i = 0;

@@ -73,8 +73,9 @@ void metrics_add(struct metrics *, enum metric, const struct slice *labels, doub
 void metrics_set(struct metrics *, enum metric, const struct slice *labels, double value); /* GAUGE; merging adds up */
 void metrics_forget(struct metrics *, enum metric); /* all series of a GAUGE: what they told of may be gone */
 
-/* One series of a HISTOGRAM, which is observed again and again: found once, valid as long as the metrics. */
+/* One series of a HISTOGRAM or a COUNTER, which is written again and again: found once, and shown from then on; valid as long as the metrics. */
 struct metrics_series *metrics_series(struct metrics *, enum metric, const struct slice *labels);
+void metrics_count(struct metrics_series *); /* one more */
 void metrics_observe(struct metrics_series *, int64_t microseconds);
 
 /* Adds all that `from` holds. Its series are at most METRICS_SERIES_MAX + 1 a metric, and no name is lost here: the sum may have more. */

@@ -59,7 +59,8 @@ struct worker_upstream {
 	struct metrics *metrics;           /* the worker's */
 	struct {
 		struct metrics_series *request, *overhead, *first_byte, *pool_wait, *pool_handshake, *attempt;
-	} seconds; /* what is observed of each request */
+	} seconds;                                        /* what is observed of each request */
+	struct metrics_series *attempts[BREAKER_RESULTS]; /* counted, by what they ended with */
 	struct retry_budget budget;
 	unsigned references;
 };
@@ -163,7 +164,7 @@ void worker_look(struct worker *, struct worker_upstream *, const struct config_
 		 struct slice model, bool streams, struct route_health *);
 /* The first byte of an answer came after so long. */
 void worker_measure(struct worker_endpoint *, bool streams, int64_t took);
-void worker_count_attempt(struct worker_upstream *, const char *result, int64_t took);
+void worker_count_attempt(struct worker_upstream *, enum breaker_result, int64_t took);
 uint64_t worker_random(struct worker *); /* uniform in all its bits; for choosing, not for secrets */
 
 /* "INSTANCE.WORKER.NUMBER": never used twice. */

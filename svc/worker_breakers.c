@@ -230,11 +230,24 @@ void worker_measure(struct worker_endpoint *e, bool streams, int64_t took)
 	l->at = now;
 }
 
-void worker_count_attempt(struct worker_upstream *u, const char *result, int64_t took)
-{
-	struct slice labels[] = { slice_of(u->upstream->name), slice_of(result) };
+static const char *const result_names[BREAKER_RESULTS] = {
+	[BREAKER_SUCCESS] = "ok",
+	[BREAKER_FAILURE] = "failed",
+	[BREAKER_UNREACHABLE] = "unreachable",
+	[BREAKER_NOTHING] = "nothing",
+};
 
-	metrics_add(u->metrics, METRIC_attempts_total, labels, 1);
+void worker_open_attempts(struct worker_upstream *u)
+{
+	for (int i = 0; i < BREAKER_RESULTS; i++) {
+		struct slice labels[] = { slice_of(u->upstream->name), slice_of(result_names[i]) };
+		u->attempts[i] = metrics_series(u->metrics, METRIC_attempts_total, labels);
+	}
+}
+
+void worker_count_attempt(struct worker_upstream *u, enum breaker_result result, int64_t took)
+{
+	metrics_count(u->attempts[result]);
 	metrics_observe(u->seconds.attempt, took);
 }
 

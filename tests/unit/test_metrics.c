@@ -44,6 +44,20 @@ static void test_counters_and_gauges(void **state)
 	assert_null(m);
 }
 
+static void test_a_counter_found_once(void **state)
+{
+	struct metrics *m = metrics_new();
+	struct metrics_series *series = metrics_series(m, METRIC_tokens_total, tokens);
+
+	(void)state;
+	assert_int_equal(written(m, "sluice_tokens_total{tenant=\"acme\",model=\"gpt\",kind=\"input\"} 0"), 1);
+	metrics_count(series);
+	metrics_add(m, METRIC_tokens_total, tokens, 2);
+	metrics_count(series);
+	assert_true(metrics_value(m, METRIC_tokens_total, tokens) == 4);
+	metrics_free(&m);
+}
+
 static void test_histograms(void **state)
 {
 	struct metrics *m = metrics_new();
@@ -380,6 +394,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_counters_and_gauges),
+		cmocka_unit_test(test_a_counter_found_once),
 		cmocka_unit_test(test_histograms),
 		cmocka_unit_test(test_merging),
 		cmocka_unit_test(test_hostile_labels),
