@@ -32,6 +32,7 @@ int command_check(const struct command *c, int argc, char **argv)
 	static const struct option options[] = { { "help", no_argument, NULL, 'h' }, { 0 } };
 	const struct config *config;
 	struct buf error;
+	bool warned;
 	int code = 0;
 
 	if (command_option(c, argc, argv, options, &code) == -2)
@@ -41,12 +42,14 @@ int command_check(const struct command *c, int argc, char **argv)
 	buf_init(&error, TEXT_MOST);
 	config = config_load(argv[optind], &error);
 	fprintf(stderr, "%.*s", SLICE_ARGS(buf_slice(&error))); /* or its warnings */
+	warned = error.len > 0;
 	if (config == NULL) {
 		code = COMMAND_MISUSED;
 	} else {
 		buf_clear(&error);
 		config_write_summary(config, &error);
-		printf("%s: fine: %.*s\n", argv[optind], SLICE_ARGS(buf_slice(&error)));
+		printf("%s: fine%s: %.*s\n", argv[optind], warned ? ", with warnings" : "",
+		       SLICE_ARGS(buf_slice(&error)));
 		config_release(&config);
 	}
 	buf_free(&error);

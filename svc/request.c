@@ -375,8 +375,10 @@ static void say(const struct request *r, int64_t now)
 	log_text(&line, "tenant", request_tenant(r));
 	log_not_empty(&line, "model", r->route.model);
 	log_not_empty(&line, "upstream", upstream_name(r));
-	if (r->attempts > 0)
+	if (r->attempts > 0) {
+		log_not_empty(&line, "upstream_model", r->route.upstream_model);
 		log_not_empty(&line, "region", slice_of(r->route.upstream->endpoints[r->route.endpoint].region));
+	}
 	log_answer(&line, r);
 	log_milliseconds(&line, "total_ms", now - r->born);
 	log_milliseconds(&line, "ours_ms", r->took.ours);

@@ -10,6 +10,7 @@ import pytest
 from support import client
 from support.client import MODELS, headers_for, prompt, request, text_of
 from support.gateway import KEY, UPSTREAM_KEY
+from support.process import wait_until
 from support.rest import at_rest, counted
 
 DIALECTS = ["gemini", "openai", "anthropic"]
@@ -74,6 +75,13 @@ def test_a_renamed_model_is_exchanged_and_nothing_else(start_gateway, sim, redis
                                                             "gem": {"targets": [{"upstream": "gemini", "model": "gemini-2.5-flash"}]}}})
     assert gateway.ask("openai", "[[sim tokens=3]]", model="fast").json()["model"] == "gpt-4o-mini"
     assert gateway.ask("gemini", "[[sim tokens=3]]", model="gem").status == 200
+    assert gateway.ask("openai", "[[sim tokens=3]]", model="gpt-4o").status == 200
+
+    def logged():
+        return [(line["model"], line.get("upstream_model")) for line in gateway.log() if line["event"] == "request"]
+
+    wait_until(lambda: len(logged()) == 3, "all three are logged")
+    assert logged() == [("fast", "gpt-4o-mini"), ("gem", "gemini-2.5-flash"), ("gpt-4o", None)]
     assert sim.model_stats("gpt-4o-mini")["completed"] == 1
 
 

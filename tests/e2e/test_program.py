@@ -74,6 +74,7 @@ def test_check_warns_and_takes_it_all_the_same(folder):
     path.write_text("upstreams:\n  a:\n    dialect: http\n    endpoints: [{url: 'http://127.0.0.1:1'}]\n    limits: {rps: {limit: 1k, burst: 1}}\n")
     told = sluice("check", path)
     assert told.returncode == 0 and told.stderr.startswith(f"{path}:5: upstreams.a.limits.rps: warning: a burst of 1 ")
+    assert told.stdout.startswith(f"{path}: fine, with warnings: 1 upstream, ")
 
 
 def test_the_example_and_the_defaults_are_right(folder):
@@ -81,7 +82,7 @@ def test_the_example_and_the_defaults_are_right(folder):
     example = folder / "example.yaml"
     example.write_text(sluice("config", "--example").stdout)
     told = sluice("check", example, env=secrets)
-    assert told.returncode == 0 and "2 upstreams, 1 model, 2 tenants" in told.stdout
+    assert told.returncode == 0 and f"{example}: fine: 2 upstreams, 1 model, 2 tenants" in told.stdout
     told = sluice("check", example, env={name: "" for name in secrets})
     assert told.returncode == 2 and "OPENAI_API_KEY" in told.stderr
     defaults = folder / "defaults.yaml"
