@@ -1,5 +1,5 @@
 /* Breakers that are taken by hand: told to Redis, which tells all workers; nothing is in force here that Redis has not taken. A Redis that has lost it is told
- * by every worker that knows it, and takes it from the first. */
+ * by each report of a worker that knows it. */
 #include "lib/breaker_internal.h"
 #include "lib/log.h"
 #include "lib/mem.h"
@@ -57,27 +57,16 @@ static void on_forced(struct script_call *call, void *arg, const struct redis_an
 	free_forcing(f);
 }
 
-static void start(struct breaker *b, enum breaker_force force, bool only_if_lost, void (*done)(void *arg, bool taken),
-		  void *arg)
+void breaker_force(struct breaker *b, enum breaker_force force, void (*done)(void *arg, bool taken), void *arg)
 {
 	struct breakers *all = b->breakers;
 	struct forcing *f = mem_new(sizeof(*f));
 	struct breaker_wire wire;
+	CHECK(b->magic == BREAKER_MAGIC && force <= BREAKER_FORCED_CLOSED);
 	*f = (struct forcing){ .breaker = b, .serial = ++all->serial, .done = done, .arg = arg };
 	breaker_hold_more(b);
 	list_push_back(&all->forcings, &f->node);
-	breaker_wire_force(&wire, BREAKER_WIRE_NOW, b->name, force, only_if_lost, &b->rule);
+	breaker_wire_force(&wire, BREAKER_WIRE_NOW, b->name, force, &b->rule);
 	f->call = script_start(all->redis, &script_force, all->options.timeout, on_forced, f, 1, b->keys, wire.argument,
 			       wire.arguments);
-}
-
-void breaker_force(struct breaker *b, enum breaker_force force, void (*done)(void *arg, bool taken), void *arg)
-{
-	CHECK(b->magic == BREAKER_MAGIC && force <= BREAKER_FORCED_CLOSED);
-	start(b, force, false, done, arg);
-}
-
-void breaker_force_again(struct breaker *b, enum breaker_force force)
-{
-	start(b, force, true, NULL, NULL);
 }

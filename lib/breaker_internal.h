@@ -120,7 +120,6 @@ void breaker_pauses_tell(struct breaker *); /* what Redis has not confirmed */
 void breaker_pauses_free(struct breaker *);
 
 /* breaker_force.c */
-void breaker_force_again(struct breaker *, enum breaker_force); /* Redis has lost it */
 void breakers_free_forcings(struct breakers *);
 
 #endif

@@ -245,7 +245,8 @@ static struct script_call *send_report(struct probe *p, enum breaker_result resu
 					       .ticket = ticket_of(p),
 					       .result = result,
 					       .so_far = so_far,
-					       .doubtful = p->doubtful };
+					       .doubtful = p->doubtful,
+					       .force = b->judge.force };
 	breaker_wire_report(&wire, BREAKER_WIRE_NOW, b->name, &b->rule, &report);
 	*serial = ++b->breakers->serial;
 	return script_start(b->breakers->redis, &script_report, b->breakers->options.timeout, done, p,

@@ -158,9 +158,11 @@ static void send_report(struct breaker *b, int64_t now)
 {
 	struct breakers *all = b->breakers;
 	struct breaker_wire wire;
-	const struct breaker_report report = {
-		.epoch = b->judge.epoch, .delta = b->pending, .pauses = b->pauses_version, .result = BREAKER_NOTHING
-	};
+	const struct breaker_report report = { .epoch = b->judge.epoch,
+					       .delta = b->pending,
+					       .pauses = b->pauses_version,
+					       .result = BREAKER_NOTHING,
+					       .force = b->judge.force };
 	breaker_wire_report(&wire, BREAKER_WIRE_NOW, b->name, &b->rule, &report);
 	memset(&b->pending, 0, sizeof(b->pending));
 	b->urgent = b->wanted = false;
@@ -219,7 +221,7 @@ static void mirror(struct breaker *b, const struct breaker_standing *standing)
 	if (is_open && was_open && !other)
 		until = earlier(until, b->judge.until);
 	if (other)
-		b->denied_until = 0;
+		b->denied_until = b->judge.good = 0;
 	b->judge.is_open = is_open;
 	b->judge.until = is_open ? until : 0;
 	b->judge.epoch = standing->epoch;
@@ -234,13 +236,13 @@ void breaker_go_alone(struct breaker *b)
 
 void breaker_take(struct breaker *b, const struct breaker_standing *standing, uint64_t serial)
 {
-	enum breaker_force lost = standing->epoch == 0 ? b->judge.force : BREAKER_AUTO;
+	enum breaker_force lost = standing->epoch == 0 ? b->judge.force : BREAKER_AUTO; /* the next report tells it */
 	b->alone = false;
 	if (b->heard_serial <= serial || b->judge.epoch <= standing->epoch)
 		mirror(b, standing);
 	if (lost != BREAKER_AUTO) {
 		b->judge.force = lost;
-		breaker_force_again(b, lost);
+		b->wanted = true;
 	}
 	if (standing->why != BREAKER_WHY_NOTHING)
 		remember_reason(b, standing->why, &standing->counts, standing->run, is_opening(standing->why));

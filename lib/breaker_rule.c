@@ -216,7 +216,7 @@ enum breaker_why breaker_judge_probed(struct breaker_judge *judge, const struct 
 
 void breaker_judge_forced(struct breaker_judge *judge, int64_t now, enum breaker_force force)
 {
-	if (force == judge->force)
+	if (force == judge->force && judge->epoch > 0)
 		return;
 	if (force == BREAKER_FORCED_CLOSED)
 		close_it(judge, now);

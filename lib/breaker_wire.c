@@ -57,6 +57,7 @@ void breaker_wire_report(struct breaker_wire *w, int64_t now, struct slice name,
 	put(w, report->ticket);
 	put(w, report->so_far ? SLICE("w") : letter_of(report->result));
 	put_int(w, report->doubtful);
+	put_int(w, report->force);
 }
 
 void breaker_wire_probe(struct breaker_wire *w, int64_t now, struct slice ticket, int64_t lasts, int64_t probes)
@@ -78,12 +79,11 @@ void breaker_wire_pause(struct breaker_wire *w, int64_t now, struct slice name, 
 }
 
 void breaker_wire_force(struct breaker_wire *w, int64_t now, struct slice name, enum breaker_force force,
-			bool only_if_lost, const struct breaker_rule *rule)
+			const struct breaker_rule *rule)
 {
 	begin(w, now);
 	put(w, name);
 	put_int(w, force);
-	put_int(w, only_if_lost);
 	put_int(w, rule->window);
 	put_int(w, rule->open_most);
 }

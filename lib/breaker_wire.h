@@ -32,12 +32,13 @@ struct breaker_report {
 	enum breaker_result result; /* of its call */
 	bool so_far;                /* its call goes well, and has not ended: the ticket is kept */
 	bool doubtful;              /* whether it was given is not known */
+	enum breaker_force force;   /* as it is known: told to a Redis that has lost it */
 };
 void breaker_wire_report(struct breaker_wire *, int64_t now, struct slice name, const struct breaker_rule *,
 			 const struct breaker_report *);
 void breaker_wire_probe(struct breaker_wire *, int64_t now, struct slice ticket, int64_t lasts, int64_t probes);
 void breaker_wire_pause(struct breaker_wire *, int64_t now, struct slice name, struct slice model, int64_t length);
-void breaker_wire_force(struct breaker_wire *, int64_t now, struct slice name, enum breaker_force, bool only_if_lost,
+void breaker_wire_force(struct breaker_wire *, int64_t now, struct slice name, enum breaker_force,
 			const struct breaker_rule *);
 
 /* How a breaker stands, as a script or another worker's script says. */

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Takes a breaker by hand: open for all, closed for all, or left to its rule again. Forced closed it is closed, its window empty: what is counted from then on
--- is judged when it is left to its rule.
+-- is judged when it is left to its rule. Where nothing is known of it, that it is left to its rule is written, too: a worker that knows it as forced must not tell
+-- that to a Redis that has lost it (report).
 --
 -- KEYS   [1] s HASH: the breaker, as in report
--- ARGV   now ('' = Redis' clock; tests give it) | the breaker's name, for who listens | 0 auto, 1 open, 2 closed | 1 = only where nothing is known of it: a worker
---        that knows what was said tells it to a Redis that has lost it | window | open_most; microseconds
+-- ARGV   now ('' = Redis' clock; tests give it) | the breaker's name, for who listens | 0 auto, 1 open, 2 closed | window | open_most; microseconds
 -- Reply  {1 = changed | 0, now, state, epoch, how long it stays open, trips, force; as report's}
 --
 -- Atomic: everything. Full memory does not stop it (allow-oom). Expires: 7 days, renewed by every report; not forced: as in report.
@@ -15,7 +15,7 @@ if not now then
   local time = call('TIME')
   now = time[1] * 1000000 + time[2]
 end
-local name, wanted, window, open_most = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local name, wanted, window, open_most = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local function int(x) return string.format('%d', x) end
 local function number(x) -- what it counts on to grow by one must be below 2^53; what anybody else has written is none
@@ -29,7 +29,7 @@ local state, epoch, ends, trips, force = number(r[1]), number(r[2]), number(r[3]
 if state == 1 and now >= ends then state = 2 end
 local function answer(changed) return {changed, now, state, epoch, state == 1 and ends - now or 0, trips, force} end
 
-if wanted == force or (ARGV[4] == '1' and epoch > 0) then return answer(0) end
+if wanted == force and epoch > 0 then return answer(0) end
 epoch, force = max(epoch + 1, now), wanted
 if force == 2 then
   state, ends, trips = 0, 0, 0

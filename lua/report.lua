@@ -10,14 +10,17 @@
 --        | window | min_calls | error_rate | slow_rate | slow_min_calls | unreachable | failures | open_for | open_most | probes: the rule; rates in parts of 10,000
 --        | the epoch under which was counted (0 = not known) | calls | failed | first_bytes | slow | 1 = the target was reached meanwhile
 --        | unreachable in a row since | 1 = a call went well meanwhile | failures in a row since | v of the pauses that the worker knows
---        | ticket ('' = none) | s it went well, f it did not, n nothing, w it goes well so far: the ticket stays | 1 = the answer to asking for it was lost.   All times are microseconds.
+--        | ticket ('' = none) | s it went well, f it did not, n nothing, w it goes well so far: the ticket stays | 1 = the answer to asking for it was lost
+--        | force, as the worker knows it.   All times are microseconds.
 -- Reply  {1 = the ticket was there, now, state (2 = half open), epoch, how long it stays open, trips, force, why, calls, failed, first_bytes, slow, run,
 --        v of the pauses, and when that is another one: model, how long, for each}
---        why = what this call has changed it by: 0 nothing, 1 errors, 2 slow, 3 unreachable, 4 failures in a row, 5 a probe failed, 6 the probes went well;
+--        why = what this call has changed it by: 0 nothing, 1 errors, 2 slow, 3 unreachable, 4 failures in a row, 5 a probe failed, 6 the probes went well,
+--        7 it was lost, and is forced again;
 --        calls … slow are the window's, run what was in a row: as they were judged
 --
 -- Open until a time is half open from that time on, without a write. What is counted under another epoch, or while it is not closed, is of calls that were in
 -- flight when it opened: it neither opens it again nor lengthens anything. While it is forced, it is counted and not judged.
+-- Where nothing is known of it, and the worker knows it as forced, Redis has lost it: it is forced again before anything is judged.
 -- Epoch  max(the last one + 1, now) at each change: it grows even when the key was lost.
 -- Atomic: everything. Full memory does not stop it (allow-oom): tickets must come back, and what it adds is small.
 -- Expires: s closed: window + 10 s; open: until it would close, and open_most + a minute; forced: 7 days, from the last report.
@@ -89,6 +92,11 @@ local function give_back() -- 1: it was there
     if call('PEXPIRE', KEYS[2], 61000, 'GT') == 0 then call('PEXPIRE', KEYS[2], 61000, 'NX') end
   end
   return 0
+end
+
+if epoch == 0 and argument(26) ~= 0 then
+  why, epoch, force = 7, now, argument(26)
+  put('state', state == 0 and 0 or 1); put('epoch', epoch); put('force', force)
 end
 
 local there = 0

@@ -235,7 +235,7 @@ static void step_probe(bool well)
 static void step_force(void)
 {
 	enum breaker_force force = (enum breaker_force)below(3);
-	if (force != model.force) {
+	if (force != model.force || model.epoch == 0) {
 		if (force == BREAKER_FORCED_CLOSED)
 			model_close(now);
 		else
@@ -243,7 +243,7 @@ static void step_force(void)
 		model.force = force;
 	}
 	breaker_judge_forced(&judge, now, force);
-	struct breaker_standing s = breaker_script_force(now, force, false, &rule);
+	struct breaker_standing s = breaker_script_force(now, force, &rule);
 	assert_int_equal(s.state, model_state(now));
 	assert_int_equal(s.state, breaker_judge_state(&judge, now));
 	assert_int_equal(s.epoch, model.epoch);

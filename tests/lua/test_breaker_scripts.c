@@ -348,14 +348,14 @@ static void forced_open_and_back(void **state)
 	struct breaker_standing s;
 	int count;
 	(void)state;
-	s = breaker_script_force(NOW, BREAKER_FORCED_OPEN, false, &breaker_script_rule);
+	s = breaker_script_force(NOW, BREAKER_FORCED_OPEN, &breaker_script_rule);
 	assert_int_equal(s.force, BREAKER_FORCED_OPEN);
 	assert_int_equal(s.why, BREAKER_WHY_FORCED);
 	breaker_script_heard(&count);
 	assert_int_equal(count, 1);
 	assert_in_range(breaker_script_int("PTTL", 's', NULL), 6 * 86400000, 7 * 86400000);
 	int64_t epoch = s.epoch;
-	s = breaker_script_force(NOW + 1, BREAKER_FORCED_OPEN, false, &breaker_script_rule);
+	s = breaker_script_force(NOW + 1, BREAKER_FORCED_OPEN, &breaker_script_rule);
 	assert_int_equal(s.why, BREAKER_WHY_NOTHING);
 	breaker_script_heard(&count);
 	assert_int_equal(count, 0);
@@ -365,7 +365,7 @@ static void forced_open_and_back(void **state)
 	assert_int_equal(s.state, BREAKER_CLOSED);
 	assert_int_equal(s.counts.failed, 20);
 	assert_in_range(breaker_script_int("PTTL", 's', NULL), 6 * 86400000, 7 * 86400000);
-	s = breaker_script_force(NOW + 3, BREAKER_AUTO, false, &breaker_script_rule);
+	s = breaker_script_force(NOW + 3, BREAKER_AUTO, &breaker_script_rule);
 	assert_int_equal(s.force, BREAKER_AUTO);
 	assert_in_range(breaker_script_int("PTTL", 's', NULL), 1, 20000);
 	assert_int_equal(look(NOW + 4).why, BREAKER_WHY_ERRORS);
@@ -376,27 +376,59 @@ static void forced_closed_passes_all(void **state)
 	struct breaker_standing s;
 	int64_t epoch, now = open_it(&epoch);
 	(void)state;
-	s = breaker_script_force(NOW + 1, BREAKER_FORCED_CLOSED, false, &breaker_script_rule);
+	s = breaker_script_force(NOW + 1, BREAKER_FORCED_CLOSED, &breaker_script_rule);
 	assert_int_equal(s.state, BREAKER_CLOSED);
 	assert_int_equal(s.trips, 0);
 	assert_int_equal(breaker_script_probe(now, ticket(epoch, 1, "w"), LASTS, 2), BREAKER_NEEDLESS);
 	s = report(now, s.epoch, 0, 20);
 	assert_int_equal(s.state, BREAKER_CLOSED);
-	s = breaker_script_force(now + 1, BREAKER_AUTO, false, &breaker_script_rule);
+	s = breaker_script_force(now + 1, BREAKER_AUTO, &breaker_script_rule);
 	assert_int_equal(s.state, BREAKER_CLOSED);
 	assert_int_equal(look(now + 2).state, BREAKER_OPEN);
 }
 
-static void told_again_only_where_it_is_lost(void **state)
+static struct breaker_standing report_of_one_who_knows(int64_t now, enum breaker_force force)
 {
-	struct breaker_standing s;
+	const struct breaker_report report = { .epoch = NOW - 1,
+					       .delta = { .counts = { 20, 20, 0, 0 }, .failures = 20 },
+					       .result = BREAKER_NOTHING,
+					       .force = force };
+	return breaker_script_report(now, &breaker_script_rule, &report).standing;
+}
+
+/* Before what failed meanwhile is judged: else it would open what is forced closed. */
+static void told_by_reports_where_it_is_lost(void **state)
+{
+	int count;
 	(void)state;
-	s = breaker_script_force(NOW, BREAKER_FORCED_OPEN, true, &breaker_script_rule);
-	assert_int_equal(s.force, BREAKER_FORCED_OPEN);
-	breaker_script_force(NOW + 1, BREAKER_AUTO, false, &breaker_script_rule);
-	s = breaker_script_force(NOW + 2, BREAKER_FORCED_OPEN, true,
-				 &breaker_script_rule); /* of one who has not heard that it is over */
-	assert_int_equal(s.force, BREAKER_AUTO);
+	for (enum breaker_force force = BREAKER_FORCED_OPEN; force <= BREAKER_FORCED_CLOSED; force++) {
+		struct breaker_standing s = report_of_one_who_knows(NOW, force);
+		assert_int_equal(s.force, force);
+		assert_int_equal(s.state, BREAKER_CLOSED);
+		assert_int_equal(s.why, BREAKER_WHY_FORCED);
+		assert_int_equal(s.epoch, NOW);
+		breaker_script_heard(&count);
+		assert_int_equal(count, 1);
+		assert_in_range(breaker_script_int("PTTL", 's', NULL), 6 * 86400000, 7 * 86400000);
+		s = report_of_one_who_knows(NOW + 1, force);
+		assert_int_equal(s.why, BREAKER_WHY_NOTHING);
+		assert_int_equal(s.force, force);
+		breaker_script_force(NOW + 2, BREAKER_AUTO, &breaker_script_rule);
+		s = report_of_one_who_knows(NOW + 3, force); /* has not heard that it is over */
+		assert_int_equal(s.force, BREAKER_AUTO);
+		breaker_script_clean(NULL);
+	}
+}
+
+/* Left to its rule where Redis has lost that it was forced: who has not heard it must not tell it again. */
+static void left_to_its_rule_where_it_is_lost(void **state)
+{
+	struct breaker_standing s = breaker_script_force(NOW, BREAKER_AUTO, &breaker_script_rule);
+	(void)state;
+	assert_int_equal(s.epoch, NOW);
+	assert_in_range(breaker_script_int("PTTL", 's', NULL), 1, 20000);
+	assert_int_equal(report_of_one_who_knows(NOW + 1, BREAKER_FORCED_OPEN).force, BREAKER_AUTO);
+	assert_int_equal(breaker_script_force(NOW + 2, BREAKER_AUTO, &breaker_script_rule).why, BREAKER_WHY_NOTHING);
 }
 
 /* ---- hard times ------------------------------------------------------------------------------------ */
@@ -413,7 +445,7 @@ static void keys_of_another_type_are_replaced(void **state)
 	assert_int_equal(breaker_script_probe(now, ticket(epoch, 1, "w"), LASTS, 2), BREAKER_GRANTED);
 	breaker_script_int("DEL", 's', NULL);
 	breaker_script_int("INCR", 's', NULL);
-	assert_int_equal(breaker_script_force(NOW, BREAKER_FORCED_OPEN, false, &breaker_script_rule).force,
+	assert_int_equal(breaker_script_force(NOW, BREAKER_FORCED_OPEN, &breaker_script_rule).force,
 			 BREAKER_FORCED_OPEN);
 }
 
@@ -432,7 +464,7 @@ static void values_of_another_kind_are_none(void **state)
 		assert_int_equal(s.state, BREAKER_OPEN);
 		assert_int_equal(s.epoch, NOW);
 		assert_int_equal(s.trips, 1);
-		assert_int_equal(breaker_script_force(NOW, BREAKER_AUTO, false, &breaker_script_rule).epoch, NOW);
+		assert_int_equal(breaker_script_force(NOW, BREAKER_AUTO, &breaker_script_rule).epoch, NOW);
 		redis_server_do(breaker_script_server(), "DEL %s", RIG_STATE);
 	}
 }
@@ -474,7 +506,7 @@ static void commands_are_counted(void **state)
 	assert_int_equal(calls_of(0), 4);
 	breaker_script_pause(0, "pro", CLOCK_SECOND, &stands);
 	assert_int_equal(calls_of(0), 7); /* TIME HMGET HLEN HSET PEXPIRE PEXPIRE PUBLISH */
-	breaker_script_force(0, BREAKER_FORCED_CLOSED, false, &breaker_script_rule);
+	breaker_script_force(0, BREAKER_FORCED_CLOSED, &breaker_script_rule);
 	assert_int_equal(calls_of(0), 6);
 	breaker_script_probe(NOW, ticket(1, 1, "w"), LASTS, 2);
 	assert_int_equal(calls_of(0), 1);
@@ -525,7 +557,8 @@ int main(void)
 		TEST(an_asking_behind_its_return_gets_nothing),
 		TEST(forced_open_and_back),
 		TEST(forced_closed_passes_all),
-		TEST(told_again_only_where_it_is_lost),
+		TEST(told_by_reports_where_it_is_lost),
+		TEST(left_to_its_rule_where_it_is_lost),
 		TEST(keys_of_another_type_are_replaced),
 		TEST(values_of_another_kind_are_none),
 		TEST(a_full_redis_takes_reports),

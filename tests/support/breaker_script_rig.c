@@ -184,14 +184,13 @@ bool breaker_script_pause(int64_t now, const char *model, int64_t length, int64_
 	return extended;
 }
 
-struct breaker_standing breaker_script_force(int64_t now, enum breaker_force force, bool only_if_lost,
-					     const struct breaker_rule *rule)
+struct breaker_standing breaker_script_force(int64_t now, enum breaker_force force, const struct breaker_rule *rule)
 {
 	struct breaker_wire wire;
 	struct breaker_standing standing;
 	int64_t changed;
 
-	breaker_wire_force(&wire, now, SLICE(RIG_NAME), force, only_if_lost, rule);
+	breaker_wire_force(&wire, now, SLICE(RIG_NAME), force, rule);
 	redisReply *reply = run(&script_force, "s", &wire);
 	if (!breaker_wire_read_short(reply, &changed, &standing))
 		script_rig_fail("force", "answered something else");

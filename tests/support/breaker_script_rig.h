@@ -36,8 +36,7 @@ const char *breaker_script_pauses(void);
 enum breaker_verdict breaker_script_probe(int64_t now, const char *ticket, int64_t lasts, int64_t probes);
 /* Whether it extended; *stands becomes how long it stands. */
 bool breaker_script_pause(int64_t now, const char *model, int64_t length, int64_t *stands);
-struct breaker_standing breaker_script_force(int64_t now, enum breaker_force, bool only_if_lost,
-					     const struct breaker_rule *);
+struct breaker_standing breaker_script_force(int64_t now, enum breaker_force, const struct breaker_rule *);
 
 /* How many commands the scripts have called since the last look. */
 int64_t breaker_script_calls(void);

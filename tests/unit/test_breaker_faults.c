@@ -269,6 +269,25 @@ static void what_was_forced_is_told_to_an_empty_redis(void **state)
 	RIG_UNTIL(&rig, breaker_gate(first->breaker) == BREAKER_PASS);
 }
 
+/* Calls that fail meanwhile open nothing: an empty Redis hears of them and of the force at once. */
+static void forced_closed_outlives_a_loss(void **state)
+{
+	(void)state;
+	begin_with(2, LONG_TIME, 2);
+	breaker_force(first->breaker, BREAKER_FORCED_CLOSED, NULL, NULL);
+	RIG_UNTIL(&rig, breaker_rig_look(second).force == BREAKER_FORCED_CLOSED);
+	redis_server_do(rig.server, "FLUSHALL");
+	for (int i = 0; i < 200; i++) {
+		breaker_note(first->breaker, BREAKER_FAILURE, false);
+		breaker_note(second->breaker, BREAKER_FAILURE, false);
+	}
+	while (redis_server_int(rig.server, "HGET sluice:{b:up}:s force") != BREAKER_FORCED_CLOSED) {
+		breaker_rig_turn(&rig);
+		assert_int_equal(breaker_gate(first->breaker), BREAKER_PASS);
+		assert_int_equal(breaker_gate(second->breaker), BREAKER_PASS);
+	}
+}
+
 static void on_forced(void *arg, bool taken)
 {
 	int *told = arg;
@@ -317,6 +336,38 @@ static void redis_is_stopped_for_a_while(void **state)
 	RIG_UNTIL(&rig, breaker_rig_state(first) == breaker_rig_state(second));
 }
 
+static void probe_alone(void)
+{
+	struct rig_probe *p = breaker_rig_ask(first);
+	breaker_rig_answer(p);
+	assert_true(p->granted);
+	breaker_probe_end(&p->probe, BREAKER_SUCCESS);
+}
+
+/* Each time that it is half open, `probes` have to go well. */
+static void probes_of_an_epoch_count_in_it_alone(void **state)
+{
+	struct rig_probe *p;
+	(void)state;
+	begin_with(1, MOMENT, 3);
+	until_half_open();
+	fault_proxy_tell(first->proxy, "stall on");
+	RIG_UNTIL(&rig, is_alone(first));
+	probe_alone();
+	probe_alone();
+	assert_int_equal(breaker_rig_state(first), BREAKER_HALF_OPEN);
+	fault_proxy_tell(first->proxy, "stall off");
+	RIG_UNTIL(&rig, !is_alone(first));
+	p = hold(first);
+	breaker_probe_end(&p->probe, BREAKER_FAILURE); /* another epoch begins */
+	breaker_rig_until_all(&rig, BREAKER_OPEN);
+	breaker_rig_until_all(&rig, BREAKER_HALF_OPEN);
+	fault_proxy_tell(first->proxy, "stall on");
+	RIG_UNTIL(&rig, is_alone(first) && breaker_gate(first->breaker) == BREAKER_ASK);
+	probe_alone();
+	assert_int_equal(breaker_rig_state(first), BREAKER_HALF_OPEN);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, end)
@@ -330,9 +381,11 @@ int main(void)
 		TEST(when_redis_is_back_its_state_holds),
 		TEST(redis_comes_back_empty),
 		TEST(what_was_forced_is_told_to_an_empty_redis),
+		TEST(forced_closed_outlives_a_loss),
 		TEST(a_force_that_redis_did_not_take_is_none),
 		TEST(a_pause_is_told_when_redis_is_back),
 		TEST(redis_is_stopped_for_a_while),
+		TEST(probes_of_an_epoch_count_in_it_alone),
 	};
 	alarm(300); /* a hang is a failure */
 	return cmocka_run_group_tests_name("breaker faults", tests, NULL, NULL);
