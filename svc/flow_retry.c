@@ -116,22 +116,32 @@ static enum stage give_up(struct request *r)
 	return r->attempt.has_error ? STAGE_stream : flow_refuse(r, r->tried.refusal);
 }
 
+static bool is_where_it_failed(const struct request *r, const struct route *next)
+{
+	const struct route *failed = &r->attempt.route;
+
+	return next->upstream == failed->upstream && next->target == failed->target &&
+	       next->endpoint == failed->endpoint;
+}
+
 /* How long to wait; -1: it is not tried again. Who has waited in vain for a connection does not stand in the same line once more. */
 static int64_t delay_of(struct request *r, const struct retry_policy *policy, struct route_choice *choice)
 {
 	struct route next = r->route;
 	enum route_found found = flow_find_target(r, &next, choice);
+	int64_t asked = -1;
 
 	if (found == ROUTE_FOUND && !choice->elsewhere && r->result.outcome == POOL_NO_SLOT)
 		return -1;
-	if (found == ROUTE_FOUND && !choice->elsewhere && r->tried.retry_after > policy->cap)
+	if (found != ROUTE_FOUND && !choice->paused)
 		return -1;
-	if (found == ROUTE_FOUND)
-		return retry_delay(policy, r->tried.class, r->attempts, r->tried.retry_after, choice->elsewhere,
-				   worker_random(r->worker));
-	if (r->tried.class != RETRY_LIMITED || !choice->paused || choice->wait > policy->cap)
+	if (found != ROUTE_FOUND)
+		asked = choice->wait;
+	else if (is_where_it_failed(r, &next))
+		asked = r->tried.retry_after;
+	if (asked > policy->cap)
 		return -1;
-	return retry_delay(policy, r->tried.class, r->attempts, choice->wait, false, worker_random(r->worker));
+	return retry_delay(policy, r->tried.class, r->attempts, asked, choice->elsewhere, worker_random(r->worker));
 }
 
 static void time_has_come(void *arg)
@@ -186,7 +196,7 @@ enum stage stage_retry(struct request *r)
 		return give_up(r);
 	delay = delay_of(r, policy, &choice);
 	if (delay < 0 || !is_time_for(r, delay)) {
-		r->tried.wait = choice.wait;
+		r->tried.wait = choice.wait > 0 ? choice.wait : r->tried.wait;
 		r->tried.paused = choice.paused;
 		return give_up(r);
 	}
@@ -201,7 +211,7 @@ static bool waits_on(struct request *r, int64_t *delay)
 	struct route next = r->route;
 	struct route_choice choice = { .wait = 0 };
 
-	if (r->tried.class != RETRY_LIMITED || flow_find_target(r, &next, &choice) != ROUTE_STOPPED)
+	if (flow_find_target(r, &next, &choice) != ROUTE_STOPPED)
 		return false;
 	*delay = retry_wait(policy, choice.wait, worker_random(r->worker));
 	return choice.paused && choice.wait <= policy->cap && is_time_for(r, *delay);

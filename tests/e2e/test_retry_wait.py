@@ -130,6 +130,29 @@ def test_who_may_wait_has_its_answer_behind_the_pause(start_gateway, sim, redis,
     assert 690 <= line["retry_ms"] <= line["total_ms"] and f"{dialect} 429 " in line["failed"]
 
 
+@pytest.mark.parametrize("status", [429, 500, 503, 529])
+def test_the_only_target_is_waited_for(start_gateway, sim, redis, status):
+    """Whatever it failed with: what it asks for is what it has."""
+    gateway = start_gateway(sim.url, redis.url, everywhere(retry=PATIENT))
+    sim.set(f"status={status} retry=600ms", times=1)
+    ok("openai", gateway.ask("openai", TEXT))
+    one, two = sim.calls()
+    assert (two["at_us"] - one["ended_us"]) / 1e6 >= 0.599
+    at_rest([gateway], redis, sim)
+
+
+def test_what_one_asks_for_is_not_asked_of_another(start_gateway, start_sim, redis):
+    """The first failed without a word; the second wants an hour."""
+    first, second = start_sim(), start_sim()
+    gateway = start_gateway(first.url, redis.url, everywhere(endpoints=endpoints(first.url, second.url), retry={**PATIENT, "cap": "1s"}))
+    ok("openai", gateway.ask("openai", TEXT))  # pays for the second repetition
+    first.set("status=503", times=1)
+    second.set("status=429 retry=3600s")
+    ok("openai", gateway.ask("openai", TEXT))
+    assert (received(first), received(second)) == (3, 1)
+    at_rest([gateway], redis, first)
+
+
 def test_longer_than_cap_is_not_waited_for(start_gateway, sim, redis):
     """The client has the provider's own words then."""
     gateway = start_gateway(sim.url, redis.url, everywhere(retry={"budget": "100%", "cap": "2s"}))
