@@ -55,7 +55,7 @@ enum breaker_force { BREAKER_AUTO, BREAKER_FORCED_OPEN, BREAKER_FORCED_CLOSED };
 const char *breaker_state_name(enum breaker_state); /* "closed", "open", "half_open" */
 const char *breaker_force_name(enum breaker_force); /* "auto", "open", "closed" */
 
-/* What became of a call. What says nothing of the target's health is not noted: a 4xx, a client that left before `slow`, no free connection. */
+/* What became of a call. What says nothing of the target's health is not noted: a 429, a client that left before `slow`, no free connection. */
 enum breaker_result {
 	BREAKER_SUCCESS,
 	BREAKER_FAILURE,     /* an answer of 5xx, time-outs, resets, truncated or malformed answers */

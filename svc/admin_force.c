@@ -3,6 +3,7 @@
 #include "svc/admin_force.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "lib/breaker.h"
@@ -16,7 +17,7 @@ enum { FORCE_MAGIC = 0x464F5243, FORCE_ROOM = 16 * 1024 };
 #define ALLOWED                                                                                                        \
 	"Allowed: {\"force\": \"open\", \"closed\" or \"auto\"}, with \"endpoint\": URL for one of its endpoints, "    \
 	"and "                                                                                                         \
-	"with \"model\": NAME where it has breaker.per_model."
+	"with \"model\": NAME, as the upstream calls it, where it has breaker.per_model."
 
 /* The control thread's, but from admin_force_start to `over`, when it is the worker's. */
 struct admin_force {
@@ -35,6 +36,7 @@ struct admin_force {
 
 /* What the body says; the texts are jansson's. */
 struct wanted {
+	const struct config *config;
 	struct slice endpoint, model;
 	enum breaker_force force;
 	bool has_force;
@@ -60,6 +62,43 @@ static bool has_endpoint(const struct config_upstream *u, struct slice url)
 	return false;
 }
 
+/* What the upstream calls a model that clients call so. NULL: the same, or it knows no such model, which a client may ask for nevertheless. */
+static const char *called_otherwise(const struct config *config, const struct config_upstream *u, struct slice name)
+{
+	const char *other = NULL;
+
+	for (size_t i = 0; i < config->models_count; i++) {
+		const struct config_model *m = &config->models[i];
+		for (size_t k = 0; k < m->targets_count; k++) {
+			const struct config_target *t = &m->targets[k];
+			const char *theirs = t->model != NULL ? t->model : m->name;
+			if (t->upstream == u && slice_equal(slice_of(theirs), name))
+				return NULL;
+			if (t->upstream == u && slice_equal(slice_of(m->name), name))
+				other = theirs;
+		}
+	}
+	return other;
+}
+
+static bool take_model(struct wanted *w, const struct config_upstream *u, const json_t *value, struct buf *error)
+{
+	const char *theirs;
+	char wanted[BREAKER_MODEL_MOST + 64];
+
+	w->model = admin_body_text(value);
+	if (!u->breaker_per_model)
+		return admin_body_wrong(error, "model", value, "allowed: this upstream is without breaker.per_model",
+					ALLOWED);
+	if (w->model.len == 0 || w->model.len > BREAKER_MODEL_MOST)
+		return admin_body_wrong(error, "model", value, "a name of 1 to 256 bytes", ALLOWED);
+	theirs = called_otherwise(w->config, u, w->model);
+	if (theirs == NULL)
+		return true;
+	snprintf(wanted, sizeof(wanted), "what this upstream calls it, \"%s\"", theirs);
+	return admin_body_wrong(error, "model", value, wanted, ALLOWED);
+}
+
 static bool take_member(struct wanted *w, const struct config_upstream *u, const char *name, const json_t *value,
 			struct buf *error)
 {
@@ -74,14 +113,8 @@ static bool take_member(struct wanted *w, const struct config_upstream *u, const
 		       admin_body_wrong(error, name, value,
 					"the url of one of its endpoints, as GET /breakers lists them", ALLOWED);
 	}
-	if (strcmp(name, "model") == 0) {
-		w->model = text;
-		if (!u->breaker_per_model)
-			return admin_body_wrong(error, name, value,
-						"allowed: this upstream is without breaker.per_model", ALLOWED);
-		return (text.len > 0 && text.len <= BREAKER_MODEL_MOST) ||
-		       admin_body_wrong(error, name, value, "a name of 1 to 256 bytes", ALLOWED);
-	}
+	if (strcmp(name, "model") == 0)
+		return take_model(w, u, value, error);
 	return admin_body_unknown(error, name, ALLOWED);
 }
 
@@ -120,7 +153,7 @@ struct admin_force *admin_force_read(struct slice upstream, struct slice body, c
 				     struct buf *error, int *status)
 {
 	const struct config_upstream *u = config_find_upstream(config, upstream);
-	struct wanted w = { .has_force = false };
+	struct wanted w = { .config = config };
 	struct admin_force *f = NULL;
 	json_t *object;
 

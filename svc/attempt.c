@@ -210,7 +210,7 @@ static void log_failure(struct request *r, int64_t took)
 		buf_format(log, " %s", u->endpoints[r->route.endpoint].origin);
 	if (r->attempt.status > 0)
 		buf_format(log, " %d", r->attempt.status);
-	else
+	if (r->attempt.status == 0 || r->result.outcome != POOL_DONE)
 		buf_format(log, " %s", pool_outcome_name(r->result.outcome));
 	buf_format(log, " %lld ms", (long long)(took / CLOCK_MILLISECOND));
 }

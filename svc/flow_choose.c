@@ -54,12 +54,12 @@ static void say_unable(struct request *r)
 
 /* ---- choose ---------------------------------------------------------------------------------------------------------- */
 
-/* So long may the call of a ticket take, at the most. */
+/* So long may the call of a ticket take, at the most; its quota is asked for behind the ticket. */
 static int64_t longest_call(const struct request *r)
 {
 	const struct config_upstream *u = r->route.upstream;
 
-	return u->pool.connect_timeout + u->timeout.total + CLOCK_SECOND;
+	return r->config->redis.timeout + u->pool.connect_timeout + u->timeout.total + CLOCK_SECOND;
 }
 
 static void probed(struct probe *probe, void *arg, bool granted)

@@ -39,7 +39,7 @@ enum { METRICS_LABELS_MAX = 5, METRICS_SERIES_MAX = 2000 };
 	X(attempts_total,         COUNTER,   "upstream,result",                           "Calls to upstreams, each that was begun: ok, failed, unreachable; nothing: it told nothing of the upstream's health.") \
 	X(attempt_seconds,        HISTOGRAM, "upstream",                                  "How long each took.") \
 	X(retries_total,          COUNTER,   "reason",                                    "Calls that were made again: limited, exhausted, busy, unsent, unsure; no_budget: would have been.") \
-	X(fallbacks_total,        COUNTER,   "from,to",                                   "Requests that another model was asked for instead.") \
+	X(fallbacks_total,        COUNTER,   "from,to",                                   "Times that another model was turned to; whether it could be called, its request tells.") \
 	X(breaker_state,          GAUGE,     "upstream,endpoint",                         "0: closed, 1: half open, 2: open; as it is forced, where it is. Models' own are on /breakers.") \
 	X(breaker_opened_total,   COUNTER,   "upstream",                                  "Times that a report of this instance opened a breaker.") \
 	X(tokens_total,           COUNTER,   "tenant,model,kind",                         "Tokens that providers reported: input, cached, output.") \

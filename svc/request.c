@@ -336,6 +336,15 @@ static void log_not_empty(struct log_line *line, const char *name, struct slice 
 		log_text(line, name, value);
 }
 
+/* The place that is told of; another one may have been chosen since, and not been called. */
+static bool was_called(const struct request *r)
+{
+	const struct route *called = &r->attempt.route;
+
+	return r->attempts > 0 && called->upstream == r->route.upstream && called->configured == r->route.configured &&
+	       called->target == r->route.target && called->endpoint == r->route.endpoint;
+}
+
 static void log_answer(struct log_line *line, const struct request *r)
 {
 	log_text(line, "outcome", slice_of(request_outcome(r)));
@@ -374,8 +383,10 @@ static void say(const struct request *r, int64_t now)
 	log_not_empty(&line, "path", r->path);
 	log_text(&line, "tenant", request_tenant(r));
 	log_not_empty(&line, "model", r->route.model);
+	if (request_fell_back(r))
+		log_text(&line, "asked_model", slice_of(r->route.first->name));
 	log_not_empty(&line, "upstream", upstream_name(r));
-	if (r->attempts > 0) {
+	if (was_called(r)) {
 		log_not_empty(&line, "upstream_model", r->route.upstream_model);
 		log_not_empty(&line, "region", slice_of(r->route.upstream->endpoints[r->route.endpoint].region));
 	}

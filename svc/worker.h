@@ -60,7 +60,7 @@ struct worker_upstream {
 	struct {
 		struct metrics_series *request, *overhead, *first_byte, *pool_wait, *pool_handshake, *attempt;
 	} seconds;                                        /* what is observed of each request */
-	struct metrics_series *attempts[BREAKER_RESULTS]; /* counted, by what they ended with */
+	struct metrics_series *attempts[BREAKER_RESULTS]; /* counted, by what they ended with; NULL: none yet */
 	struct retry_budget budget;
 	unsigned references;
 };

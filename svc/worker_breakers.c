@@ -4,6 +4,7 @@
  * its own. */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "lib/buf.h"
 #include "lib/clock.h"
@@ -91,7 +92,8 @@ void worker_close_breakers(struct worker *w)
 
 /* ---- an endpoint's breakers ------------------------------------------------------------------------------------------------ */
 
-static struct breaker *hold(struct worker *w, const struct config_upstream *u, size_t endpoint, struct slice model)
+static struct breaker *hold(struct worker *w, const struct config_upstream *u, size_t endpoint, struct slice model,
+			    const struct breaker_rule *rule)
 {
 	struct breaker *breaker;
 	struct buf name;
@@ -100,17 +102,37 @@ static struct breaker *hold(struct worker *w, const struct config_upstream *u, s
 	CHECK(buf_format(&name, "%s %s", u->name, u->endpoints[endpoint].url));
 	if (model.len > 0)
 		CHECK(buf_format(&name, " %.*s", SLICE_ARGS(slice_first(model, BREAKER_MODEL_MOST))));
-	breaker = breaker_hold(w->breakers, buf_slice(&name), &u->breaker);
+	breaker = breaker_hold(w->breakers, buf_slice(&name), rule);
 	buf_free(&name);
 	return breaker;
+}
+
+/* What is known of the models of the same place goes on where a reload opens its pools anew. */
+static void keep_models(struct worker *w, struct worker_upstream *u, size_t endpoint)
+{
+	const struct config_upstream *config = u->upstream, *old;
+	const struct worker_upstream *before;
+	struct slice model;
+	void *value;
+
+	old = w->now != NULL ? config_find_upstream(w->now->config, slice_of(config->name)) : NULL;
+	if (old == NULL || !config->breaker_per_model)
+		return;
+	before = w->now->upstreams[old - w->now->config->upstreams];
+	for (size_t i = 0; i < before->upstream->endpoints_count; i++)
+		if (strcmp(before->upstream->endpoints[i].url, config->endpoints[endpoint].url) == 0)
+			for (size_t at = 0; map_next(before->endpoints[i].models, &at, &model, &value);)
+				map_put(u->endpoints[endpoint].models, model,
+					hold(w, config, endpoint, model, &config->breaker));
 }
 
 void worker_open_endpoint(struct worker *w, struct worker_upstream *u, size_t endpoint)
 {
 	struct worker_endpoint *e = &u->endpoints[endpoint];
 
-	e->breaker = hold(w, u->upstream, endpoint, SLICE_NONE);
+	e->breaker = hold(w, u->upstream, endpoint, SLICE_NONE, &u->upstream->breaker);
 	e->models = map_new();
+	keep_models(w, u, endpoint);
 	e->plain.mean = e->streamed.mean = -1;
 }
 
@@ -131,13 +153,13 @@ void worker_close_endpoint(struct worker_endpoint *e)
 void worker_renew_rules(struct worker *w, const struct config_upstream *next, struct worker_upstream *u)
 {
 	for (size_t i = 0; i < next->endpoints_count; i++) {
-		struct breaker *again = hold(w, next, i, SLICE_NONE);
+		struct breaker *again = hold(w, next, i, SLICE_NONE, &next->breaker);
 		struct slice model;
 		size_t at = 0;
 		void *value;
 		breaker_release(&again);
 		while (map_next(u->endpoints[i].models, &at, &model, &value)) {
-			again = hold(w, next, i, model);
+			again = hold(w, next, i, model, &next->breaker);
 			breaker_release(&again);
 		}
 	}
@@ -159,6 +181,14 @@ static void forget_idle(struct worker_endpoint *e)
 			release(map_remove(e->models, model));
 }
 
+/* The rule of the newest configuration: a request that began under an older one must not bring that one's back. */
+static const struct breaker_rule *rule_of(const struct worker *w, const struct config_upstream *u)
+{
+	const struct config_upstream *newest = config_find_upstream(w->now->config, slice_of(u->name));
+
+	return newest != NULL ? &newest->breaker : &u->breaker;
+}
+
 struct breaker *worker_model_breaker(struct worker *w, struct worker_upstream *u, const struct config_upstream *config,
 				     size_t endpoint, struct slice model)
 {
@@ -171,7 +201,7 @@ struct breaker *worker_model_breaker(struct worker *w, struct worker_upstream *u
 		forget_idle(e);
 	if (map_count(e->models) >= MODELS_MOST)
 		return NULL;
-	breaker = hold(w, config, endpoint, model);
+	breaker = hold(w, config, endpoint, model, rule_of(w, config));
 	map_put(e->models, model, breaker);
 	return breaker;
 }
@@ -237,16 +267,13 @@ static const char *const result_names[BREAKER_RESULTS] = {
 	[BREAKER_NOTHING] = "nothing",
 };
 
-void worker_open_attempts(struct worker_upstream *u)
-{
-	for (int i = 0; i < BREAKER_RESULTS; i++) {
-		struct slice labels[] = { slice_of(u->upstream->name), slice_of(result_names[i]) };
-		u->attempts[i] = metrics_series(u->metrics, METRIC_attempts_total, labels);
-	}
-}
-
+/* Each series is found when the first of it is counted: of many upstreams there would be more than a metric may have. */
 void worker_count_attempt(struct worker_upstream *u, enum breaker_result result, int64_t took)
 {
+	struct slice labels[] = { slice_of(u->upstream->name), slice_of(result_names[result]) };
+
+	if (u->attempts[result] == NULL)
+		u->attempts[result] = metrics_series(u->metrics, METRIC_attempts_total, labels);
 	metrics_count(u->attempts[result]);
 	metrics_observe(u->seconds.attempt, took);
 }

@@ -19,7 +19,6 @@ void worker_open_breakers(struct worker *,
 			  const struct config *); /* before any endpoint, behind the connection to Redis */
 void worker_close_breakers(struct worker *);
 void worker_open_endpoint(struct worker *, struct worker_upstream *, size_t endpoint);
-void worker_open_attempts(struct worker_upstream *); /* what worker_count_attempt writes to */
 void worker_close_endpoint(struct worker_endpoint *);
 void worker_renew_rules(struct worker *, const struct config_upstream *next, struct worker_upstream *);
 void worker_gauge_breakers(struct worker *);

@@ -65,7 +65,6 @@ static struct worker_upstream *open_upstream(struct worker *w, const struct conf
 		worker_open_endpoint(w, opened, i);
 	for (size_t i = 0; i < u->endpoints_count; i++)
 		worker_open_health(w, opened, i);
-	worker_open_attempts(opened);
 	opened->seconds.attempt = metrics_series(w->metrics, METRIC_attempt_seconds, &name);
 	opened->seconds.request = metrics_series(w->metrics, METRIC_request_seconds, &name);
 	opened->seconds.overhead = metrics_series(w->metrics, METRIC_overhead_seconds, &name);

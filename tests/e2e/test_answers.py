@@ -146,6 +146,8 @@ def test_a_cut_answer_never_looks_whole(gateway, sim, redis, dialect, stream, fa
         assert b"[DONE]" not in body and b"message_stop" not in body
     assert counted([gateway], status="200") == counted([gateway], outcome="upstream_broken") + counted([gateway], outcome="upstream_invalid") == 1
     at_rest([gateway], redis, sim)
+    line = next(line for line in gateway.log() if line["event"] == "request")
+    assert line["failed"].startswith(f"{dialect} 200 {line['upstream_outcome']} ") and line["upstream_outcome"] in ("reset", "truncated", "garbage"), line
 
 
 @pytest.mark.parametrize("fault,status,code", [("reset", 502, "upstream_broken"), ("fin", 502, "upstream_broken"), ("garbage", 502, "upstream_invalid")])

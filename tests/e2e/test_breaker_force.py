@@ -5,6 +5,7 @@ import json
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from support.client import request
 from support.gateway import KEY
 from support.process import binary, promised, wait_until
+from support.routes import reloaded
 
 FAILING = {"min_calls": 5, "error_rate": "50%", "open_for": "1h", "open_most": "1h"}
 RESTLESS = {"upstreams": {"openai": {"breaker": FAILING, "retry": {"attempts": 1}}}}
@@ -252,6 +254,19 @@ def test_models_of_a_name_that_is_none(start_gateway, sim, redis):
     assert force(gateway, "open", model="x" * 256).status == 200 and len(is_forced(redis)) == 1
 
 
+def test_a_model_by_the_name_that_clients_use(start_gateway, sim, redis):
+    """It would stop nobody: the breaker has the name that the upstream uses. That is told; where another model's target has it, it is meant."""
+    gateway = start_gateway(sim.url, redis.url, {"upstreams": {"openai": {"breaker": {"per_model": True}}}, "models": {
+        "fast": {"targets": [{"upstream": "openai", "model": "gpt-4o"}]}, "gpt-4o-mini": {"targets": [{"upstream": "openai", "model": "gpt-4.1-mini"}]},
+        "cheap": {"targets": [{"upstream": "openai", "model": "gpt-4o-mini"}]}}})
+    answer = force(gateway, "open", model="fast")
+    assert answer.status == 400 and '"model" is "fast", and not what this upstream calls it, "gpt-4o".' in answer.json()["error"], answer
+    assert not is_forced(redis) and outcome(gateway, model="fast") == 200
+    assert force(gateway, "open", model="gpt-4o").status == 200 and outcome(gateway, model="fast") == "breaker_open"
+    assert force(gateway, "open", model="gpt-4o-mini").status == 200 and outcome(gateway, model="cheap") == "breaker_open"
+    assert outcome(gateway, model="gpt-4o-mini") == 200
+
+
 def test_names_and_methods_that_are_none(gateway, redis):
     for name in NAMES.values():
         answer = force(gateway, "open", upstream=name)
@@ -306,6 +321,35 @@ def test_who_leaves_meanwhile_leaves_nothing_behind(start_gateway, start_redis, 
     redis.signal(signal.SIGCONT)
     wait_until(lambda: force(gateway, "auto").status == 200, "it is back")
     assert outcome(gateway) == 200
+
+
+def test_a_model_forced_open_stays_so_over_a_reload(start_gateway, sim, redis):
+    """Also where its pools are opened anew, and nobody has asked for it since."""
+    gateway = start_gateway(sim.url, redis.url, {"upstreams": {"openai": {"breaker": {"per_model": True}}}})
+    assert force(gateway, "open", model="gpt-4o").status == 200 and outcome(gateway, model="gpt-4o") == "breaker_open"
+    reloaded(gateway, {"upstreams": {"openai": {"pool": {"max": 63}}}})
+    assert endpoints(gateway)[0]["models"]["gpt-4o"]["force"] == "open"
+    assert outcomes(gateway, model="gpt-4o") == {"breaker_open"} and sim.stats()["received"] == 0
+    assert outcome(gateway, model="gpt-4o-mini") == 200
+
+
+def test_a_request_from_before_a_reload_brings_no_old_rule_back(start_gateway, sim, redis):
+    """It is the first to look at the fallback's breaker, when the rule has changed long since."""
+    never = {"min_calls": 1000, "error_rate": 0, "slow_rate": 0, "unreachable": 0, "open_for": "1h", "open_most": "1h"}
+    gateway = start_gateway(sim.url, redis.url, {
+        "upstreams": {"openai": {"breaker": {**never, "per_model": True, "failures": 50}, "retry": {"attempts": 1}}},
+        "models": {"a": {"targets": [{"upstream": "openai", "model": "gpt-4o"}], "fallback": ["b"]},
+                   "b": {"targets": [{"upstream": "openai", "model": "gpt-4o-mini"}]}}})
+    sim.set("latency=1500ms status=503", model="gpt-4o")
+    old = threading.Thread(target=lambda: gateway.ask("openai", "x", model="a"))
+    old.start()
+    wait_until(lambda: sim.stats()["received"] == 1, "it is under way")
+    reloaded(gateway, {"upstreams": {"openai": {"breaker": {"failures": 3}}}})
+    old.join()
+    assert sim.model_stats("gpt-4o-mini")["received"] == 1
+    sim.set("status=500", model="gpt-4o-mini")
+    wait_until(lambda: gateway.ask("openai", "x", model="b").status == 503, "three in a row open it")
+    assert sim.model_stats("gpt-4o-mini")["received"] < 10
 
 
 def test_it_ends_while_redis_is_waited_for(start_gateway, start_redis, sim):

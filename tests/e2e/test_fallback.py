@@ -1,5 +1,8 @@
 """When no place of a model will do: another place, what is stale, another model, a refusal that says when to come again. Each tells that it is that."""
 
+import signal
+import threading
+
 import pytest
 
 from support import client
@@ -280,4 +283,39 @@ def test_who_has_no_time_left_is_not_blamed(start_gateway, start_sim, redis):
     assert received(*sims) == [1, 1]
     assert gateway.metric("sluice_attempts_total", upstream="one", result="failed") == 1
     assert gateway.metric("sluice_attempts_total", upstream="one", result="nothing") == 1
+    quiet(gateway)
+
+
+def lines_of(gateway, count):
+    wait_until(lambda: sum(line["event"] == "request" for line in gateway.log()) == count, "all are logged")
+    return [line for line in gateway.log() if line["event"] == "request"]
+
+
+def test_the_log_names_the_model_that_was_asked_for(start_gateway, start_sim, redis):
+    sims = [start_sim(), start_sim()]
+    gateway = with_fallback(start_gateway, sims, redis)
+    assert of_itself(gateway.ask("openai", "[[sim tokens=1]]", model="m"))
+    sims[0].set("status=503")
+    assert of_fallback(gateway.ask("openai", "[[sim tokens=1]]", model="m"), sims[1])
+    told = [[line.get(name) for name in ("model", "asked_model", "upstream", "upstream_model")] for line in lines_of(gateway, 2)]
+    assert told == [["m", None, "first", "gpt-4o-mini"], ["n", "m", "second", "gpt-4.1-mini"]]
+
+
+def test_the_log_names_no_place_that_was_not_called(start_gateway, start_sim, redis):
+    """The second place is chosen, and Redis, which does not answer any more, grants it no quota."""
+    sims = [start_sim("latency=600ms status=503"), start_sim()]
+    place = {"url": sims[1].url, "region": "west"}
+    changes = {"redis": {"on_failure": "closed", "timeout": "300ms"}, "tenants": {"acme": {"limits": {"rpm": 100000}}},
+               "upstreams": {"one": upstream(sims[0], retry={"budget": "100%"}), "two": upstream(place)}, "coalesce": {"window": "0s"},
+               "models": {"m": {"targets": [{"upstream": "one", "model": "gpt-4o"}, {"upstream": "two", "model": "gpt-4o-mini"}]}}}
+    gateway = start_gateway(sims[0].url, redis.url, changes)
+    asked = threading.Thread(target=lambda: gateway.ask("openai", "[[sim tokens=1]]", model="m"))
+    asked.start()
+    wait_until(lambda: received(*sims) == [1, 0], "the first is called")
+    redis.signal(signal.SIGSTOP)
+    asked.join()
+    redis.signal(signal.SIGCONT)
+    line = lines_of(gateway, 1)[0]
+    assert (line["outcome"], line["attempts"], received(*sims)) == ("quota_unavailable", 1, [1, 0])
+    assert "upstream_model" not in line and "region" not in line
     quiet(gateway)
