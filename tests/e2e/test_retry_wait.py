@@ -141,6 +141,19 @@ def test_the_only_target_is_waited_for(start_gateway, sim, redis, status):
     at_rest([gateway], redis, sim)
 
 
+def test_it_is_waited_for_whatever_failed_last(start_gateway, start_sim, redis):
+    """The other endpoint's quota of the day is used up."""
+    first, second = start_sim(), start_sim()
+    gateway = start_gateway(first.url, redis.url, everywhere(endpoints=endpoints(first.url, second.url), retry=PATIENT))
+    ok("openai", gateway.ask("openai", TEXT))  # pays for the second repetition
+    first.set("status=429 retry=600ms", times=1)
+    second.set("quota=day")
+    ok("openai", gateway.ask("openai", TEXT))
+    _, one, two = first.calls()
+    assert (two["at_us"] - one["ended_us"]) / 1e6 >= 0.599 and received(second) == 1
+    at_rest([gateway], redis, first)
+
+
 def test_what_one_asks_for_is_not_asked_of_another(start_gateway, start_sim, redis):
     """The first failed without a word; the second wants an hour."""
     first, second = start_sim(), start_sim()
