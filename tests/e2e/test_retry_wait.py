@@ -96,9 +96,9 @@ def test_after_a_429_no_instance_calls_before_its_time(start_gateway, sim, redis
 
 
 def held_for(sim, model, seconds):
-    """From 100 ms behind the 429 on no call came until its time was over; then they went on."""
+    """From 100 ms behind the 429 on no call came until its time was over; then they went on. The 429 came behind the call that it answers, at once."""
     calls = [c for c in sim.calls() if c["model"] == model]
-    refused = next(c["ended_us"] for c in calls if c["status"] == 429)
+    refused = next(c["at_us"] for c in calls if c["status"] == 429)
     late = [(c["at_us"] - refused) / 1e6 for c in calls if c["at_us"] > refused]
     print(f"{model}: the last call {max((d for d in late if d < seconds), default=0) * 1000:.0f} ms behind the 429, the next {min(d for d in late if d >= seconds):.3f} s")
     assert not [d for d in late if promised(0.1) < d < seconds], late[:20]
@@ -124,7 +124,7 @@ def test_who_may_wait_has_its_answer_behind_the_pause(start_gateway, sim, redis,
     assert received(sim) == 1
     ok(dialect, first())
     one, two = sim.calls()
-    assert (two["at_us"] - one["ended_us"]) / 1e6 >= 0.699
+    assert two["at_us"] - one["at_us"] >= 700_000
     at_rest([gateway], redis, sim)
     line = next(line for line in gateway.log() if line["event"] == "request" and line["attempts"] == 2)
     assert 690 <= line["retry_ms"] <= line["total_ms"] and f"{dialect} 429 " in line["failed"]
@@ -225,7 +225,7 @@ def test_the_only_target_comes_back_when_its_quota_does(start_gateway, sim, redi
     assert received(sim) == 1
     ok(dialect, wait_until(lambda: (answer := gateway.ask(dialect, TEXT)).status == 200 and answer, "it comes back"))
     refused, back = sim.calls()
-    assert (back["at_us"] - refused["ended_us"]) / 1e6 >= 1.999
+    assert (back["at_us"] - refused["at_us"]) / 1e6 >= 1.999
     at_rest([gateway], redis, sim)
 
 
