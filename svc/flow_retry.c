@@ -116,14 +116,6 @@ static enum stage give_up(struct request *r)
 	return r->attempt.has_error ? STAGE_stream : flow_refuse(r, r->tried.refusal);
 }
 
-static bool is_where_it_failed(const struct request *r, const struct route *next)
-{
-	const struct route *failed = &r->attempt.route;
-
-	return next->upstream == failed->upstream && next->target == failed->target &&
-	       next->endpoint == failed->endpoint;
-}
-
 /* How long to wait; -1: it is not tried again. Who has waited in vain for a connection does not stand in the same line once more. */
 static int64_t delay_of(struct request *r, const struct retry_policy *policy, struct route_choice *choice)
 {
@@ -137,7 +129,7 @@ static int64_t delay_of(struct request *r, const struct retry_policy *policy, st
 		return -1;
 	if (found != ROUTE_FOUND)
 		asked = choice->wait;
-	else if (is_where_it_failed(r, &next))
+	else if (route_is_same_place(&next, &r->attempt.route))
 		asked = r->tried.retry_after;
 	if (asked > policy->cap)
 		return -1;

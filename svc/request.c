@@ -339,10 +339,7 @@ static void log_not_empty(struct log_line *line, const char *name, struct slice 
 /* The place that is told of; another one may have been chosen since, and not been called. */
 static bool was_called(const struct request *r)
 {
-	const struct route *called = &r->attempt.route;
-
-	return r->attempts > 0 && called->upstream == r->route.upstream && called->configured == r->route.configured &&
-	       called->target == r->route.target && called->endpoint == r->route.endpoint;
+	return r->attempts > 0 && route_is_same_place(&r->route, &r->attempt.route);
 }
 
 static void log_answer(struct log_line *line, const struct request *r)

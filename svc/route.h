@@ -25,6 +25,9 @@ struct route {
 	const struct config_model *first; /* the model whose `fallback` counts */
 };
 
+/* The same endpoint of the same target of the same model. */
+bool route_is_same_place(const struct route *, const struct route *);
+
 /* Finds the route of a call whose model is known. `tenant` NULL: anonymous, who may use every model. `detail` names what is allowed. */
 enum refusal route_find(const struct config *, const struct config_tenant *tenant, const struct dialect_call *,
 			struct route *, struct buf *detail) MUST_CHECK;

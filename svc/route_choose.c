@@ -60,6 +60,12 @@ void route_mark_target(struct route_set *set, size_t target)
 		route_mark(set, target, endpoint);
 }
 
+bool route_is_same_place(const struct route *a, const struct route *b)
+{
+	return a->configured == b->configured && a->upstream == b->upstream && a->target == b->target &&
+	       a->endpoint == b->endpoint;
+}
+
 bool route_marked(const struct route_set *set, size_t target, size_t endpoint)
 {
 	return (set->bits[place_of(target, endpoint) / 64] >> place_of(target, endpoint) % 64 & 1) != 0;
