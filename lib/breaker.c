@@ -318,8 +318,7 @@ bool breaker_is_idle(const struct breaker *b)
 
 void breakers_each(struct breakers *all, void (*each)(void *arg, struct breaker *), void *arg)
 {
-	LIST_EACH(&all->all, node, following)
-	{
+	LIST_EACH (&all->all, node, following) {
 		struct breaker *b = CONTAINER_OF(node, struct breaker, node);
 		if (b->holders > 0)
 			each(arg, b);

@@ -25,8 +25,7 @@ static void free_forcing(struct forcing *f)
 
 void breakers_free_forcings(struct breakers *all)
 {
-	LIST_EACH(&all->forcings, node, following)
-	{
+	LIST_EACH (&all->forcings, node, following) {
 		struct forcing *f = CONTAINER_OF(node, struct forcing, node);
 		if (f->done != NULL)
 			f->done(f->arg, false);

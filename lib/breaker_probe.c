@@ -67,8 +67,7 @@ static void free_probe(struct probe *p)
 
 void breakers_free_probes(struct breakers *all)
 {
-	LIST_EACH(&all->probes, node, following)
-	{
+	LIST_EACH (&all->probes, node, following) {
 		struct probe *p = CONTAINER_OF(node, struct probe, node);
 		CHECK(p->state == PROBE_RETURNING);
 		free_probe(p);

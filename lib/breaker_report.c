@@ -188,14 +188,12 @@ void breakers_tick(void *arg)
 	int64_t now = clock_now(), next = BREAKER_NEVER;
 	CHECK(all->magic == BREAKERS_MAGIC);
 	all->rings = BREAKER_NEVER;
-	LIST_EACH(&all->all, node, following)
-	{
+	LIST_EACH (&all->all, node, following) {
 		struct breaker *b = CONTAINER_OF(node, struct breaker, node);
 		if (b->due <= now && b->holders > 0)
 			do_what_is_due(b, now);
 	}
-	LIST_EACH(&all->all, node, following)
-	{
+	LIST_EACH (&all->all, node, following) {
 		struct breaker *b = CONTAINER_OF(node, struct breaker, node);
 		if (b->holders > 0)
 			next = earlier(next, b->due);
@@ -303,8 +301,7 @@ void breakers_hint(struct breakers *all, struct slice text)
 void breakers_missed(struct breakers *all)
 {
 	CHECK(all->magic == BREAKERS_MAGIC);
-	LIST_EACH(&all->all, node, following)
-	{
+	LIST_EACH (&all->all, node, following) {
 		struct breaker *b = CONTAINER_OF(node, struct breaker, node);
 		b->wanted = true;
 		breaker_schedule(b);

@@ -63,10 +63,10 @@ void flights_free(struct flights **handle)
 	if (all == NULL)
 		return;
 	CHECK(all->magic == FLIGHTS_MAGIC && all->seats == 0);
-	LIST_EACH(&all->askings, node, following)
-	flight_asking_free(CONTAINER_OF(node, struct flight_asking, node));
-	LIST_EACH(&all->all, each, after)
-	flight_free(CONTAINER_OF(each, struct flight, node));
+	LIST_EACH (&all->askings, node, following)
+		flight_asking_free(CONTAINER_OF(node, struct flight_asking, node));
+	LIST_EACH (&all->all, each, after)
+		flight_free(CONTAINER_OF(each, struct flight, node));
 	map_free(&all->listed, NULL);
 	map_free(&all->identities, NULL);
 	map_free(&all->contenders, NULL);
@@ -278,16 +278,15 @@ void flights_invalidated(struct flights *all, struct slice key)
 	bool one = key.data != NULL && flight_key_of_answer(key, name);
 	bool purged = key.data == NULL || slice_equal(key, SLICE(FLIGHT_PURGED));
 
-	LIST_EACH(&all->askings, node, following)
-	{
+	LIST_EACH (&all->askings, node, following) {
 		struct flight_asking *a = CONTAINER_OF(node, struct flight_asking, node);
 		if (purged || (one && memcmp(a->key, name, sizeof(name)) == 0))
 			a->epoch = 0;
 	}
 	if (!purged)
 		return;
-	LIST_EACH(&all->all, each, after)
-	CONTAINER_OF(each, struct flight, node)->doubted = true;
+	LIST_EACH (&all->all, each, after)
+		CONTAINER_OF(each, struct flight, node)->doubted = true;
 }
 
 void flights_stats(const struct flights *all, struct flights_stats *stats)

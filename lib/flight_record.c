@@ -137,8 +137,7 @@ void flight_release_untouched(struct flight *f, void (*what)(struct flight_seat 
 	struct list untouched;
 
 	list_init(&untouched);
-	LIST_EACH(&f->seats, node, following)
-	{
+	LIST_EACH (&f->seats, node, following) {
 		struct flight_seat *s = CONTAINER_OF(node, struct flight_seat, node);
 		if (s->took)
 			continue;

@@ -43,8 +43,7 @@ static void on_renew(struct script_call *call, void *arg, const struct redis_ans
 	limiter->counts.renewals_failed += answer->result != REDIS_OK;
 	if (answer->result == REDIS_OK || !lease_may_have_run(answer))
 		return;
-	LIST_EACH(&limiter->held, node, next)
-	{
+	LIST_EACH (&limiter->held, node, next) {
 		CONTAINER_OF(node, struct lease, node)->trace = true;
 	}
 }
@@ -91,8 +90,7 @@ static void renew(struct limiter *limiter, int64_t now)
 	char digits[24];
 	struct slice lease_time =
 		slice_make(digits, (size_t)snprintf(digits, sizeof digits, "%lld", (long long)limiter->options.lease));
-	LIST_EACH(&limiter->held, node, next)
-	{
+	LIST_EACH (&limiter->held, node, next) {
 		struct lease *lease = CONTAINER_OF(node, struct lease, node);
 		if (lease->lost)
 			continue;
@@ -115,8 +113,7 @@ static void tell_lost(struct limiter *limiter, int64_t now)
 {
 	struct list late;
 	list_init(&late);
-	LIST_EACH(&limiter->held, node, next)
-	{
+	LIST_EACH (&limiter->held, node, next) {
 		struct lease *lease = CONTAINER_OF(node, struct lease, node);
 		if (lease->lost || now - lease->renewed < limiter->options.lease)
 			continue;

@@ -152,8 +152,7 @@ static void fill_slots(struct pool *pool)
 {
 	while (!list_empty(&pool->waiting) && pool->running_count < slots(pool))
 		launch(CONTAINER_OF(pool->waiting.next, struct transfer, node));
-	LIST_EACH(&pool->waiting, node, following)
-	{
+	LIST_EACH (&pool->waiting, node, following) {
 		struct transfer *t = CONTAINER_OF(node, struct transfer, node);
 		if (!t->wait_timer.armed)
 			loop_timer_set(&t->wait_timer, pool_transfer_wait_until(t) - clock_now());
@@ -429,7 +428,7 @@ void pool_free(struct pool **held)
 	pool->dying = true;
 	struct list *const places[] = { &pool->waiting, &pool->running };
 	for (size_t i = 0; i < ARRAY_LENGTH(places); i++)
-		LIST_EACH(places[i], node, following)
-	CONTAINER_OF(node, struct transfer, node)->silenced = true;
+		LIST_EACH (places[i], node, following)
+			CONTAINER_OF(node, struct transfer, node)->silenced = true;
 	pool_pump_soon(pool);
 }

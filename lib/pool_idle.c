@@ -145,8 +145,7 @@ bool pool_idle_is_sweeper(struct pool *pool, CURL *easy)
 
 static void retire_aged(struct pool *pool, int64_t now)
 {
-	LIST_EACH(&pool->idle, node, following)
-	{
+	LIST_EACH (&pool->idle, node, following) {
 		struct pool_socket *s = CONTAINER_OF(node, struct pool_socket, idling);
 		if (now - s->idle_since >= pool->options.idle_timeout || now - s->opened_at >= pool->options.max_age)
 			pool_idle_retire(s);

@@ -27,8 +27,7 @@ static struct list *bucket(struct pool *pool, int descriptor)
 
 static struct pool_socket *find(struct pool *pool, int descriptor)
 {
-	LIST_EACH(bucket(pool, descriptor), node, following)
-	{
+	LIST_EACH (bucket(pool, descriptor), node, following) {
 		struct pool_socket *s = CONTAINER_OF(node, struct pool_socket, chain);
 		if (s->descriptor == descriptor)
 			return s;
@@ -248,8 +247,7 @@ static struct list *port_bucket(struct pool *pool, int port)
  * once. The kernel chooses it in connect(), so each is asked for once, by the first who needs one that nobody asked for yet. */
 static struct pool_socket *find_port(struct pool *pool, int port, const char *peer)
 {
-	LIST_EACH(&pool->strangers, node, following)
-	{
+	LIST_EACH (&pool->strangers, node, following) {
 		struct pool_socket *s = CONTAINER_OF(node, struct pool_socket, port);
 		s->local_port = port_of(s->descriptor);
 		if (s->local_port == 0)
@@ -257,8 +255,7 @@ static struct pool_socket *find_port(struct pool *pool, int port, const char *pe
 		list_remove(&s->port);
 		list_push_back(port_bucket(pool, s->local_port), &s->port);
 	}
-	LIST_EACH(port_bucket(pool, port), node, following)
-	{
+	LIST_EACH (port_bucket(pool, port), node, following) {
 		struct pool_socket *s = CONTAINER_OF(node, struct pool_socket, port);
 		if (s->local_port == port && !s->retired && strcmp(s->peer, peer) == 0)
 			return s;
@@ -299,8 +296,7 @@ void pool_socket_detach(struct transfer *t)
 static void nudge(struct pool_socket *s)
 {
 	struct pool *pool = s->pool;
-	LIST_EACH(&s->users, node, following)
-	{
+	LIST_EACH (&s->users, node, following) {
 		struct transfer *t = CONTAINER_OF(node, struct transfer, on_socket);
 		if (t->paused || t->silenced)
 			continue;
@@ -388,7 +384,7 @@ void pool_socket_cleanup(struct pool *pool)
 	loop_timer_free(&pool->curl_timer);
 	loop_timer_free(&pool->tick);
 	for (size_t i = 0; i < POOL_BUCKETS; i++)
-		LIST_EACH(&pool->by_descriptor[i], node, following)
-	close_entry(CONTAINER_OF(node, struct pool_socket, chain));
+		LIST_EACH (&pool->by_descriptor[i], node, following)
+			close_entry(CONTAINER_OF(node, struct pool_socket, chain));
 	pool_socket_bury(pool);
 }

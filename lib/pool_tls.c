@@ -74,8 +74,7 @@ static struct pool_trust *make_trust(const char *path, struct slice pem, const c
 
 static struct pool_trust *find_trust(const char *path, const unsigned char sha256[SHA256_DIGEST_LENGTH])
 {
-	LIST_EACH(&shelf, node, following)
-	{
+	LIST_EACH (&shelf, node, following) {
 		struct pool_trust *trust = CONTAINER_OF(node, struct pool_trust, node);
 		if (strcmp(trust->path, path) == 0 && memcmp(trust->sha256, sha256, SHA256_DIGEST_LENGTH) == 0)
 			return trust;
@@ -155,8 +154,7 @@ static void on_tls_message(int sent, int version, int type, const void *bytes, s
 	(void)version;
 	if (sent != 0 || type != SSL3_RT_ALERT || len != 2 || ((const uint8_t *)bytes)[1] != SSL_AD_CLOSE_NOTIFY)
 		return;
-	LIST_EACH(&pool->running, node, following)
-	{
+	LIST_EACH (&pool->running, node, following) {
 		struct transfer *t = CONTAINER_OF(node, struct transfer, node);
 		if (t->ended_by == ssl)
 			t->close_notified = true;

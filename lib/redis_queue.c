@@ -172,15 +172,14 @@ static void end_call(struct redis_queue *q, struct redis_call *call, enum redis_
 
 void redis_queue_end_all(struct redis_queue *q, struct list *calls, enum redis_result result)
 {
-	LIST_EACH(calls, node, following)
-	end_call(q, call_of(node), result);
+	LIST_EACH (calls, node, following)
+		end_call(q, call_of(node), result);
 }
 
 int64_t redis_queue_expire(struct redis_queue *q, struct list *calls, enum redis_result result, int64_t now, bool *cut)
 {
 	int64_t earliest = INT64_MAX;
-	LIST_EACH(calls, node, following)
-	{
+	LIST_EACH (calls, node, following) {
 		struct redis_call *call = call_of(node);
 		if (call->deadline > now) {
 			earliest = call->deadline < earliest ? call->deadline : earliest;
@@ -194,8 +193,7 @@ int64_t redis_queue_expire(struct redis_queue *q, struct list *calls, enum redis
 
 void redis_queue_drop_late(struct redis_queue *q, int64_t now)
 {
-	LIST_EACH(&q->waiting, node, following)
-	{
+	LIST_EACH (&q->waiting, node, following) {
 		struct redis_call *call = call_of(node);
 		if (call->written == 0 && call->deadline - now < (call->deadline - call->started) / 4)
 			end_call(q, call, REDIS_UNSENT);

@@ -99,8 +99,8 @@ void flow_lease_lost(struct lease *lease, void *request)
 
 void flow_abort_all(struct worker *w, enum refusal why)
 {
-	LIST_EACH(&w->requests, node, following)
-	flow_abort(CONTAINER_OF(node, struct request, node), why);
+	LIST_EACH (&w->requests, node, following)
+		flow_abort(CONTAINER_OF(node, struct request, node), why);
 }
 
 void flow_write_requests(const struct worker *w, struct buf *out)

@@ -21,8 +21,7 @@ static void free_server(void *server);
 static void watch_listeners(void *server)
 {
 	struct http_server *s = server;
-	LIST_EACH(&s->acceptors, node, following)
-	{
+	LIST_EACH (&s->acceptors, node, following) {
 		int failed = event_add(&CONTAINER_OF(node, struct acceptor, node)->event, NULL);
 		CHECK(failed == 0);
 	}
@@ -89,8 +88,8 @@ static void accept_failed(struct http_server *s, int cause)
 	if (!s->accept_failed)
 		log_say(s->log, LOG_ERROR, "accept_failed", "cannot accept connections: %s", strerror(cause));
 	s->accept_failed = true;
-	LIST_EACH(&s->acceptors, node, following)
-	event_del(&CONTAINER_OF(node, struct acceptor, node)->event);
+	LIST_EACH (&s->acceptors, node, following)
+		event_del(&CONTAINER_OF(node, struct acceptor, node)->event);
 	loop_timer_set(&s->accept_timer, HTTP_ACCEPT_PAUSE);
 }
 
@@ -159,8 +158,7 @@ void http_server_drain(struct http_server *s)
 	s->draining = true;
 	if (s->delays[HTTP_WAIT_IDLE] > HTTP_DRAINED_IDLE)
 		s->delays[HTTP_WAIT_IDLE] = HTTP_DRAINED_IDLE;
-	LIST_EACH(&s->waits[HTTP_WAIT_IDLE], node, following)
-	{
+	LIST_EACH (&s->waits[HTTP_WAIT_IDLE], node, following) {
 		struct http_deadline *deadline = CONTAINER_OF(node, struct http_deadline, node);
 		int64_t since = deadline->at - s->options.idle_timeout;
 		deadline->at = since + HTTP_DRAINED_IDLE < latest ? since + HTTP_DRAINED_IDLE : latest;

@@ -382,8 +382,7 @@ static void on_event(struct connection *c, uint32_t events)
 
 static void time_out(struct load *l)
 {
-	LIST_EACH(&l->busy, node, following)
-	{
+	LIST_EACH (&l->busy, node, following) {
 		struct connection *c = CONTAINER_OF(node, struct connection, node);
 		if (c->deadline <= l->now)
 			reset_hard(c, c->state == CONNECTING ? LOAD_connect : LOAD_timeout);
@@ -392,8 +391,7 @@ static void time_out(struct load *l)
 
 static void start_due(struct load *l)
 {
-	LIST_EACH(&l->idle, node, following)
-	{
+	LIST_EACH (&l->idle, node, following) {
 		struct connection *c = CONTAINER_OF(node, struct connection, node);
 		if (!may_start(l) || (l->options->rate > 0 && due_time(l) > l->now))
 			return;
@@ -442,8 +440,8 @@ static void run(struct load *l)
 		for (int i = 0; i < count; i++)
 			on_event(events[i].data.ptr, events[i].events);
 	}
-	LIST_EACH(&l->busy, node, following)
-	reset_hard(CONTAINER_OF(node, struct connection, node), LOAD_unfinished);
+	LIST_EACH (&l->busy, node, following)
+		reset_hard(CONTAINER_OF(node, struct connection, node), LOAD_unfinished);
 }
 
 static void raise_descriptors(void)

@@ -343,8 +343,7 @@ void wire_server_free(struct wire_server **pointer)
 	event_del(&server->accept);
 	loop_timer_free(&server->resume);
 	close(server->listening);
-	LIST_EACH(&server->wires, node, following)
-	{
+	LIST_EACH (&server->wires, node, following) {
 		struct wire *w = CONTAINER_OF(node, struct wire, node);
 		peer_left(w);
 		loop_undefer(&w->death);
@@ -470,8 +469,7 @@ void wire_reset(struct wire *w)
 void wire_server_swallow(struct wire_server *server, bool begins)
 {
 	server->swallows = begins;
-	LIST_EACH(&server->wires, node, following)
-	{
+	LIST_EACH (&server->wires, node, following) {
 		struct wire *w = CONTAINER_OF(node, struct wire, node);
 		if (!begins && w->state != DEAD && wire_unsent(w) > 0)
 			arm_write(w);
@@ -514,8 +512,7 @@ bool wire_server_refuse(struct wire_server *server, bool begins)
 	server->refuses = begins;
 	if (!begins)
 		return listen_again(server);
-	LIST_EACH(&server->wires, node, following)
-	{
+	LIST_EACH (&server->wires, node, following) {
 		struct wire *w = CONTAINER_OF(node, struct wire, node);
 		if (w->state == DEAD)
 			continue;

@@ -30,8 +30,8 @@ static void fill(struct list *head)
 static int order_of(struct list *head)
 {
 	int sum = 0;
-	LIST_EACH(head, node, following)
-	sum = sum * 10 + CONTAINER_OF(node, struct item, node)->number;
+	LIST_EACH (head, node, following)
+		sum = sum * 10 + CONTAINER_OF(node, struct item, node)->number;
 	return sum;
 }
 
@@ -63,8 +63,7 @@ static void removes_while_walking(void **state)
 	struct list head;
 	(void)state;
 	fill(&head);
-	LIST_EACH(&head, node, following)
-	{
+	LIST_EACH (&head, node, following) {
 		if (CONTAINER_OF(node, struct item, node)->number % 2 == 0)
 			list_remove(node);
 	}

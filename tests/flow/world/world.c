@@ -82,8 +82,7 @@ static bool client_is_there(const struct world *w)
 /* Only as long as the answer has not begun; and a client that left has none. */
 static bool pass_deadline(struct world *w)
 {
-	LIST_EACH(&w->worker->requests, node, following)
-	{
+	LIST_EACH (&w->worker->requests, node, following) {
 		struct request *r = CONTAINER_OF(node, struct request, node);
 		if (!r->deadline.armed)
 			continue;
@@ -156,8 +155,7 @@ static bool bring_fault(struct world *w)
 /* Until the next attempt. */
 static bool pass_time(void)
 {
-	LIST_EACH(&world_now()->worker->requests, node, following)
-	{
+	LIST_EACH (&world_now()->worker->requests, node, following) {
 		struct request *r = CONTAINER_OF(node, struct request, node);
 		if (!r->tried.timer.armed)
 			continue;

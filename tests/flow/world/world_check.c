@@ -245,8 +245,7 @@ static void note_request(const struct request *r, struct world_outcome *o)
 
 void world_note_ended(struct world *w)
 {
-	LIST_EACH(&w->worker->requests, node, following)
-	{
+	LIST_EACH (&w->worker->requests, node, following) {
 		const struct request *r = CONTAINER_OF(node, struct request, node);
 		if (r->waiting == NULL)
 			note_request(r, &w->outcome);
