@@ -125,21 +125,23 @@ static bool launch(struct embedded *e)
 	return true;
 }
 
-static void say(struct embedded *e, enum log_level level, const char *event, const char *why)
+static void say(struct embedded *e, pid_t pid, enum log_level level, const char *event, const char *why)
 {
 	struct log_line line;
 	log_begin(&line, e->log, level, event);
 	log_text(&line, "socket", slice_of(e->socket));
-	if (e->pid != 0)
-		log_int(&line, "pid", e->pid);
+	if (pid != 0)
+		log_int(&line, "pid", pid);
 	if (why[0] != '\0')
 		log_text(&line, "reason", slice_of(why));
 	log_end(&line);
 }
 
-/* Kills what is left of the child and takes its end. It was killed or has closed its output, so it ends without delay. */
-static void reap(struct embedded *e)
+/* Kills what is left of the child and takes its end: how it was, as waitpid says. It was killed or has closed its output, so it ends without delay; what was ending
+ * already is not changed by the signal. */
+static int reap(struct embedded *e)
 {
+	int ended = 0;
 	if (e->readable != NULL)
 		event_free(e->readable);
 	e->readable = NULL;
@@ -147,19 +149,28 @@ static void reap(struct embedded *e)
 		close(e->output);
 	e->output = -1;
 	if (e->pid == 0)
-		return;
+		return ended;
 	kill(e->pid, SIGKILL);
-	while (waitpid(e->pid, NULL, 0) < 0 && errno == EINTR)
+	while (waitpid(e->pid, &ended, 0) < 0 && errno == EINTR)
 		continue;
 	e->pid = 0;
+	return ended;
 }
 
+/* `why` NULL: it ended by itself. What was killed had no last word: what it wrote last is of another time. */
 static void rest(struct embedded *e, const char *why)
 {
 	char text[sizeof(e->last)];
-	snprintf(text, sizeof(text), "%s", why);
-	say(e, LOG_ERROR, "embedded_redis_died", text);
-	reap(e);
+	pid_t pid = e->pid;
+	int ended = reap(e);
+	if (why == NULL && WIFSIGNALED(ended))
+		snprintf(text, sizeof(text), "ended by signal %d", WTERMSIG(ended));
+	else
+		snprintf(text, sizeof(text), "%s",
+			 why != NULL          ? why
+			 : e->last[0] != '\0' ? e->last
+					      : "it ended without a word");
+	say(e, pid, LOG_ERROR, "embedded_redis_died", text);
 	e->delay = e->delay == 0 || clock_now() - e->started > STEADY ? FIRST_DELAY : 2 * e->delay;
 	if (e->delay > LAST_DELAY)
 		e->delay = LAST_DELAY;
@@ -172,7 +183,7 @@ static void become_ready(struct embedded *e)
 {
 	e->state = STATE_READY;
 	loop_timer_clear(&e->timer);
-	say(e, LOG_INFO, "embedded_redis_ready", "");
+	say(e, e->pid, LOG_INFO, "embedded_redis_ready", "");
 	e->changed(e->arg, EMBEDDED_READY, "");
 }
 
@@ -204,7 +215,7 @@ static void on_output(evutil_socket_t fd, short what, void *arg)
 			e->line[e->line_len++] = bytes[i];
 	}
 	if (got <= 0 && !e->stopped)
-		rest(e, e->last[0] == '\0' ? "it ended without a word" : e->last);
+		rest(e, NULL);
 }
 
 static void begin(struct embedded *e)

@@ -160,6 +160,7 @@ static void killed_it_is_started_again_at_the_same_place(void **state)
 	kill(embedded_pid(e), SIGKILL);
 	until(loop, &s.died, 1);
 	assert_int_equal(embedded_pid(e), 0);
+	assert_string_equal(s.why, "ended by signal 9");
 	until(loop, &s.ready, 2);
 	assert_string_equal(embedded_path(e), path);
 	assert_int_equal(ask(path, "INCR key"), 1);
