@@ -1,134 +1,78 @@
 /* See redis.h. The parts below this file each know one thing: redis_url (where), redis_resolve (addresses), redis_link (a socket
- * and its replies), redis_greeting (the first commands), redis_call and
- * redis_queue (commands and their places). This file owns the state and the deadlines.
- *
- *   RESTING ──► FINDING ──► CONNECTING ──► GREETING ──► UP
- *      ▲           │            │              │         │   any failure: disconnect(reason)
- *      └───────────┴────────────┴──────────────┴─────────┘
- *
- * FINDING is where Sentinel and Cluster will come in: both answer "which address?" and nothing else changes.
+ * and its replies), redis_greeting (the first commands), redis_call and redis_queue (commands and their places), redis_silence (how
+ * long it may owe an answer); redis_connect.c owns the way there. This file owns the calls and their deadlines.
  *
  * Deadlines: one timer for all calls, armed for the earliest deadline seen, and not moved when that call is answered: it then
  * fires once for nothing and looks for the next. So a call that is answered in time costs no timer at all; the price is a walk
  * over the pending calls when it does fire. */
 #include "lib/redis.h"
 #include "lib/clock.h"
-#include "lib/log.h"
-#include "lib/loop.h"
 #include "lib/mem.h"
-#include "lib/redis_greeting.h"
-#include "lib/redis_link.h"
-#include "lib/redis_queue.h"
-#include "lib/redis_resolve.h"
+#include "lib/redis_internal.h"
 
 #include <hiredis/hiredis.h>
-#include <stdio.h>
 #include <sys/random.h>
 
-#define REDIS_MAGIC 0x72656469u
 #define WRITE_PARTS 64 /* calls of one system call */
 
 _Static_assert(REDIS_OK == 0, "hiredis' macro and ours are one value, whichever header comes first");
 
-enum state { STATE_RESTING, STATE_FINDING, STATE_CONNECTING, STATE_GREETING, STATE_UP, STATE_CLOSED };
+/* ---- silence -------------------------------------------------------------------------------------------------------------- */
 
-/* Owned by whoever called redis_new; dies at the end of the turn after redis_free (its callbacks may be on the stack).
- * Between calls: no call is `sent` unless the state is UP; `link` is NULL while resting, finding and closed. */
-struct redis {
-	unsigned magic;
-	enum state state;
-	struct loop *loop;
-	struct log *log;
-	struct redis_options options;
-
-	struct redis_resolve *resolve;
-	struct redis_addresses addresses;
-	size_t address; /* the next to try */
-	struct redis_link *link;
-	struct redis_greeting greeting;
-	struct loop_timer state_timer; /* the back-off's end, or the connection's deadline */
-	unsigned failures;             /* since a command was last answered well */
-	uint64_t random;
-	char reason[160]; /* why it is down, as logged last; empty while it is up */
-
-	struct redis_queue queue;
-	struct loop_deferred turn_end, death;
-	struct loop_timer deadline_timer;
-	int64_t earliest; /* what the timer is armed for, INT64_MAX when it is not */
-
-	void (*changed)(void *arg, bool up);
-	void *changed_arg;
-	void (*message)(void *arg, struct slice channel, const struct redisReply *payload);
-	void *message_arg;
-};
-
-/* ---- up and down ---------------------------------------------------------------------------------------------------------- */
-
-static void log_where(struct redis *r, struct log_line *line)
+/* Whoever waits is told now, and whoever calls from now on at once. The search for a connection goes on: it is the probe. */
+static void go_away(struct redis *r, const char *reason)
 {
-	log_text(line, "redis", slice_of(r->options.host != NULL ? r->options.host : r->options.path));
-	if (r->options.host != NULL)
-		log_int(line, "port", r->options.port);
-}
-
-/* One line when it goes down, and one more only when the reason is another. */
-static void note_down(struct redis *r, const char *reason)
-{
-	struct log_line line;
-	char text[sizeof(r->reason)];
-	snprintf(text, sizeof(text), "%s", reason); /* it may point into what is freed or at r->reason itself */
-	if (strcmp(r->reason, text) == 0)
+	r->silence.away = true;
+	if (r->state == STATE_UP) {
+		redis_disconnect(r, reason);
 		return;
-	memcpy(r->reason, text, sizeof(text));
-	log_begin(&line, r->log, LOG_WARNING, "redis_down");
-	log_where(r, &line);
-	log_text(&line, "reason", slice_of(r->reason));
-	log_end(&line);
-}
-
-static void note_up(struct redis *r)
-{
-	struct log_line line;
-	r->reason[0] = '\0';
-	log_begin(&line, r->log, LOG_INFO, "redis_up");
-	log_where(r, &line);
-	log_end(&line);
-}
-
-/* Full jitter: anywhere between nothing and the doubled, capped base ("Exponential Backoff And Jitter", AWS architecture blog,
- * 2015). The generator is xorshift64 (Marsaglia 2003), seeded by the kernel: instances must not come back in step. */
-static int64_t next_delay(struct redis *r)
-{
-	int64_t most = r->options.reconnect_cap;
-	if (r->failures < 32 && (r->options.reconnect_base << r->failures) < most)
-		most = r->options.reconnect_base << r->failures;
-	r->failures++;
-	r->random ^= r->random << 13;
-	r->random ^= r->random >> 7;
-	r->random ^= r->random << 17;
-	return most <= 0 ? 0 : (int64_t)(r->random % (uint64_t)(most + 1));
-}
-
-static void drop_connection(struct redis *r)
-{
-	redis_link_free(&r->link);
-	redis_resolve_cancel(&r->resolve);
-	redis_greeting_end(&r->greeting);
-	redis_queue_unwrite(&r->queue);
-}
-
-/* Every way from a connection, or from the try to get one, back to resting. */
-static void disconnect(struct redis *r, const char *reason)
-{
-	bool was_up = r->state == STATE_UP;
-	note_down(r, reason);
-	drop_connection(r);
-	r->state = STATE_RESTING;
-	loop_timer_set(&r->state_timer, next_delay(r));
-	redis_queue_end_all(&r->queue, &r->queue.sent, REDIS_LOST);
-	if (was_up && r->changed != NULL)
-		r->changed(r->changed_arg, false);
+	}
+	redis_queue_end_all(&r->queue, &r->queue.waiting, REDIS_UNSENT);
 	redis_queue_answer_ending(&r->queue);
+}
+
+static void watch_silence(struct redis *r, int64_t now)
+{
+	redis_silence_owe(&r->silence, now);
+	if (r->silence.most > 0 && !r->silence_timer.armed)
+		loop_timer_set(&r->silence_timer, redis_silence_left(&r->silence, now));
+}
+
+static bool is_owed(const struct redis *r)
+{
+	return !list_empty(&r->queue.sent) || !list_empty(&r->queue.waiting);
+}
+
+void redis_heard(struct redis *r)
+{
+	r->silence.bytes = redis_link_bytes(r->link);
+	redis_silence_heard(&r->silence, is_owed(r), clock_now());
+}
+
+/* What stands in the socket has been said: this process may be the one that was silent. */
+static void listen_once_more(struct redis *r)
+{
+	if (r->state == STATE_UP)
+		redis_link_read(r->link);
+	if (r->state == STATE_UP && redis_link_bytes(r->link) != r->silence.bytes)
+		redis_heard(r);
+}
+
+static void on_silence(void *arg)
+{
+	struct redis *r = arg;
+	CHECK(r->magic == REDIS_MAGIC);
+	if (redis_silence_left(&r->silence, clock_now()) == 0)
+		listen_once_more(r);
+	int64_t left = redis_silence_left(&r->silence, clock_now());
+	if (r->state == STATE_CLOSED || r->silence.away || left == INT64_MAX)
+		return;
+	if (!is_owed(r) && r->silence.timeouts == 0) /* those who asked wanted it no more */
+		r->silence.since = 0;
+	else if (left > 0)
+		loop_timer_set(&r->silence_timer, left);
+	else
+		go_away(r, "no reply while calls wait");
 }
 
 /* ---- deadlines ------------------------------------------------------------------------------------------------------------ */
@@ -147,125 +91,27 @@ static void on_deadline(void *arg)
 	bool cut = false;
 	CHECK(r->magic == REDIS_MAGIC);
 	int64_t now = clock_now();
+	size_t before = r->queue.expired;
 	r->earliest = INT64_MAX;
 	int64_t sent = redis_queue_expire(&r->queue, &r->queue.sent, REDIS_TIMED_OUT, now, &cut);
 	bool sent_late = cut;
 	int64_t waiting = redis_queue_expire(&r->queue, &r->queue.waiting, REDIS_UNSENT, now, &cut);
 	arm(r, cut || waiting < sent ? waiting : sent, now);
+	bool too_often = redis_silence_timed_out(&r->silence, r->queue.expired - before);
 	if (sent_late)
 		redis_queue_shrink(&r->queue);
+	r->silence.away |= too_often;
 	if (cut)
-		disconnect(r, "no answer before a call's deadline");
+		redis_disconnect(r, "no answer before a call's deadline");
+	else if (too_often)
+		go_away(r, "no answer before a call's deadline, three times");
 	else
 		redis_queue_answer_ending(&r->queue);
 }
 
-/* ---- connecting ----------------------------------------------------------------------------------------------------------- */
-
-static void flush(struct redis *r);
-static const struct redis_link_events link_events;
-
-static void greet(struct redis *r)
-{
-	struct redis_greeting *g = &r->greeting;
-	struct iovec part = { g->bytes.data + g->written, g->bytes.len - g->written };
-	const char *reason;
-	ssize_t taken = redis_link_write(r->link, &part, 1, &reason);
-	if (taken < 0)
-		disconnect(r, reason);
-	else
-		g->written += (size_t)taken;
-}
-
-static void on_opened(void *arg)
-{
-	struct redis *r = arg;
-	r->state = STATE_GREETING;
-	redis_greeting_begin(&r->greeting, &r->options);
-	greet(r);
-}
-
-static void come_up(struct redis *r)
-{
-	loop_timer_clear(&r->state_timer);
-	redis_greeting_end(&r->greeting);
-	r->state = STATE_UP;
-	r->queue.counts.connects++;
-	note_up(r);
-	if (r->changed != NULL)
-		r->changed(r->changed_arg, true);
-	flush(r);
-}
-
-/* Tries the addresses in turn; rests when none is left. */
-static void try_next_address(struct redis *r, const char *reason)
-{
-	redis_link_free(&r->link);
-	while (r->link == NULL && r->address < r->addresses.count)
-		r->link = redis_link_open(r->loop, &r->addresses.list[r->address++], &link_events, r, &reason);
-	if (r->link == NULL) {
-		disconnect(r, reason);
-		return;
-	}
-	r->state = STATE_CONNECTING;
-	loop_timer_set(&r->state_timer, r->options.connect_timeout);
-}
-
-static void on_resolved(void *arg, const struct redis_addresses *addresses, const char *reason)
-{
-	struct redis *r = arg;
-	CHECK(r->magic == REDIS_MAGIC && r->state == STATE_FINDING);
-	r->resolve = NULL;
-	if (reason != NULL) {
-		disconnect(r, reason);
-		return;
-	}
-	r->addresses = *addresses;
-	try_next_address(r, "no address");
-}
-
-static void find(struct redis *r)
-{
-	const struct redis_options *o = &r->options;
-	r->address = 0;
-	r->state = STATE_FINDING;
-	if (o->host == NULL ? redis_resolve_path(o->path, &r->addresses)
-			    : redis_resolve_number(o->host, o->port, &r->addresses)) {
-		try_next_address(r, "no address");
-	} else if (o->host == NULL) {
-		disconnect(r, "the socket's path is too long");
-	} else {
-		r->resolve = redis_resolve_start(r->loop, o->host, o->port, on_resolved, r);
-		loop_timer_set(&r->state_timer, o->connect_timeout);
-	}
-}
-
-static void on_state_timer(void *arg)
-{
-	struct redis *r = arg;
-	CHECK(r->magic == REDIS_MAGIC);
-	switch (r->state) {
-	case STATE_RESTING:
-		find(r);
-		break;
-	case STATE_FINDING:
-		disconnect(r, "the name was not looked up in time");
-		break;
-	case STATE_CONNECTING:
-		try_next_address(r, "no connection in time");
-		break;
-	case STATE_GREETING:
-		disconnect(r, "no answer to the greeting in time");
-		break;
-	case STATE_UP:
-	case STATE_CLOSED:
-		break;
-	}
-}
-
 /* ---- bytes out, replies in ------------------------------------------------------------------------------------------------ */
 
-static void flush(struct redis *r)
+void redis_flush(struct redis *r)
 {
 	struct iovec parts[WRITE_PARTS];
 	if (r->state == STATE_UP && !list_empty(&r->queue.waiting))
@@ -281,7 +127,7 @@ static void flush(struct redis *r)
 			total += parts[i].iov_len;
 		ssize_t taken = redis_link_write(r->link, parts, count, &reason);
 		if (taken < 0) {
-			disconnect(r, reason);
+			redis_disconnect(r, reason);
 			return;
 		}
 		redis_queue_written(&r->queue, (size_t)taken);
@@ -294,7 +140,7 @@ static void on_turn_end(void *arg)
 {
 	struct redis *r = arg;
 	CHECK(r->magic == REDIS_MAGIC);
-	flush(r);
+	redis_flush(r);
 	if (r->state == STATE_UP &&
 	    !list_empty(&r->queue.waiting)) /* the window is full: under a flood of other events replies come first */
 		redis_link_read(r->link);
@@ -304,25 +150,12 @@ static void on_turn_end(void *arg)
 static void on_link_writable(void *arg)
 {
 	struct redis *r = arg;
-	if (r->state == STATE_GREETING)
-		greet(r);
-	else
-		flush(r);
-}
-
-static void greeting_answered(struct redis *r, const struct redisReply *reply)
-{
-	char reason[sizeof(r->reason)];
-	switch (redis_greeting_reply(&r->greeting, reply, reason, sizeof(reason))) {
-	case REDIS_GREETING_ON:
-		break;
-	case REDIS_GREETING_DONE:
-		come_up(r);
-		break;
-	case REDIS_GREETING_REFUSED:
-		disconnect(r, reason);
-		break;
+	if (r->state == STATE_GREETING) {
+		redis_greet(r);
+		return;
 	}
+	redis_heard(r); /* it takes in what we say */
+	redis_flush(r);
 }
 
 static void call_answered(struct redis *r, const struct redisReply *reply)
@@ -331,9 +164,10 @@ static void call_answered(struct redis *r, const struct redisReply *reply)
 	struct redis_answer answer = { .result = REDIS_OK, .reply = reply };
 	const struct redis_link *link = r->link;
 	if (call == NULL) {
-		disconnect(r, "a reply that nobody asked for");
+		redis_disconnect(r, "a reply that nobody asked for");
 		return;
 	}
+	redis_heard(r);
 	if (reply->type == REDIS_REPLY_ERROR) {
 		answer.result = REDIS_ERROR;
 		answer.error = redis_error_of(slice_make(reply->str, reply->len));
@@ -345,7 +179,7 @@ static void call_answered(struct redis *r, const struct redisReply *reply)
 		loop_defer(r->loop, &r->turn_end);
 	const struct redis_error_row *row = redis_error_row(answer.error);
 	if (row->drop && r->link == link && link != NULL)
-		disconnect(r, row->prefix);
+		redis_refused(r, row->prefix);
 }
 
 /* RESP2 has no type of its own for what is pushed: an array ["message", channel, payload]. */
@@ -369,7 +203,7 @@ static void on_reply(void *arg, struct redisReply *reply)
 	struct redis *r = arg;
 	CHECK(r->magic == REDIS_MAGIC && (r->state == STATE_GREETING || r->state == STATE_UP));
 	if (r->state == STATE_GREETING)
-		greeting_answered(r, reply);
+		redis_greeted(r, reply);
 	else if (r->message != NULL && is_message(reply))
 		message_came(r, reply);
 	else
@@ -381,12 +215,12 @@ static void on_failed(void *arg, const char *reason)
 	struct redis *r = arg;
 	CHECK(r->magic == REDIS_MAGIC);
 	if (r->state == STATE_CONNECTING)
-		try_next_address(r, reason);
+		redis_try_next_address(r, reason);
 	else
-		disconnect(r, reason);
+		redis_disconnect(r, reason);
 }
 
-static const struct redis_link_events link_events = { on_opened, on_reply, on_link_writable, on_failed };
+const struct redis_link_events redis_link_events = { redis_opened, on_reply, on_link_writable, on_failed };
 
 /* ---- what the header promises --------------------------------------------------------------------------------------------- */
 
@@ -402,7 +236,10 @@ static void on_death(void *arg)
 	redis_queue_answer_ending(&r->queue); /* what was sent after redis_free */
 	loop_undefer(&r->turn_end);
 	loop_timer_free(&r->state_timer);
+	loop_timer_free(&r->follow_timer);
+	mem_free(r->master);
 	loop_timer_free(&r->deadline_timer);
+	loop_timer_free(&r->silence_timer);
 	redis_queue_free(&r->queue);
 	redis_options_free(&r->options);
 	r->magic = 0;
@@ -412,7 +249,7 @@ static void on_death(void *arg)
 struct redis *redis_new(struct loop *loop, const struct redis_options *options, struct log *log)
 {
 	struct redis *r = mem_new(sizeof(*r));
-	CHECK(options->host != NULL || options->path != NULL);
+	CHECK(options->host != NULL || options->path != NULL || options->sentinels_count > 0);
 	r->magic = REDIS_MAGIC;
 	r->loop = loop;
 	r->log = log;
@@ -421,14 +258,24 @@ struct redis *redis_new(struct loop *loop, const struct redis_options *options, 
 	r->options.path = copy_text(options->path);
 	r->options.user = copy_text(options->user);
 	r->options.password = copy_text(options->password);
+	r->options.master = copy_text(options->master);
+	r->options.sentinel_user = copy_text(options->sentinel_user);
+	r->options.sentinel_password = copy_text(options->sentinel_password);
+	for (size_t i = 0; i < options->sentinels_count; i++)
+		r->options.sentinels[i].host = copy_text(options->sentinels[i].host);
+	if (options->sentinels_count > 0)
+		r->sentinel = redis_sentinel_new(loop, &r->options, redis_master_named, r);
 	r->earliest = INT64_MAX;
 	if (getrandom(&r->random, sizeof(r->random), 0) != (ssize_t)sizeof(r->random) || r->random == 0)
 		r->random = (uint64_t)clock_now() | 1; /* a poor seed only spreads the reconnects worse */
 	redis_queue_init(&r->queue);
 	loop_deferred_init(&r->turn_end, on_turn_end, r);
 	loop_deferred_init(&r->death, on_death, r);
+	r->silence.most = options->patience;
 	loop_timer_init(&r->deadline_timer, loop, on_deadline, r);
-	loop_timer_init(&r->state_timer, loop, on_state_timer, r);
+	loop_timer_init(&r->silence_timer, loop, on_silence, r);
+	loop_timer_init(&r->state_timer, loop, redis_connect_timer, r);
+	loop_timer_init(&r->follow_timer, loop, redis_follow, r);
 	loop_timer_set(&r->state_timer, 0);
 	return r;
 }
@@ -440,12 +287,14 @@ void redis_free(struct redis **redis)
 	if (r == NULL)
 		return;
 	CHECK(r->magic == REDIS_MAGIC && r->state != STATE_CLOSED);
-	drop_connection(r);
+	redis_drop_connection(r);
+	redis_sentinel_free(&r->sentinel);
 	r->state = STATE_CLOSED;
 	r->changed = NULL;
 	r->message = NULL;
 	loop_timer_clear(&r->state_timer);
 	loop_timer_clear(&r->deadline_timer);
+	loop_timer_clear(&r->silence_timer);
 	loop_defer(r->loop, &r->death);
 	redis_queue_end_all(&r->queue, &r->queue.sent, REDIS_LOST);
 	redis_queue_end_all(&r->queue, &r->queue.waiting, REDIS_UNSENT);
@@ -455,6 +304,22 @@ void redis_free(struct redis **redis)
 bool redis_is_up(const struct redis *r)
 {
 	return r->state == STATE_UP;
+}
+
+const char *redis_reason(const struct redis *r)
+{
+	CHECK(r->magic == REDIS_MAGIC);
+	return r->state == STATE_UP ? "" : r->reason;
+}
+
+bool redis_is_refused(const struct redis *r)
+{
+	return r->state != STATE_UP && r->refused;
+}
+
+bool redis_is_away(const struct redis *r)
+{
+	return r->silence.away;
 }
 
 void redis_on_change(struct redis *r, void (*changed)(void *arg, bool up), void *arg)
@@ -479,8 +344,11 @@ static struct redis_call *enqueue(struct redis *r, struct redis_call *call, redi
 	call->done = done;
 	call->arg = arg;
 	loop_defer(r->loop, &r->turn_end);
-	if (redis_queue_add(&r->queue, call, !whole || call->deadline <= now || r->state == STATE_CLOSED))
+	if (redis_queue_add(&r->queue, call,
+			    !whole || call->deadline <= now || r->silence.away || r->state == STATE_CLOSED)) {
 		arm(r, call->deadline, now);
+		watch_silence(r, now);
+	}
 	return call;
 }
 

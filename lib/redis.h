@@ -9,7 +9,9 @@
  *                    ▼                                ▼
  *              REDIS_TIMED_OUT: cut, reconnect    REDIS_LOST: it may have run
  *
- * While there is no connection, a call waits for one until its own deadline, then gets REDIS_UNSENT: it surely did not run.
+ * While there is no connection, a call waits for one until its own deadline, then gets REDIS_UNSENT: it surely did not run. But
+ * when calls have waited for `patience` and nothing came, or three in a row timed out, Redis is away: all that waits is told, and
+ * each further call at once (REDIS_UNSENT), until a connection has been greeted again.
  * After SUBSCRIBE messages come between the answers, asked for by no call: they go to the listener, and the answers stay in order.
  * Disadvantage: cutting the connection for one slow reply also loses the answers behind it. They are behind it anyway. */
 #ifndef SLUICE_REDIS_H
@@ -24,18 +26,31 @@ struct redis;
 struct redis_call;
 struct redisReply; /* hiredis' */
 
+enum { REDIS_SENTINELS = 8 };
 struct redis_options {
 	char *host; /* TCP when not NULL; resolved off the loop */
 	int port;
-	char *path;            /* unix socket when host is NULL */
-	char *user, *password; /* NULL: none */
+	char *path; /* unix socket when not NULL */
+	/* With any: they name the master (lib/redis_sentinel.h), it is followed wherever it goes, and no other server is talked to. */
+	struct {
+		char *host;
+		int port;
+	} sentinels[REDIS_SENTINELS];
+	size_t sentinels_count;
+	char *master;                            /* its name */
+	char *sentinel_user, *sentinel_password; /* for the Sentinels; NULL: those below */
+	char *user, *password;                   /* NULL: none */
 	int database;
-	int64_t connect_timeout; /* microseconds */
+	/* Microseconds. A server that is there again is found within connect_timeout + reconnect_cap: the worst that a try which began just before it
+	 * was there, and the rest after that, can take. */
+	int64_t connect_timeout; /* of one try: from the look for the address to the last answer to the greeting */
 	int64_t reconnect_base;  /* first back-off, doubled with full jitter up to reconnect_cap */
 	int64_t reconnect_cap;
+	int64_t patience; /* without a word while calls wait: Redis is away; 0: never */
 };
 
-/* redis://[user:password@]host[:port][/db], unix:///path[?db=N]; percent-escapes are decoded. False with a reason (static text).
+/* redis://[user:password@]host[:port][/db], unix://[user:password@]/path[?db=N], sentinel://[user:password@]host[:port],…/name[/db][?sentinel=user:password]; percent-escapes are decoded. False with a reason
+ * (static text) that says what is allowed, and nothing of what was found, for that may be a secret.
  * Fills the defaults for the times. redis_options_free frees what it allocated (passwords are wiped). */
 bool redis_options_parse(struct slice url, struct redis_options *, const char **reason) MUST_CHECK;
 void redis_options_free(struct redis_options *);
@@ -56,7 +71,8 @@ enum redis_result {
 	X(none, "") X(noscript, "NOSCRIPT") X(readonly, "READONLY") X(loading, "LOADING") X(masterdown, "MASTERDOWN") \
 	X(clusterdown, "CLUSTERDOWN") X(moved, "MOVED") X(ask, "ASK") X(tryagain, "TRYAGAIN") X(busy, "BUSY") \
 	X(oom, "OOM") X(misconf, "MISCONF") X(noreplicas, "NOREPLICAS") X(noperm, "NOPERM") X(noauth, "NOAUTH") \
-	X(wrongpass, "WRONGPASS") X(wrongtype, "WRONGTYPE") X(crossslot, "CROSSSLOT") X(other, "ERR")
+	X(wrongpass, "WRONGPASS") X(wrongtype, "WRONGTYPE") X(crossslot, "CROSSSLOT") X(unknown_command, "ERR unknown command") \
+	X(other, "ERR")
 /* clang-format on */
 #define REDIS_ERROR_ENUM(name, prefix) REDIS_ERROR_##name,
 enum redis_error { REDIS_ERRORS(REDIS_ERROR_ENUM) REDIS_ERROR_COUNT };
@@ -82,7 +98,8 @@ struct redis_error_row {
 	enum redis_health mode;
 };
 const struct redis_error_row *redis_error_row(enum redis_error);
-enum redis_error redis_error_of(struct slice text); /* by the first word of Redis' text; other when it is unknown */
+enum redis_error
+redis_error_of(struct slice text); /* by the first words of Redis' text; other when they are in no row */
 
 struct redis_answer {
 	enum redis_result result;
@@ -97,6 +114,12 @@ typedef void redis_done(struct redis_call *, void *arg, const struct redis_answe
 struct redis *redis_new(struct loop *, const struct redis_options *, struct log *);
 void redis_free(struct redis **); /* pending calls are answered REDIS_UNSENT or REDIS_LOST first, from here */
 bool redis_is_up(const struct redis *);
+/* Why it is down; "": it is up, or was not tried yet. Valid until the loop goes on. */
+const char *redis_reason(const struct redis *);
+bool redis_is_refused(const struct redis *); /* it is down, and the reason is what a Redis answered */
+bool redis_is_away(
+	const struct redis
+		*); /* no call is waited for; not the opposite of up: at first, and for a moment, it is neither */
 /* At each change between up and down, from the loop. One listener. */
 void redis_on_change(struct redis *, void (*changed)(void *arg, bool up), void *arg);
 /* Hears what is published on the channels that this connection has subscribed to, from the loop. SUBSCRIBE is a call like any other, of one channel

@@ -1,7 +1,8 @@
 /* The one table of what Redis' errors mean: for the call, for the connection, for the mode this program is in.
  *
- * The first word of an error's text names it (the protocol promises no more than that). Who meets a new one adds a line to
- * REDIS_ERRORS in the header and a row here; the build breaks until both stand. */
+ * The first word of an error's text names it (the protocol promises no more than that); of what begins with ERR, two more words are read: who knows no
+ * EVALSHA (a Sentinel; a Redis whose commands were renamed) counts nothing. Who meets a new one adds a line to REDIS_ERRORS in the header and a row here;
+ * the build breaks until both stand. */
 #include "lib/redis.h"
 
 /* clang-format off */
@@ -30,6 +31,7 @@ static const struct redis_error_row rows[] = {
 	ROW(wrongpass,   REDIS_GIVE_UP,    true,   REDIS_FORBIDDEN),
 	ROW(wrongtype,   REDIS_GIVE_UP,    false,  REDIS_HEALTHY),   /* somebody else wrote our key */
 	ROW(crossslot,   REDIS_GIVE_UP,    false,  REDIS_HEALTHY),   /* our mistake: keys of two slots in one call */
+	ROW(unknown_command, REDIS_GIVE_UP, false,  REDIS_FORBIDDEN), /* renamed away, or this is no Redis that keeps data */
 	ROW(other,       REDIS_GIVE_UP,    false,  REDIS_HEALTHY),
 };
 #undef ROW
@@ -44,11 +46,16 @@ const struct redis_error_row *redis_error_row(enum redis_error error)
 	return &rows[error];
 }
 
+static bool begins_with(struct slice text, struct slice words)
+{
+	return slice_equal(slice_first(text, words.len), words) &&
+	       (text.len == words.len || text.data[words.len] == ' ');
+}
+
 enum redis_error redis_error_of(struct slice text)
 {
-	struct slice rest, word = slice_cut(text, ' ', &rest);
 	for (size_t i = REDIS_ERROR_none + 1; i < REDIS_ERROR_COUNT; i++)
-		if (slice_equal(word, slice_of(rows[i].prefix)))
+		if (begins_with(text, slice_of(rows[i].prefix)))
 			return (enum redis_error)i;
 	return REDIS_ERROR_other;
 }

@@ -4,6 +4,7 @@
 
 #include <hiredis/hiredis.h>
 #include <stdio.h>
+#include <string.h>
 
 #define MOST_BYTES 4096
 
@@ -18,6 +19,7 @@ void redis_greeting_begin(struct redis_greeting *g, const struct redis_options *
 {
 	char number[16];
 	memset(g, 0, sizeof(*g));
+	g->password = o->password;
 	buf_init(&g->bytes, MOST_BYTES);
 	CHECK(buf_reserve(&g->bytes, MOST_BYTES)); /* it does not move, so it leaves no copy of the password behind */
 	if (o->password != NULL && o->user != NULL)
@@ -26,6 +28,8 @@ void redis_greeting_begin(struct redis_greeting *g, const struct redis_options *
 	else if (o->password != NULL)
 		add(g, REDIS_GREETING_AUTH, 2, (struct slice[]){ SLICE("AUTH"), slice_of(o->password) });
 	add(g, REDIS_GREETING_NAME, 3, (struct slice[]){ SLICE("CLIENT"), SLICE("SETNAME"), SLICE("sluice") });
+	if (o->sentinels_count > 0)
+		add(g, REDIS_GREETING_ROLE, 1, (struct slice[]){ SLICE("ROLE") });
 	if (o->database != 0) {
 		snprintf(number, sizeof(number), "%d", o->database);
 		add(g, REDIS_GREETING_SELECT, 2, (struct slice[]){ SLICE("SELECT"), slice_of(number) });
@@ -48,14 +52,26 @@ static bool is_bearable(enum redis_error error)
 	return !row->drop && row->mode != REDIS_AWAY && error != REDIS_ERROR_other;
 }
 
-static bool is_refused(enum redis_greeting_step step, struct slice text, char *reason, size_t size)
+/* "unknown command" repeats what it was told, and cuts it short; who knows what a proxy repeats. */
+static struct slice without_password(const struct redis_greeting *g, const struct redisReply *reply)
 {
-	struct slice rest, word = slice_cut(text, ' ', &rest);
+	struct slice text = slice_make(reply->str, reply->len);
+	enum redis_error error = redis_error_of(text);
+	if (error == REDIS_ERROR_unknown_command || g->password == NULL || strstr(reply->str, g->password) != NULL)
+		return slice_of(redis_error_row(error)->prefix);
+	return slice_first(text, 130);
+}
+
+static bool is_refused(const struct redis_greeting *g, enum redis_greeting_step step, const struct redisReply *reply,
+		       char *reason, size_t size)
+{
+	struct slice text = slice_make(reply->str, reply->len);
 	switch (step) {
+	case REDIS_GREETING_ROLE: /* an ACL may forbid it; a replica will say READONLY */
 	case REDIS_GREETING_NAME: /* a courtesy to who reads CLIENT LIST; an ACL may forbid it */
 		return false;
-	case REDIS_GREETING_AUTH: /* the first word alone: an "unknown command" error repeats the password */
-		snprintf(reason, size, "AUTH was refused: %.*s", SLICE_ARGS(slice_first(word, 32)));
+	case REDIS_GREETING_AUTH:
+		snprintf(reason, size, "AUTH was refused: %.*s", SLICE_ARGS(without_password(g, reply)));
 		return true;
 	case REDIS_GREETING_SELECT:
 		snprintf(reason, size, "SELECT was refused: %.*s", SLICE_ARGS(slice_first(text, 100)));
@@ -69,12 +85,22 @@ static bool is_refused(enum redis_greeting_step step, struct slice text, char *r
 	return true;
 }
 
+static bool is_no_master(const struct redisReply *reply)
+{
+	struct slice role;
+	return redis_reply_text(redis_reply_at(reply, 0), &role) && !slice_equal(role, SLICE("master"));
+}
+
 enum redis_greeting_verdict redis_greeting_reply(struct redis_greeting *g, const struct redisReply *reply, char *reason,
 						 size_t size)
 {
 	CHECK(g->answered < g->count);
 	enum redis_greeting_step step = g->steps[g->answered++];
-	if (reply->type == REDIS_REPLY_ERROR && is_refused(step, slice_make(reply->str, reply->len), reason, size))
+	if (reply->type == REDIS_REPLY_ERROR && is_refused(g, step, reply, reason, size))
 		return REDIS_GREETING_REFUSED;
+	if (step == REDIS_GREETING_ROLE && is_no_master(reply)) {
+		snprintf(reason, size, "it is not a master");
+		return REDIS_GREETING_REFUSED;
+	}
 	return g->answered == g->count ? REDIS_GREETING_DONE : REDIS_GREETING_ON;
 }

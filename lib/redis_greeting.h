@@ -1,22 +1,30 @@
 /* The first commands on every connection, all in one write: who we are, which database, and whether anybody is at home.
  *
- *   AUTH [user] password · CLIENT SETNAME sluice · SELECT n · PING
+ *   AUTH [user] password · CLIENT SETNAME sluice · ROLE · SELECT n · PING
  *
  * No call goes out before all of them are answered: on a refused SELECT it would run in the wrong database. PING finds out what
- * the others do not: a server that loads, is busy, or wants a password (all answer AUTH and SELECT as if nothing was the matter). */
+ * the others do not: a server that loads, is busy, or wants a password (all answer AUTH and SELECT as if nothing was the matter). ROLE is asked where
+ * Sentinels have named the server: it may be a master no more, or not yet. */
 #ifndef SLUICE_REDIS_GREETING_H
 #define SLUICE_REDIS_GREETING_H
 
 #include "lib/buf.h"
 #include "lib/redis.h"
 
-enum redis_greeting_step { REDIS_GREETING_AUTH, REDIS_GREETING_NAME, REDIS_GREETING_SELECT, REDIS_GREETING_PING };
+enum redis_greeting_step {
+	REDIS_GREETING_AUTH,
+	REDIS_GREETING_NAME,
+	REDIS_GREETING_ROLE,
+	REDIS_GREETING_SELECT,
+	REDIS_GREETING_PING
+};
 
 /* Embedded in struct redis; between connections it holds nothing. */
 struct redis_greeting {
 	struct buf bytes;
 	size_t written;
-	enum redis_greeting_step steps[4];
+	const char *password; /* the options'; NULL: none */
+	enum redis_greeting_step steps[5];
 	size_t count, answered;
 };
 

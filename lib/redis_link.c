@@ -23,6 +23,7 @@ struct redis_link {
 	void *arg;
 	int fd;
 	bool connecting;
+	uint64_t bytes; /* received */
 	struct event *readable, *writable;
 	struct redis_reader *reader;
 	struct loop_deferred death;
@@ -103,6 +104,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 			link_fail(l, got == 0 ? "Redis closed the connection" : say_errno(errno));
 			return;
 		}
+		l->bytes += (uint64_t)got;
 		redis_reader_feed(l->reader, slice_make(bytes, (size_t)got));
 		if (!deliver(l) || (size_t)got < sizeof(bytes))
 			return;
@@ -113,6 +115,11 @@ void redis_link_read(struct redis_link *l)
 {
 	if (!l->connecting)
 		on_readable(l->fd, EV_READ, l);
+}
+
+uint64_t redis_link_bytes(const struct redis_link *l)
+{
+	return l->bytes;
 }
 
 static void connected(struct redis_link *l)

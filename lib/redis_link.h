@@ -33,7 +33,8 @@ struct redis_link *redis_link_open(struct loop *, const struct redis_address *, 
 				   void *arg, const char **reason);
 /* Hears what has come, now: for who cannot wait until the loop does. The events may run inside. */
 void redis_link_read(struct redis_link *);
-void redis_link_free(struct redis_link **); /* closes at once; NULL inside is fine */
+uint64_t redis_link_bytes(const struct redis_link *); /* received so far */
+void redis_link_free(struct redis_link **);           /* closes at once; NULL inside is fine */
 
 /* Bytes that the kernel took, maybe fewer than all: then `writable` follows. -1: broken, with a reason. */
 ssize_t redis_link_write(struct redis_link *, const struct iovec *, size_t count, const char **reason) MUST_CHECK;

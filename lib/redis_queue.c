@@ -185,6 +185,7 @@ int64_t redis_queue_expire(struct redis_queue *q, struct list *calls, enum redis
 			earliest = call->deadline < earliest ? call->deadline : earliest;
 			continue;
 		}
+		q->expired++;
 		*cut |= call->state == REDIS_CALL_SENT || call->written > 0;
 		end_call(q, call, result);
 	}

@@ -23,6 +23,7 @@
 struct redis_queue {
 	struct list waiting, sent, ending;
 	size_t waiting_bytes, sent_count;
+	size_t expired;         /* calls whose deadline passed, ever */
 	unsigned window, grown; /* grown: replies since the window was last changed */
 	struct redis_call_store store;
 	struct redis_counts counts;

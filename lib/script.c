@@ -57,6 +57,13 @@ static void on_loaded(struct redis_call *call, void *arg, const struct redis_ans
 		finish(s, answer);
 }
 
+static struct redis_call *send_source(struct redis *redis, const struct script *script, int64_t timeout,
+				      redis_done *done, void *arg)
+{
+	const struct slice load[] = { SLICE("SCRIPT"), SLICE("LOAD"), slice_make(script->source, script->length) };
+	return redis_send(redis, timeout, done, arg, ARRAY_LENGTH(load), load);
+}
+
 static void on_first(struct redis_call *call, void *arg, const struct redis_answer *answer)
 {
 	struct script_call *s = arg;
@@ -67,9 +74,7 @@ static void on_first(struct redis_call *call, void *arg, const struct redis_answ
 		finish(s, answer);
 		return;
 	}
-	const struct slice load[] = { SLICE("SCRIPT"), SLICE("LOAD"),
-				      slice_make(s->script->source, s->script->length) };
-	s->load = redis_send(s->redis, left, on_loaded, s, ARRAY_LENGTH(load), load);
+	s->load = send_source(s->redis, s->script, left, on_loaded, s);
 	s->call = redis_repeat(call, on_second, s);
 }
 
@@ -100,6 +105,16 @@ struct script_call *script_start(struct redis *redis, const struct script *scrip
 	if (all != few)
 		mem_free(all);
 	return s;
+}
+
+static void on_sent_ahead(struct redis_call *call, void *arg, const struct redis_answer *answer)
+{
+	(void)call, (void)arg, (void)answer; /* the calls behind it hear for themselves */
+}
+
+void script_load(struct redis *redis, const struct script *script, int64_t timeout)
+{
+	(void)send_source(redis, script, timeout, on_sent_ahead, NULL);
 }
 
 void script_cancel(struct script_call **handle)

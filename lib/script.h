@@ -21,6 +21,9 @@ typedef void script_done(struct script_call *, void *arg, const struct redis_ans
 struct script_call *script_start(struct redis *, const struct script *, int64_t timeout, script_done *, void *arg,
 				 size_t keys_count, const struct slice *keys, size_t arguments_count,
 				 const struct slice *arguments);
+/* Sends the source ahead, for calls whose order counts: one that finds no script there is loaded and repeated behind those that follow it. Nobody hears what
+ * becomes of it. */
+void script_load(struct redis *, const struct script *, int64_t timeout);
 void script_cancel(struct script_call **);
 
 #endif

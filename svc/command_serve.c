@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "lib/buf.h"
+#include "lib/clock.h"
 #include "lib/embedded.h"
 #include "lib/log.h"
 #include "lib/loop.h"
@@ -24,6 +25,7 @@
 #include "svc/config.h"
 #include "svc/server.h"
 
+#define MISSED (35 * CLOCK_MILLISECOND)
 enum { ERRORS_MOST = 64 * 1024, ERROR_MOST = 512, SPARE_DESCRIPTORS = 128 };
 
 /* The whole instance; on the stack of command_serve. */
@@ -190,6 +192,12 @@ static void fail(struct instance *in, const char *what)
 	stop(in, COMMAND_FAILED);
 }
 
+/* An answer is missing when redis.timeout has passed; a little later Redis is away: the mode applies within 100 ms of the first one that is missing. */
+static void set_patience(const struct instance *in, struct redis_options *redis)
+{
+	redis->patience = in->config->redis.timeout + MISSED;
+}
+
 static const struct redis_options *answers_of(struct instance *in)
 {
 	const char *reason;
@@ -197,6 +205,7 @@ static const struct redis_options *answers_of(struct instance *in)
 	if (in->config->cache.redis == NULL)
 		return &in->redis;
 	CHECK(redis_options_parse(slice_of(in->config->cache.redis), &in->answers, &reason)); /* `check` has seen it */
+	set_patience(in, &in->answers);
 	return &in->answers;
 }
 
@@ -205,6 +214,7 @@ static void start_server(struct instance *in)
 {
 	char error[ERROR_MOST];
 
+	set_patience(in, &in->redis);
 	in->server = server_new(in->loop, in->config, &in->redis, answers_of(in), in->log, error, sizeof(error));
 	if (in->server == NULL) {
 		fail(in, error);

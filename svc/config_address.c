@@ -155,7 +155,7 @@ bool config_address_split(struct config_endpoint *e)
 
 bool config_address_is_redis(struct slice url, bool may_embed, struct buf *wrong)
 {
-	static const char *const later[] = { "rediss://", "sentinel://", "cluster://" };
+	static const char *const later[] = { "rediss://", "cluster://" };
 	struct redis_options options;
 	const char *reason = "";
 
@@ -163,8 +163,8 @@ bool config_address_is_redis(struct slice url, bool may_embed, struct buf *wrong
 		return true;
 	for (size_t i = 0; i < ARRAY_LENGTH(later); i++)
 		if (slice_starts(url, slice_of(later[i]))) {
-			buf_format(wrong, "%s comes in a later version; allowed: %sredis:// and unix://", later[i],
-				   may_embed ? "embedded, " : "");
+			buf_format(wrong, "%s comes in a later version; allowed: %sredis://, unix:// and sentinel://",
+				   later[i], may_embed ? "embedded, " : "");
 			return false;
 		}
 	if (redis_options_parse(url, &options, &reason)) {

@@ -34,7 +34,7 @@ static const struct config_section tenant = { sizeof(struct config_tenant), TABL
 
 static const struct config_row redis_rows[] = {
 	{ "url", CONFIG_TEXT, AT(config, redis.url), 0, CONFIG_SECRET | CONFIG_RESTART, "embedded", 1, 1000, NULL, NULL,
-	  "embedded, redis://[user:password@]host[:port][/db] or unix:///path: what the fleet shares" },
+	  "embedded, redis://[user:password@]host[:port][/db], unix://[user:password@]/path[?db=N] or sentinel://[user:password@]host[:port],…/name[/db][?sentinel=user:password], where / @ : ? & and % within a part are percent-encoded (%2F %40 %3A %3F %26 %25): what the fleet shares" },
 	{ "timeout", CONFIG_DURATION, AT(config, redis.timeout), 0, CONFIG_RESTART, "50ms", 5 * CLOCK_MILLISECOND, 10 * CLOCK_SECOND, NULL, NULL,
 	  "no request waits longer than this for Redis" },
 	{ "on_failure", CONFIG_WORD, AT(config, redis.on_failure), 0, CONFIG_AFTERS, "closed", 0, 0, on_failures, NULL,
@@ -75,7 +75,7 @@ static const struct config_row cache_rows[] = {
 	{ "local", CONFIG_SIZE, AT(config, cache.local), 0, CONFIG_RESTART, "32MiB", 0, 16 * GIB, NULL, NULL,
 	  "of hot answers that an instance holds itself, divided among its workers; 0: none" },
 	{ "redis", CONFIG_TEXT, AT(config, cache.redis), 0, CONFIG_SECRET | CONFIG_RESTART, NULL, 1, 1000, NULL, NULL,
-	  "redis://[user:password@]host[:port][/db] or unix:///path: another Redis for answers, kept or in flight; none: redis.url" },
+	  "as redis.url, but embedded: another Redis for answers, kept or in flight; none: redis.url" },
 	{ "count_hits", CONFIG_BOOL, AT(config, cache.count_hits), 0, 0, "false", 0, 0, NULL, NULL,
 	  "requests that cost no call of their own count on the tenant's request limits too" },
 };

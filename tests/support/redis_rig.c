@@ -20,16 +20,29 @@ static void on_change(void *arg, bool up)
 		rig->downs++;
 }
 
-void redis_rig_connect(struct redis_rig *rig, const char *url)
+static void connect_to(struct redis_rig *rig, const char *url, bool patient)
 {
 	struct redis_options options;
 	const char *reason;
 	redis_free(&rig->redis);
 	assert_true(redis_options_parse(slice_of(url), &options, &reason));
+	assert_true(options.patience > 0);
+	if (patient)
+		options.patience = 0;
 	rig->redis = redis_new(rig->loop, &options, NULL);
 	redis_options_free(&options);
 	redis_on_change(rig->redis, on_change, rig);
 	rig->ups = rig->downs = 0;
+}
+
+void redis_rig_connect(struct redis_rig *rig, const char *url)
+{
+	connect_to(rig, url, true);
+}
+
+void redis_rig_connect_impatient(struct redis_rig *rig, const char *url)
+{
+	connect_to(rig, url, false);
 }
 
 void redis_rig_begin(struct redis_rig *rig, const struct redis_server_options *options)

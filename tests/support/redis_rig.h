@@ -31,8 +31,10 @@ struct rig_answer {
 
 void redis_rig_begin(struct redis_rig *, const struct redis_server_options *);
 void redis_rig_end(struct redis_rig *); /* fails the test when a descriptor is left open */
-void redis_rig_connect(struct redis_rig *,
-		       const char *url); /* a connection to another place than the server's socket */
+void redis_rig_connect(
+	struct redis_rig *,
+	const char *url); /* a connection to another place than the server's socket, of endless patience */
+void redis_rig_connect_impatient(struct redis_rig *, const char *url); /* with the patience that a URL comes with */
 void redis_rig_until_up(struct redis_rig *);
 void redis_rig_until_down(struct redis_rig *);
 void redis_rig_until(struct redis_rig *, const int *counter, int least);

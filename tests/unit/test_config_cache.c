@@ -91,20 +91,20 @@ static void knows_the_words(void **state)
 /* clang-format off */
 #define REDIS(url)    U "cache:\n  redis: " url "\n"
 #define WRONG         "t:3: cache.redis: the value is not valid; allowed: a URL: "
-#define LATER(scheme) "t:3: cache.redis: " scheme " comes in a later version; allowed: redis:// and unix://\n"
+#define LATER(scheme) "t:3: cache.redis: " scheme " comes in a later version; allowed: redis://, unix:// and sentinel://\n"
 
 static void judges_its_redis_as_the_other(void **state)
 {
 	static const struct config_rig_case cases[] = {
 		{ REDIS("'redis://h'"), NULL }, { REDIS("'redis://:p@[::1]:1/2'"), NULL }, { REDIS("unix:///run/redis.sock?db=1"), NULL },
 		{ REDIS("'${SLUICE_TEST_REDIS}'"), NULL },
-		{ REDIS("embedded"), WRONG "it begins with redis:// or unix://\n" }, { REDIS("'http://CANARY@h'"), WRONG "it begins with redis:// or unix://\n" },
+		{ REDIS("embedded"), WRONG "it begins with redis://, unix:// or sentinel://\n" }, { REDIS("'http://CANARY@h'"), WRONG "it begins with redis://, unix:// or sentinel://\n" },
 		{ REDIS("'redis://:CANARY@'"), WRONG "the host is missing\n" }, { REDIS("unix://CANARY"), WRONG "the socket's path is absolute, as in unix:///run/redis.sock\n" },
-		{ REDIS("'rediss://:CANARY@h'"), LATER("rediss://") }, { REDIS("'sentinel://a:1,b:2/name'"), LATER("sentinel://") }, { REDIS("'cluster://a:1'"), LATER("cluster://") },
+		{ REDIS("'rediss://:CANARY@h'"), LATER("rediss://") }, { REDIS("'cluster://a:1'"), LATER("cluster://") },
 		{ REDIS(""), "t:3: cache.redis: found nothing; allowed: text, or to leave the key out\n" },
 		{ U "redis: {url: nonsense}\ncache: {redis: embedded}\n",
-		  "t:2: redis.url: the value is not valid; allowed: embedded, or a URL: it begins with redis:// or unix://\n"
-		  "t:3: cache.redis: the value is not valid; allowed: a URL: it begins with redis:// or unix://\n" },
+		  "t:2: redis.url: the value is not valid; allowed: embedded, or a URL: it begins with redis://, unix:// or sentinel://\n"
+		  "t:3: cache.redis: the value is not valid; allowed: a URL: it begins with redis://, unix:// or sentinel://\n" },
 	};
 	(void)state;
 	setenv("SLUICE_TEST_REDIS", "redis://:CANARY@h:1", 1);

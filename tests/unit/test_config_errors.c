@@ -97,9 +97,8 @@ static void says_what_comes_in_a_later_version(void **state)
 	static const struct config_rig_case cases[] = {
 		{ U "queue: {depth: 1}\n", "t:2: queue: comes in a later version; allowed: to leave it out\n" },
 		{ U "redis: {on_failure: share}\n", "t:2: redis.on_failure: found \"share\"; allowed: closed, open (share comes in a later version)\n" },
-		{ U "redis:\n  url: sentinel://a:1,b:2/name\n", "t:3: redis.url: sentinel:// comes in a later version; allowed: embedded, redis:// and unix://\n" },
-		{ U "redis: {url: 'cluster://a:1'}\n", "t:2: redis.url: cluster:// comes in a later version; allowed: embedded, redis:// and unix://\n" },
-		{ U "redis: {url: 'rediss://a:1'}\n", "t:2: redis.url: rediss:// comes in a later version; allowed: embedded, redis:// and unix://\n" },
+		{ U "redis: {url: 'cluster://a:1'}\n", "t:2: redis.url: cluster:// comes in a later version; allowed: embedded, redis://, unix:// and sentinel://\n" },
+		{ U "redis: {url: 'rediss://a:1'}\n", "t:2: redis.url: rediss:// comes in a later version; allowed: embedded, redis://, unix:// and sentinel://\n" },
 		{ "upstreams:\n  u:\n    dialect: openai\n    endpoints: [{url: 'http://h'}]\n    credential: {vertex: x}\n",
 		  "t:5: upstreams.u.credential.vertex: comes in a later version; allowed: to leave it out\n" },
 		{ U "models:\n  m:\n    targets: [{upstream: u}]\n    limits: {usd_per_day: 1}\n",
@@ -142,7 +141,7 @@ static void tells_all_at_once_and_in_order(void **state)
 		{ U "workers: many\ntrusted_proxies: [nonsense]\nredis: {url: 'http://h'}\nlisten: 0.0.0.0:80\nlog_level: loud\n",
 		  "t:2: workers: found \"many\"; allowed: auto or a whole number; 1 to 256\n"
 		  "t:3: trusted_proxies[0]: found \"nonsense\"; allowed: an address, a network as 10.0.0.0/8, or unix\n"
-		  "t:4: redis.url: the value is not valid; allowed: embedded, or a URL: it begins with redis:// or unix://\n"
+		  "t:4: redis.url: the value is not valid; allowed: embedded, or a URL: it begins with redis://, unix:// or sentinel://\n"
 		  "t:5: listen: found \"0.0.0.0:80\": others could use it without a key; allowed: loopback, or `tenants`, or allow_anonymous: true\n"
 		  "t:6: log_level: found \"loud\"; allowed: debug, info, warning, error\n" },
 		/* no mistake follows from another one */
@@ -254,7 +253,7 @@ static void guards_the_doors(void **state)
 		  "t:1: trusted_proxies[5]: found \"host\"; allowed: an address, a network as 10.0.0.0/8, or unix\n"
 		  "t:1: trusted_proxies[6]: found \"10.0.0.0/\"; allowed: an address, a network as 10.0.0.0/8, or unix\n"
 		  "t:1: trusted_proxies[7]: found \"/8\"; allowed: an address, a network as 10.0.0.0/8, or unix\n" },
-		{ "redis: {url: 'http://CANARY@h'}\n" U, "t:1: redis.url: the value is not valid; allowed: embedded, or a URL: it begins with redis:// or unix://\n" },
+		{ "redis: {url: 'http://CANARY@h'}\n" U, "t:1: redis.url: the value is not valid; allowed: embedded, or a URL: it begins with redis://, unix:// or sentinel://\n" },
 		{ "redis: {url: 'redis://:CANARY@h:x'}\n" U,
 		  "t:1: redis.url: the value is not valid; allowed: embedded, or a URL: the port is a number from 1 to 65535\n" },
 	};
@@ -475,7 +474,7 @@ static void never_tells_what_a_reference_stands_for(void **state)
 		  "of "
 		  "upstreams of dialect http, and what a default upstream takes\n" },
 		{ U "redis: {url: '${S}'}\n", "t:2: redis.url: the value is not valid; allowed: embedded, or a URL: it "
-					      "begins with redis:// or unix://\n" },
+					      "begins with redis://, unix:// or sentinel://\n" },
 	};
 	(void)state;
 	setenv("S", "CANARY", 1);

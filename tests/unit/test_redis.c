@@ -47,7 +47,7 @@ static void answers_of_every_type(void **state)
 	assert_int_equal(a.result, REDIS_ERROR);
 	assert_int_equal(a.error, REDIS_ERROR_wrongtype);
 	redis_rig_ask(&rig, &a, "NONSENSE");
-	assert_int_equal(a.error, REDIS_ERROR_other);
+	assert_int_equal(a.error, REDIS_ERROR_unknown_command);
 	assert_true(a.took > 0);
 	assert_int_equal(redis_counts(rig.redis)->calls, 6);
 	assert_int_equal(redis_counts(rig.redis)->errors[REDIS_ERROR_wrongtype], 1);

@@ -21,6 +21,25 @@ void redis_free(struct redis **redis)
 	*redis = NULL;
 }
 
+const char *redis_reason(const struct redis *redis)
+{
+	(void)redis;
+	return "";
+}
+
+const struct redis_counts *redis_counts(const struct redis *redis)
+{
+	static const struct redis_counts none;
+	(void)redis;
+	return &none;
+}
+
+bool redis_is_refused(const struct redis *redis)
+{
+	(void)redis;
+	return false;
+}
+
 bool redis_is_up(const struct redis *redis)
 {
 	(void)redis;
@@ -49,4 +68,10 @@ bool redis_reply_text(const struct redisReply *reply, struct slice *text)
 {
 	(void)reply, (void)text;
 	return false;
+}
+
+const struct redisReply *redis_reply_at(const struct redisReply *reply, size_t index)
+{
+	(void)reply, (void)index;
+	return NULL;
 }
