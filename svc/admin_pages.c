@@ -62,6 +62,8 @@ static void write_metrics(struct admin_question *q)
 
 	metrics_set(q->metrics, METRIC_request_body_bytes, NULL, (double)atomic_load(&shared->body_bytes));
 	metrics_add(q->metrics, METRIC_log_dropped_total, NULL, (double)log_dropped(q->admin->log));
+	metrics_set(q->metrics, METRIC_memory_bytes, NULL, (double)atomic_load(&shared->memory_used));
+	metrics_set(q->metrics, METRIC_shedding, NULL, atomic_load(&shared->pressure));
 	metrics_set(q->metrics, METRIC_ready, NULL, atomic_load(&shared->ready) ? 1 : 0);
 	metrics_set(q->metrics, METRIC_build_info, &version, 1);
 	set_fullest(q->metrics, q->admin);

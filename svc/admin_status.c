@@ -120,6 +120,8 @@ void admin_write_status(struct admin_question *q)
 		   ",\"quota\":{\"leases\":%u,\"unsettled\":%u,\"admitted\":%" PRIu64 ",\"denied\":%" PRIu64
 		   ",\"unavailable\":%" PRIu64 "}",
 		   q->leases, q->unsettled, q->limiter.admitted, q->limiter.denied, q->limiter.unavailable);
+	buf_format(out, ",\"memory\":{\"used\":%" PRId64 ",\"limit\":%" PRId64 ",\"shedding\":%d}",
+		   atomic_load(&shared->memory_used), q->config->memory_limit, atomic_load(&shared->pressure));
 	put_shared(q, out);
 	put_upstreams(q, out);
 	buf_append(out, SLICE(",\"quotas\":"));

@@ -102,7 +102,7 @@ static const struct config_row root_rows[] = {
 	{ "trusted_proxies", CONFIG_TEXTS, AT(config, trusted_proxies), AT(config, trusted_proxies_count), 0, NULL, 0, 100, NULL, NULL,
 	  "addresses or networks (CIDR) whose X-Forwarded-For is believed; unix: whoever comes over a unix socket" },
 	{ "max_body", CONFIG_SIZE, AT(config, max_body), 0, 0, "20MiB", KIB, GIB, NULL, NULL, "of one request" },
-	{ "memory_limit", CONFIG_SIZE, AT(config, memory_limit), 0, 0, "1GiB", 16 * MIB, 1024 * GIB, NULL, NULL, "a quarter of it is for request bodies that are held, all together, another for shared answers in flight; it bounds nothing else" },
+	{ "memory_limit", CONFIG_SIZE, AT(config, memory_limit), 0, 0, "1GiB", 16 * MIB, 1024 * GIB, NULL, NULL, "of the process: from 80% in use on clients' connections without a request are closed, from 90% on new requests are refused, what is in flight goes on. A quarter of it is for request bodies that are held, all together, another for shared answers in flight" },
 	{ "log_level", CONFIG_WORD, AT(config, log_level), 0, 0, "info", 0, 0, levels, NULL, "info has a line for each request" },
 	{ "redis", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &redis, "" },
 	{ "client", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &client, "" },

@@ -68,6 +68,8 @@ enum stage stage_auth(struct request *r)
 	buf_free(&detail);
 	if (!identify(r, head))
 		return flow_refuse(r, REFUSAL_internal);
+	if (atomic_load(&r->worker->shared->pressure) == WORKER_SHEDS_REQUESTS)
+		return flow_refuse(r, REFUSAL_overloaded);
 	watch_deadline(r);
 	if (stranger != REFUSAL_none || lost != REFUSAL_none)
 		return flow_refuse(r, stranger != REFUSAL_none ? stranger : lost);

@@ -97,6 +97,8 @@ void http_server_stop_accepting(struct http_server *);
 /* "Connection: close" on every answer from now on; connections are closed once they have been idle for a second (a client may be
  * sending its next request just now, and would lose it). */
 void http_server_drain(struct http_server *);
+/* Closes the connections that have had no request for a second. */
+void http_server_close_idle(struct http_server *);
 /* Closes what is open (owners hear HTTP_GONE_CLOSED, from the end of the turn on, before it is dead). */
 void http_server_free(struct http_server **);
 

@@ -74,6 +74,7 @@ void http_connection_die(struct connection *c)
 	close(c->descriptor);
 	list_remove(&c->node);
 	s->stats.connections--;
+	http_server_has_room(s);
 	s->stats.buffered -= http_backlog(c);
 	http_defer_work(c);
 }

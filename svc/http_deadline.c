@@ -20,6 +20,8 @@ void http_deadline_set(struct http_server *s, struct http_deadline *deadline, en
 	deadline->at = now + s->delays[kind];
 	list_push_back(&s->waits[kind], &deadline->node);
 	arm(s, deadline->at, now);
+	if (kind == HTTP_WAIT_IDLE)
+		http_server_has_room(s);
 }
 
 void http_deadline_clear(struct http_deadline *deadline)

@@ -134,6 +134,7 @@ struct http_server {
 	int64_t timer_at;
 	struct loop_deferred farewell;
 	bool draining, accept_failed;
+	bool full;      /* its listeners are left alone: no connection is idle */
 	bool leaving;   /* http_server_free was called: no new request is begun */
 	bool emptied;   /* its connections are dead */
 	unsigned begun; /* requests since the last breath */
@@ -147,6 +148,8 @@ struct http_server {
 void http_deadline_set(struct http_server *, struct http_deadline *, enum http_wait);
 void http_deadline_clear(struct http_deadline *);
 void http_deadlines_sweep(void *server);
+/* http_server.c */
+void http_server_has_room(struct http_server *); /* a connection is gone, or has no request any more */
 /* http_input.c */
 void http_advance(struct connection *);
 void http_next_turn(struct connection *); /* there may be more to read: look again in the next turn */

@@ -2,7 +2,8 @@
  *
  * Several servers (one per worker) may watch one listener: all wake, one gets the connection, the others see EAGAIN. That
  * is a few wasted microseconds per connection, not per request. Out of descriptors, the listener is left alone for a tenth
- * of a second: it would otherwise wake the loop without end. */
+ * of a second: it would otherwise wake the loop without end. With as many connections as there may be, all of them with a request, it is left alone until
+ * one has none or is gone: who comes waits in the kernel's backlog, and other instances' listeners have room. */
 #include "svc/http_internal.h"
 
 #include "lib/clock.h"
@@ -71,16 +72,44 @@ static void peer_text(const struct sockaddr_storage *peer, char *text, socklen_t
 	CHECK(done != NULL);
 }
 
-/* Above the limit an idle connection makes room; without one, the new one is closed. */
-static bool make_room(struct http_server *s)
+static void leave_listeners(struct http_server *s)
 {
-	if (s->options.connections == 0 || s->stats.connections < s->options.connections)
+	LIST_EACH (&s->acceptors, node, following)
+		event_del(&CONTAINER_OF(node, struct acceptor, node)->event);
+}
+
+static bool is_full(const struct http_server *s)
+{
+	return s->options.connections > 0 && s->stats.connections >= s->options.connections;
+}
+
+/* Above the limit an idle connection makes room; false: there is none. */
+static bool has_room(struct http_server *s)
+{
+	const struct list *idle = &s->waits[HTTP_WAIT_IDLE];
+
+	if (!is_full(s) || !list_empty(idle))
 		return true;
-	struct list *idle = &s->waits[HTTP_WAIT_IDLE];
-	if (list_empty(idle))
-		return false;
-	http_connection_die(CONTAINER_OF(idle->next, struct http_deadline, node)->connection);
-	return true;
+	s->full = true;
+	leave_listeners(s);
+	return false;
+}
+
+static void make_room(struct http_server *s)
+{
+	const struct list *idle = &s->waits[HTTP_WAIT_IDLE];
+
+	if (is_full(s) && !list_empty(idle))
+		http_connection_die(CONTAINER_OF(idle->next, struct http_deadline, node)->connection);
+}
+
+void http_server_has_room(struct http_server *s)
+{
+	if (!s->full)
+		return;
+	s->full = false;
+	if (!s->accept_timer.armed)
+		watch_listeners(s);
 }
 
 static void accept_failed(struct http_server *s, int cause)
@@ -88,8 +117,7 @@ static void accept_failed(struct http_server *s, int cause)
 	if (!s->accept_failed)
 		log_say(s->log, LOG_ERROR, "accept_failed", "cannot accept connections: %s", strerror(cause));
 	s->accept_failed = true;
-	LIST_EACH (&s->acceptors, node, following)
-		event_del(&CONTAINER_OF(node, struct acceptor, node)->event);
+	leave_listeners(s);
 	loop_timer_set(&s->accept_timer, HTTP_ACCEPT_PAUSE);
 }
 
@@ -99,6 +127,8 @@ static bool accept_one(struct http_server *s, int listener)
 	struct sockaddr_storage peer = { .ss_family = AF_UNSPEC };
 	socklen_t size = sizeof(peer);
 	char text[INET6_ADDRSTRLEN] = "";
+	if (!has_room(s))
+		return false;
 	int descriptor = accept4(listener, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (descriptor < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
 		accept_failed(s, errno);
@@ -107,10 +137,7 @@ static bool accept_one(struct http_server *s, int listener)
 	if (descriptor < 0)
 		return errno != EAGAIN; /* the others concern one connection that is gone already (accept(2)) */
 	s->accept_failed = false;
-	if (!make_room(s)) {
-		close(descriptor);
-		return true;
-	}
+	make_room(s);
 	peer_text(&peer, text, sizeof(text));
 	http_connection_new(s, descriptor, text);
 	return true;
@@ -146,6 +173,15 @@ void http_server_stop_accepting(struct http_server *s)
 		event_del(&acceptor->event);
 		mem_free(acceptor);
 	}
+}
+
+void http_server_close_idle(struct http_server *s)
+{
+	int64_t latest = clock_now() - HTTP_DRAINED_IDLE + s->delays[HTTP_WAIT_IDLE];
+	struct list *idle = &s->waits[HTTP_WAIT_IDLE];
+
+	while (!list_empty(idle) && CONTAINER_OF(idle->next, struct http_deadline, node)->at <= latest)
+		http_connection_die(CONTAINER_OF(idle->next, struct http_deadline, node)->connection);
 }
 
 /* An idle connection is not closed at once: its client may be sending its next request this very moment, and would lose it.

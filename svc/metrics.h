@@ -55,6 +55,8 @@ enum { METRICS_LABELS_MAX = 5, METRICS_SERIES_MAX = 2000 };
 	X(redis_up,               GAUGE,     "worker",                                    "1 while this worker has a connection to Redis.") \
 	X(leases,                 GAUGE,     "state",                                     "Reservations held, and settles not answered yet.") \
 	X(client_connections,     GAUGE,     "",                                          "Connections of clients.") \
+	X(memory_bytes,           GAUGE,     "",                                          "Memory that the program has in use, as last looked at; memory_limit is for it.") \
+	X(shedding,               GAUGE,     "",                                          "What is given up because memory is short: 1: connections without a request; 2: new requests, too.") \
 	X(client_faults_total,    COUNTER,   "fault",                                     "Requests that broke the rules of HTTP.") \
 	X(request_body_bytes,     GAUGE,     "",                                          "Request bodies held in memory.") \
 	X(log_dropped_total,      COUNTER,   "",                                          "Log lines that nobody read.") \

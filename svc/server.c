@@ -19,6 +19,7 @@
 #include "lib/text.h"
 #include "svc/flow.h"
 #include "svc/http.h"
+#include "svc/server_memory.h"
 
 #define DRAIN_LOOK      (100 * CLOCK_MILLISECOND)
 #define SETTLE_PATIENCE CLOCK_SECOND
@@ -58,6 +59,7 @@ struct server {
 	int64_t at_rest;    /* since when none was at work; 0: one is */
 	void (*drained)(void *arg);
 	void *drained_arg;
+	struct server_memory *memory;
 };
 
 /* ---- the door of the data plane ------------------------------------------------------------------------------------------ */
@@ -219,6 +221,7 @@ void server_start(struct server *s)
 		CHECK(t->runs);
 	}
 	CHECK(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
+	s->memory = server_memory_watch(s->loop, s, &s->shared, s->log);
 }
 
 static void stop_worker(void *arg)
@@ -257,6 +260,7 @@ void server_free(struct server **handle)
 	*handle = NULL;
 	if (s == NULL)
 		return;
+	server_memory_free(&s->memory);
 	s->state = DRAINED; /* a look that is on its way tells nobody any more */
 	for (size_t i = 0; i < s->threads_count; i++)
 		if (s->threads[i].runs)

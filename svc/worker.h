@@ -73,13 +73,18 @@ struct worker_generation {
 	unsigned references;
 };
 
+/* What is given up because memory is short. */
+enum worker_pressure { WORKER_SHEDS_NOTHING, WORKER_SHEDS_KEEP_ALIVES, WORKER_SHEDS_REQUESTS };
+
 /* What all workers of a process share: written by the main thread, read by all. */
 struct worker_shared {
 	_Atomic int64_t body_bytes;   /* request bodies held, of the whole process */
 	_Atomic int64_t answer_bytes; /* the same of answers that others may read along */
 	_Atomic bool ready;           /* pools are warm and nobody drains: what /readyz says */
 	_Atomic bool draining;
-	char instance[24]; /* names this process in the ids of leases: unique for ever */
+	_Atomic int pressure;        /* enum worker_pressure */
+	_Atomic int64_t memory_used; /* bytes, as last looked at */
+	char instance[24];           /* names this process in the ids of leases: unique for ever */
 	const struct redis_options *redis, *answers_redis; /* of quotas; of answers and flights: the same, or another */
 	struct log *log;
 	void (*lease_lost)(struct lease *, void *request); /* the flow's: this instance slept past a lease */

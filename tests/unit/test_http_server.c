@@ -426,6 +426,32 @@ static void test_connections_are_limited_and_idle_ones_make_room(void **state)
 	http_rig_free(rig);
 }
 
+/* Nobody is turned away: who comes is accepted when there is room. */
+static void test_a_full_server_leaves_its_listener_alone(void **state)
+{
+	(void)state;
+	struct http_options few = http_rig_patient;
+	struct http_stats stats;
+	bool closed;
+	few.connections = 1;
+	struct http_rig *rig = http_rig_new(&few);
+	int a = http_rig_client(rig), b;
+	http_rig_say(a, SLICE("GET /hold HTTP/1.1\r\nHost: x\r\n\r\n"));
+	HTTP_RIG_WAIT(rig, rig->held != NULL);
+	b = http_rig_client(rig); /* the kernel has it */
+	http_rig_say(b, SLICE("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+	http_rig_turn(rig, 20);
+	http_server_stats(rig->server, &stats);
+	assert_int_equal(stats.accepted, 1);
+	close(a);
+	assert_non_null(strstr(http_rig_hear(rig, b, "done", &closed), "200 OK"));
+	http_server_stats(rig->server, &stats);
+	assert_int_equal(stats.accepted, 2);
+	assert_int_equal(stats.connections, 1);
+	close(b);
+	http_rig_free(rig);
+}
+
 static void test_no_descriptors_left(void **state)
 {
 	(void)state;
@@ -463,6 +489,7 @@ int main(void)
 		cmocka_unit_test(test_listening),
 		cmocka_unit_test(test_a_left_over_unix_path_is_taken_over),
 		cmocka_unit_test(test_connections_are_limited_and_idle_ones_make_room),
+		cmocka_unit_test(test_a_full_server_leaves_its_listener_alone),
 		cmocka_unit_test(test_no_descriptors_left),
 	};
 	return cmocka_run_group_tests_name("http_server", tests, NULL, NULL);

@@ -17,6 +17,11 @@ DEADLINE = 30.0  # seconds for "it happens at all"; nothing is measured by it
 LONG = bool(os.environ.get("SLUICE_LONG"))  # the long form of the tests that have one, on a machine without other work
 
 
+def sanitized():
+    """Whether the build under test is one with a sanitizer."""
+    return BUILD.name in ("asan", "tsan")
+
+
 def promised(seconds):
     """The bound to hold where a promise says `seconds`: these in the long form; ten times as much in the suite, which may run under sanitizers beside
     other work, and tells there only what waits for the wrong thing."""
