@@ -44,7 +44,7 @@ MAIN = $(call objects,svc/main.c)
 SIM = $(call objects,tests/sim/*.c)
 LOAD = $(call objects,tests/bench/load*.c)
 SUPPORT = $(call objects,tests/support/*.c)
-SUPPORT_PROGRAMS = $(B)/tests/fault-proxy $(B)/tests/http-echo
+SUPPORT_PROGRAMS = $(B)/tests/fault-proxy $(B)/tests/http-echo $(B)/tests/clock-shift.so
 UNIT = $(call programs,tests/unit/*.c tests/lua/*.c tests/flow/*.c)
 FUZZ = $(call programs,tests/fuzz/fuzz_*.c)
 LOADER = $(if $(LOAD),$(B)/sluice-load)
@@ -89,6 +89,11 @@ $(B)/tests/fault-proxy: $(B)/tests/support/programs/fault_proxy.o $(B)/tests/sup
 $(B)/tests/http-echo: $(B)/tests/support/programs/http_echo.o $(B)/libservice.a $(B)/libsluice.a
 	$(call say,link)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# A wall clock to be set, for any program: never with a sanitizer, which would have to come first in it.
+$(B)/tests/clock-shift.so: tests/support/programs/clock_shift.c $(B)/flags
+	$(call say,link)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) -std=c11 $(OPT) $(WARN) $(HARDEN) -fPIC -shared -o $@ $<
 # The flow's tests bring the world around it: their stand-ins are taken instead of the archives' members of the same names.
 # Named explicitly as well: of a part that is new make would not know that it can be built, and take the rule of the other tests.
 WORLD = $(call objects,tests/flow/world/*.c)
@@ -106,7 +111,7 @@ $(B)/fuzzer/%: $(B)/tests/fuzz/%.o $(SUPPORT) $(B)/libservice.a $(B)/libsluice.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS) -lcmocka
 
-$(B)/gen/scripts.c: $(wildcard lua/*.lua) lua/. tests/check/embed.py
+$(B)/gen/scripts.c: $(wildcard lua/*.lua lua/part/*.lua) lua/. lua/part/. tests/check/embed.py
 	$(call say,embed)
 	@mkdir -p $(@D)
 	$(Q)$(PYTHON) tests/check/embed.py $(@D) $(wildcard lua/*.lua)
@@ -205,7 +210,7 @@ format: ## format the C sources (clang-format 14)
 bench: ## measure CPU, latency and memory beside nginx and HAProxy (BENCH=--quick)
 	@tests/check/packages.sh build run bench
 	@$(again) all
-	@$(again) $(patsubst tests/bench/%.c,$(B)/tests/bench/%,$(wildcard tests/bench/bench_*.c)) $(B)/tests/http-echo
+	@$(again) $(patsubst tests/bench/%.c,$(B)/tests/bench/%,$(wildcard tests/bench/bench_*.c)) $(B)/tests/http-echo $(B)/tests/clock-shift.so
 	@$(PYTHON) tests/bench/bench.py $(B) $(BENCH)
 
 demo: ## three instances, HAProxy, one Redis, the simulator: watch 300 streams be one call, and one quota hold

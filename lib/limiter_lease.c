@@ -83,14 +83,17 @@ static struct group *group_of(struct map *groups, struct limiter *limiter, struc
 	return group;
 }
 
-static void renew(struct limiter *limiter, int64_t now)
+void lease_renew(struct limiter *limiter, struct list *leases)
 {
+	int64_t now = clock_now();
+	if (list_empty(leases))
+		return;
 	struct map *groups = map_new();
 	struct limiter_wire wire;
 	char digits[24];
 	struct slice lease_time =
 		slice_make(digits, (size_t)snprintf(digits, sizeof digits, "%lld", (long long)limiter->options.lease));
-	LIST_EACH (&limiter->held, node, next) {
+	LIST_EACH (leases, node, next) {
 		struct lease *lease = CONTAINER_OF(node, struct lease, node);
 		if (lease->lost)
 			continue;
@@ -106,6 +109,15 @@ static void renew(struct limiter *limiter, int64_t now)
 		if (((struct group *)group)->count > 0)
 			send(group);
 	map_free(&groups, mem_free);
+}
+
+/* The script goes ahead of it: Redis may have lost that, and know the one that admits. */
+void lease_bring(struct limiter *limiter, struct list *leases)
+{
+	if (list_empty(leases))
+		return;
+	script_load(limiter->redis, &script_renew, limiter->options.timeout);
+	lease_renew(limiter, leases);
 }
 
 /* Tells the owners of what was slept past. An owner may settle any lease from there, so each is looked for anew. */
@@ -138,7 +150,7 @@ void lease_beat(void *arg)
 	tell_lost(limiter, now);
 	if (limiter->held_count == 0)
 		return;
-	renew(limiter, now);
+	lease_renew(limiter, &limiter->held);
 	loop_timer_set(&limiter->beat, limiter->options.lease / 3);
 }
 

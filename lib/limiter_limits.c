@@ -43,7 +43,7 @@ const char *limiter_scope_name(enum limiter_scope scope)
 
 const char *limiter_script_name(enum limiter_script script)
 {
-	static const char *const names[LIMITER_SCRIPTS] = { "admit", "settle", "renew", "peek" };
+	static const char *const names[LIMITER_SCRIPTS] = { "admit", "settle", "renew", "peek", "census", "merge" };
 	return names[script];
 }
 

@@ -11,6 +11,8 @@
  *   strict tokens    a bucket of 5 % at the full rate, so that use is spread, before a log that is exact: the total
  *                    of every window is ≤ L
  *
+ * Who is called in a line comes late by some milliseconds, and takes a credit of up to 1/400 of the period for it (limiter_wire.c): a half of the guard.
+ *
  * Disadvantage: a strict request limit gives nothing back. In GCRA, a refund is exact only while the bucket would
  * not have been full without what is refunded; only a log can know, and for 1 % of burst it is not worth one. */
 #ifndef SLUICE_LIMITER_LIMITS_H

@@ -1,7 +1,7 @@
 /* Settling: one call, repeated until Redis answered it or a minute has passed. Nobody waits for it but a drain.
  *
- * A repeat says so (`again`), and every settle says whether something sent for its id was never answered (`trace`):
- * from these two and what Redis knows of the id, the script decides; twice is once. A minute, because that is how
+ * Every settle says whether something sent for its id was never answered (`trace`), and leaves a tombstone then; a repeat of one that left none says so
+ * (`again`). From these two and what Redis knows of the id, the script decides; twice is once. A minute, because that is how
  * long a tombstone lives: a later one could not tell "settled" from "never admitted", and Redis has let the lease
  * end long before. Disadvantage: while Redis is away, every settled request is kept, some 1.5 KiB each, for a
  * minute. */
@@ -18,7 +18,7 @@
 
 static void send(struct lease *lease);
 
-/* The caller's limits may go with its configuration; the repeats need them. */
+/* The caller's limits and its rule may go with its configuration; the repeats need them. */
 static void keep_limits(struct lease *lease)
 {
 	lease->limits = mem_new_array(LIMITER_SCOPES, sizeof *lease->limits);
@@ -27,6 +27,10 @@ static void keep_limits(struct lease *lease)
 			lease->limits[s] = *lease->ask.scope[s].limits;
 			lease->ask.scope[s].limits = &lease->limits[s];
 		}
+	if (lease->ask.line.rule != NULL) {
+		lease->rule = *lease->ask.line.rule;
+		lease->ask.line.rule = &lease->rule;
+	}
 }
 
 static void end(struct lease *lease)
@@ -47,6 +51,20 @@ static int64_t back_off(const struct lease *lease)
 	return wait / 2 + (int64_t)((map_hash(lease->ask.id) >> (lease->tries % 32)) % (uint64_t)(wait / 2));
 }
 
+/* One line, however many: a Redis that is away for longer makes it all of them. */
+void limiter_settle_say(struct limiter *limiter)
+{
+	uint64_t more = limiter->counts.abandoned - limiter->abandoned_said;
+	if (more == 0 || (limiter->abandoned_at > 0 && clock_now() - limiter->abandoned_at < CLOCK_MINUTE))
+		return;
+	limiter->abandoned_said = limiter->counts.abandoned;
+	limiter->abandoned_at = clock_now();
+	log_say(limiter->log, LOG_WARNING, "limiter.abandoned",
+		"Redis could not be told within a minute what calls had used, of %llu since the last such line; their "
+		"reservations stand",
+		(unsigned long long)more);
+}
+
 static void try_later(struct lease *lease)
 {
 	int64_t wait = back_off(lease);
@@ -55,8 +73,7 @@ static void try_later(struct lease *lease)
 		return;
 	}
 	lease->limiter->counts.abandoned++;
-	log_say(lease->limiter->log, LOG_WARNING, "limiter.abandoned",
-		"%.*s was not settled in a minute; its reservation stands", SLICE_ARGS(lease->ask.id));
+	limiter_settle_say(lease->limiter);
 	end(lease);
 }
 
@@ -75,7 +92,7 @@ static bool read_forgiven(struct lease *lease, const struct redisReply *reply)
 static void on_settle(struct script_call *call, void *arg, const struct redis_answer *answer)
 {
 	struct lease *lease = arg;
-	CHECK(lease->magic == LEASE_MAGIC && lease->state == LEASE_SETTLING && lease->call == call);
+	CHECK(lease->magic == LEASE_MAGIC && lease->state >= LEASE_SETTLING && lease->call == call);
 	lease->call = NULL;
 	limiter_heard(lease->limiter, LIMITER_SETTLE, answer);
 	if (answer->result == REDIS_OK) {
@@ -85,14 +102,14 @@ static void on_settle(struct script_call *call, void *arg, const struct redis_an
 		end(lease);
 		return;
 	}
-	lease->again |= lease_may_have_run(answer);
+	lease->again |= lease_may_have_run(answer) && !lease->trace; /* else it has left a tombstone */
 	try_later(lease);
 }
 
 void lease_settle_again(void *arg)
 {
 	struct lease *lease = arg;
-	CHECK(lease->magic == LEASE_MAGIC && lease->state == LEASE_SETTLING);
+	CHECK(lease->magic == LEASE_MAGIC && lease->state >= LEASE_SETTLING);
 	lease->limiter->counts.settled_again++;
 	send(lease);
 }
@@ -104,7 +121,10 @@ static void send(struct lease *lease)
 	struct limiter_wire_past past = { .lease = limiter->options.lease,
 					  .reserved = lease->reserved,
 					  .again = lease->again,
-					  .trace = lease->trace };
+					  .trace = lease->trace,
+					  .merged = lease->merged,
+					  .waits = lease->state == LEASE_LEAVING,
+					  .rule = limiter_rule(limiter, &lease->ask) };
 	limiter_wire_settle(&wire, &lease->ask, &lease->used, &past, LIMITER_WIRE_NOW);
 	lease->tries++;
 	lease->call = script_start(limiter->redis, &script_settle, limiter->options.timeout, on_settle, lease,
@@ -113,7 +133,7 @@ static void send(struct lease *lease)
 
 void lease_settle(struct lease *lease)
 {
-	lease->state = LEASE_SETTLING;
+	lease->state = lease->state == LEASE_QUEUED && !lease->trace ? LEASE_LEAVING : LEASE_SETTLING;
 	lease->sent = clock_now();
 	keep_limits(lease);
 	list_push_back(&lease->limiter->settling, &lease->node);

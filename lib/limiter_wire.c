@@ -1,85 +1,32 @@
 #include "lib/limiter_wire.h"
 
+#include "lib/buf.h"
 #include "lib/limiter_limits.h"
+#include "lib/limiter_rows.h"
 
 #define WAIT_LEAST 1000 /* µs; for a place that nobody can promise */
 
-enum row_what { ROW_BUCKET, ROW_LOG, ROW_PLACES };
-
-/* One limit as the script sees it. A strict token limit is two rows. */
-struct row {
-	enum limit_kind kind;
-	enum row_what what;
-	int64_t cost;
-};
-
-/* ---- who takes part, with which rows ---------------------------------------- */
-
-static bool takes_part(const struct limiter_ask *ask, int scope)
-{
-	const struct limits *limits = ask->scope[scope].limits;
-	for (int k = 0; limits != NULL && k < LIMIT_COUNT; k++)
-		if (limits->of[k].count > 0)
-			return true;
-	return false;
-}
-
-static int first_scope(const struct limiter_ask *ask)
-{
-	int scope = 0;
-	while (scope < LIMITER_SCOPES && !takes_part(ask, scope))
-		scope++;
-	return scope;
-}
-
-static int64_t places(const struct limiter_ask *ask, int scope)
-{
-	return ask->scope[scope].limits->of[LIMIT_concurrency].count;
-}
-
-static int64_t cost_of(const struct limiter_ask *ask, int scope, enum limit_kind kind)
-{
-	return limit_unit_of(kind) == LIMIT_TOKENS ? ask->tokens : ask->scope[scope].requests;
-}
-
-/* In the order of ARGV. What costs nothing is left out, but for the first scope, whose state is reported. */
-static size_t list_rows(const struct limiter_ask *ask, int scope, bool reported, enum row_what what,
-			struct row row[LIMIT_COUNT])
-{
-	const struct limits *limits = ask->scope[scope].limits;
-	size_t count = 0;
-	for (int k = 0; k < LIMIT_COUNT; k++) {
-		const struct limit *limit = &limits->of[k];
-		if (limit->count == 0 || (limit_unit_of(k) == LIMIT_CONCURRENCY) != (what == ROW_PLACES))
-			continue;
-		if (what == ROW_LOG && !limiter_limits_has_log(limit, k))
-			continue;
-		int64_t cost = what == ROW_PLACES ? 1 : cost_of(ask, scope, k);
-		if (cost > 0 || reported)
-			row[count++] = (struct row){ .kind = k, .what = what, .cost = cost };
-	}
-	return count;
-}
-
 bool limiter_wire_needed(const struct limiter_ask *ask)
 {
-	return first_scope(ask) < LIMITER_SCOPES;
+	return limiter_rows_first(ask) < LIMITER_SCOPES;
 }
 
 bool limiter_wire_never(const struct limiter_ask *ask, struct limiter_answer *answer)
 {
-	for (int s = 0; s < LIMITER_SCOPES; s++)
-		for (int k = 0; takes_part(ask, s) && k < LIMIT_COUNT; k++) {
-			const struct limit *limit = &ask->scope[s].limits->of[k];
+	for (int s = 0; s < LIMITER_SCOPES; s++) {
+		const struct limits *limits = ask->scope[s].limits;
+		for (int k = 0; limits != NULL && k < LIMIT_COUNT; k++) {
+			const struct limit *limit = &limits->of[k];
 			if (limit->count == 0 || limit_unit_of(k) == LIMIT_CONCURRENCY)
 				continue;
-			if (cost_of(ask, s, k) <= limiter_limits_most(limit, k))
+			if (limiter_rows_cost(ask, s, k) <= limiter_limits_most(limit, k))
 				continue;
 			answer->verdict = LIMITER_NEVER;
 			answer->scope = s;
 			answer->kind = k;
 			return true;
 		}
+	}
 	return false;
 }
 
@@ -122,12 +69,13 @@ static void put_known(struct limiter_wire *wire, int64_t value, int64_t unknown)
 		put_int(wire, value);
 }
 
+static const char *const prefixes[LIMITER_SCOPES] = { "sluice:{t:", "sluice:{m:", "sluice:{u:" };
+
 static void put_key(struct limiter_wire *wire, const struct limiter_ask *ask, int scope, struct slice suffix,
 		    struct slice limit)
 {
-	static const char *const prefix[LIMITER_SCOPES] = { "sluice:{t:", "sluice:{m:", "sluice:{u:" };
 	CHECK(wire->keys < ARRAY_LENGTH(wire->key));
-	struct slice key = keep(wire, slice_of(prefix[scope]));
+	struct slice key = keep(wire, slice_of(prefixes[scope]));
 	key.len += keep(wire, ask->scope[scope].name).len;
 	key.len += keep(wire, suffix).len;
 	key.len += keep(wire, limit).len;
@@ -144,20 +92,46 @@ static void put_log_key(struct limiter_wire *wire, const struct limiter_ask *ask
 	put_key(wire, ask, scope, SLICE("}:s:"), slice_of(limit_name(kind)));
 }
 
+void limiter_wire_line_key(const struct limiter_ask *ask, enum limiter_scope scope, char which, struct buf *out)
+{
+	buf_append(out, slice_of(prefixes[scope]));
+	buf_append(out, ask->scope[scope].name);
+	buf_append(out, SLICE("}:"));
+	buf_append_byte(out, which);
+	CHECK(!out->overflowed);
+}
+
+static void put_line_keys(struct limiter_wire *wire, const struct limiter_ask *ask, int scope)
+{
+	put_key(wire, ask, scope, SLICE("}:w"), SLICE_NONE);
+	put_key(wire, ask, scope, SLICE("}:f"), SLICE_NONE);
+}
+
+static bool has_line(const struct limiter_wire *wire, int scope) /* a tenant has none */
+{
+	return scope != LIMITER_TENANT && wire->takes_part[scope];
+}
+
 static void start(struct limiter_wire *wire, const struct limiter_ask *ask, int64_t now)
 {
 	wire->keys = wire->arguments = wire->used = 0;
-	int first = first_scope(ask);
-	CHECK(first < LIMITER_SCOPES);
-	put_set_key(wire, ask, first);
+	wire->first = LIMITER_SCOPES;
+	for (int s = LIMITER_SCOPES; s-- > 0;) {
+		wire->takes_part[s] = limiter_rows_any(ask, s);
+		wire->refunds[s] = false;
+		if (wire->takes_part[s])
+			wire->first = s;
+	}
+	CHECK(wire->first < LIMITER_SCOPES);
+	put_set_key(wire, ask, wire->first);
 	put_known(wire, now, LIMITER_WIRE_NOW);
 	put(wire, ask->id);
 }
 
 /* ---- admit ------------------------------------------------------------------ */
 
-static void put_buckets(struct limiter_wire *wire, const struct limiter_ask *ask, int scope, const struct row *row,
-			size_t count)
+static void put_buckets(struct limiter_wire *wire, const struct limiter_ask *ask, int scope,
+			const struct limiter_row *row, size_t count)
 {
 	const struct limit *of = ask->scope[scope].limits->of;
 	if (count > 0)
@@ -170,7 +144,7 @@ static void put_buckets(struct limiter_wire *wire, const struct limiter_ask *ask
 		put_int(wire, limiter_limits_bucket(&of[row[i].kind], row[i].kind).capacity);
 }
 
-static void put_logs(struct limiter_wire *wire, const struct limiter_ask *ask, int scope, const struct row *row,
+static void put_logs(struct limiter_wire *wire, const struct limiter_ask *ask, int scope, const struct limiter_row *row,
 		     size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -183,111 +157,125 @@ static void put_logs(struct limiter_wire *wire, const struct limiter_ask *ask, i
 	}
 }
 
-static void put_scope(struct limiter_wire *wire, const struct limiter_ask *ask, int scope, bool first, int64_t hold)
+/* How late who is called may come without a loss, in all the lines that it may stand in: a quarter of what strict limits on requests leave unused. */
+static int64_t credit_of(const struct limiter_ask *ask)
 {
-	struct row bucket[LIMIT_COUNT], log[LIMIT_COUNT];
-	size_t buckets = list_rows(ask, scope, first, ROW_BUCKET, bucket);
-	size_t logs = list_rows(ask, scope, first, ROW_LOG, log);
-	int64_t limit = places(ask, scope), wait = limit > 0 ? hold / limit : 0;
+	int64_t credit = INT64_MAX;
+	for (int s = LIMITER_MODEL; s < LIMITER_SCOPES; s++) {
+		const struct limits *limits = ask->scope[s].limits;
+		for (int k = 0; limits != NULL && k < LIMIT_COUNT; k++) {
+			const struct limit *limit = &limits->of[k];
+			int64_t slack = limit->strict ? limit_period(k) / 400 : 0;
+			if (limit->count > 0 && limit_unit_of(k) != LIMIT_CONCURRENCY && slack < credit)
+				credit = slack;
+		}
+	}
+	return credit == INT64_MAX ? 0 : credit;
+}
+
+/* "tenant group lane limit credit front waited"; a tenant without a name is nobody. */
+static void put_place(struct limiter_wire *wire, const struct limiter_ask *ask)
+{
+	struct slice tenant = ask->scope[LIMITER_TENANT].name;
+	struct buf out;
+
+	CHECK(slice_find(tenant, ' ') == tenant.len && ask->line.lane < LANES && ask->line.most >= 0);
+	buf_wrap(&out, wire->text + wire->used, sizeof wire->text - wire->used, 0);
+	buf_append(&out, tenant.len > 0 ? tenant : SLICE("-"));
+	buf_append_byte(&out, ' ');
+	buf_append_int(&out, (int64_t)ask->line.group + 1);
+	buf_append_byte(&out, ' ');
+	buf_append_int(&out, (int64_t)ask->line.lane + 1);
+	buf_append_byte(&out, ' ');
+	buf_append_int(&out, ask->line.most);
+	buf_append_byte(&out, ' ');
+	buf_append_int(&out, credit_of(ask));
+	buf_append(&out, ask->line.front ? SLICE(" 1") : SLICE(" 0"));
+	buf_append(&out, ask->line.waited ? SLICE(" 1") : SLICE(" 0"));
+	CHECK(!out.overflowed);
+	wire->used += out.len;
+	put(wire, buf_slice(&out));
+}
+
+static void put_line(struct limiter_wire *wire, const struct limiter_ask *ask, struct slice rule)
+{
+	put(wire, rule);
+	if (rule.len > 0)
+		put_place(wire, ask);
+	else
+		put(wire, SLICE_NONE);
+}
+
+static void put_scope(struct limiter_wire *wire, const struct limiter_ask *ask, int scope, bool first, int64_t hold,
+		      bool lined)
+{
+	struct limiter_row bucket[LIMIT_COUNT], log[LIMIT_COUNT];
+	size_t buckets = limiter_rows_list(ask, scope, first, ROW_BUCKET, bucket);
+	size_t logs = limiter_rows_list(ask, scope, first, ROW_LOG, log);
+	int64_t limit = limiter_rows_places(ask, scope), wait = limit > 0 ? hold / limit : 0;
 	put_int(wire, (int64_t)buckets);
 	put_int(wire, (int64_t)logs);
 	put_int(wire, limit);
 	put_int(wire, wait > WAIT_LEAST ? wait : WAIT_LEAST);
+	put_int(wire, lined);
 	put_buckets(wire, ask, scope, bucket, buckets);
 	if (limit > 0 && !first)
 		put_set_key(wire, ask, scope);
 	put_logs(wire, ask, scope, log, logs);
+	if (lined)
+		put_line_keys(wire, ask, scope);
 }
 
-void limiter_wire_admit(struct limiter_wire *wire, const struct limiter_ask *ask, int64_t lease, int64_t hold,
-			int64_t now)
+void limiter_wire_admit(struct limiter_wire *wire, const struct limiter_ask *ask,
+			const struct limiter_wire_times *times, struct slice rule, int64_t now)
 {
+	bool lined = rule.len > 0;
 	start(wire, ask, now);
-	put_int(wire, lease);
-	int first = first_scope(ask), scopes = 0;
-	for (int s = first; s < LIMITER_SCOPES; s++)
-		scopes += takes_part(ask, s);
+	put_int(wire, times->lease);
+	put_line(wire, ask, rule);
+	int scopes = 0;
+	for (int s = 0; s < LIMITER_SCOPES; s++)
+		scopes += wire->takes_part[s];
 	put_int(wire, scopes);
-	for (int s = first; s < LIMITER_SCOPES; s++)
-		if (takes_part(ask, s))
-			put_scope(wire, ask, s, s == first, hold);
+	for (int s = wire->first; s < LIMITER_SCOPES; s++)
+		if (wire->takes_part[s])
+			put_scope(wire, ask, s, s == wire->first, times->hold, lined && has_line(wire, s));
 }
 
 /* ---- peek ------------------------------------------------------------------- */
 
-/* An ask that costs nothing in this scope alone: its rows are those of admit's first scope, all of which are reported. */
-static struct limiter_ask ask_nothing(enum limiter_scope scope, struct slice name, const struct limits *limits)
-{
-	struct limiter_ask ask = { .id = SLICE_NONE };
-	ask.scope[scope].name = name;
-	ask.scope[scope].limits = limits;
-	return ask;
-}
-
 void limiter_wire_peek(struct limiter_wire *wire, enum limiter_scope scope, struct slice name,
 		       const struct limits *limits, int64_t now)
 {
-	struct limiter_ask ask = ask_nothing(scope, name, limits);
+	struct limiter_ask ask = limiter_rows_ask(scope, name, limits);
 	wire->keys = wire->arguments = wire->used = 0;
-	CHECK(takes_part(&ask, scope));
+	CHECK(limiter_rows_any(&ask, scope));
 	put_set_key(wire, &ask, scope);
 	put_known(wire, now, LIMITER_WIRE_NOW);
-	put_scope(wire, &ask, scope, true, 0);
+	put_scope(wire, &ask, scope, true, 0, false);
 }
 
 /* ---- settle ----------------------------------------------------------------- */
 
 static void put_sets(struct limiter_wire *wire, const struct limiter_ask *ask)
 {
-	for (int s = first_scope(ask) + 1; s < LIMITER_SCOPES; s++)
-		if (takes_part(ask, s) && places(ask, s) > 0)
+	for (int s = wire->first + 1; s < LIMITER_SCOPES; s++)
+		if (wire->takes_part[s] && limiter_rows_places(ask, s) > 0)
 			put_set_key(wire, ask, s);
-}
-
-/* True use against what was reserved, in this limit; 0 when nothing changes. */
-static int64_t true_cost(const struct limiter_ask *ask, int scope, enum limit_kind kind,
-			 const struct limiter_used *used)
-{
-	if (limit_unit_of(kind) == LIMIT_TOKENS)
-		return used->tokens;
-	return used->never_sent ? 0 : ask->scope[scope].requests;
-}
-
-struct change {
-	enum limit_kind kind;
-	int64_t by;
-};
-
-static size_t list_changes(const struct limiter_ask *ask, int scope, const struct limiter_used *used,
-			   enum row_what what, struct change change[LIMIT_COUNT])
-{
-	size_t count = 0;
-	for (int k = 0; k < LIMIT_COUNT; k++) {
-		const struct limit *limit = &ask->scope[scope].limits->of[k];
-		if (limit->count == 0 || limit_unit_of(k) == LIMIT_CONCURRENCY)
-			continue;
-		if (what == ROW_LOG && !limiter_limits_has_log(limit, k))
-			continue;
-		int64_t reserved = cost_of(ask, scope, k), spent = true_cost(ask, scope, k, used),
-			by = spent - reserved;
-		if (what == ROW_BUCKET)
-			by = limiter_limits_charge(limit, k, spent) - limiter_limits_charge(limit, k, reserved);
-		if (by > 0 || (by < 0 && limiter_limits_refunds(limit, k)))
-			change[count++] = (struct change){ .kind = k, .by = by };
-	}
-	return count;
 }
 
 static int64_t put_bucket_changes(struct limiter_wire *wire, const struct limiter_ask *ask,
 				  const struct limiter_used *used)
 {
 	int64_t groups = 0;
-	for (int s = first_scope(ask); s < LIMITER_SCOPES; s++) {
-		struct change change[LIMIT_COUNT];
-		size_t count = takes_part(ask, s) ? list_changes(ask, s, used, ROW_BUCKET, change) : 0;
+	for (int s = wire->first; s < LIMITER_SCOPES; s++) {
+		struct limiter_change change[LIMIT_COUNT];
+		size_t count = wire->takes_part[s] ? limiter_rows_changes(ask, s, used, ROW_BUCKET, change) : 0;
 		if (count == 0)
 			continue;
 		groups++;
+		for (size_t i = 0; i < count; i++)
+			wire->refunds[s] |= change[i].by < 0;
 		put_key(wire, ask, s, SLICE("}:q"), SLICE_NONE);
 		put_int(wire, (int64_t)count);
 		for (size_t i = 0; i < count; i++) {
@@ -301,13 +289,16 @@ static int64_t put_bucket_changes(struct limiter_wire *wire, const struct limite
 }
 
 static int64_t put_log_changes(struct limiter_wire *wire, const struct limiter_ask *ask,
-			       const struct limiter_used *used)
+			       const struct limiter_used *used, bool refunds)
 {
 	int64_t logs = 0;
-	for (int s = first_scope(ask); s < LIMITER_SCOPES; s++) {
-		struct change change[LIMIT_COUNT];
-		size_t count = takes_part(ask, s) ? list_changes(ask, s, used, ROW_LOG, change) : 0;
-		for (size_t i = 0; i < count; i++, logs++) {
+	for (int s = wire->first; s < LIMITER_SCOPES; s++) {
+		struct limiter_change change[LIMIT_COUNT];
+		size_t count = wire->takes_part[s] ? limiter_rows_changes(ask, s, used, ROW_LOG, change) : 0;
+		for (size_t i = 0; i < count; i++) {
+			if (change[i].by < 0 && !refunds)
+				continue;
+			logs++;
 			struct limiter_log log = limiter_limits_log(change[i].kind);
 			put_log_key(wire, ask, s, change[i].kind);
 			put_int(wire, change[i].by);
@@ -316,6 +307,21 @@ static int64_t put_log_changes(struct limiter_wire *wire, const struct limiter_a
 		}
 	}
 	return logs;
+}
+
+/* Only the lines in which something comes free, a place or some of what was charged, or where it may stand: most calls settle without one. */
+static void put_lines(struct limiter_wire *wire, const struct limiter_ask *ask, const struct limiter_wire_past *past)
+{
+	bool may_stand = past->waits || past->trace || past->reserved == LIMITER_WIRE_UNKNOWN;
+	for (int s = LIMITER_MODEL; s < LIMITER_SCOPES; s++) {
+		if (!has_line(wire, s))
+			continue;
+		int free = (limiter_rows_places(ask, s) > 0) + 2 * wire->refunds[s];
+		if (free == 0 && !may_stand)
+			continue;
+		put_line_keys(wire, ask, s);
+		put_int(wire, free);
+	}
 }
 
 /* Writes a number over an argument that was put as a place-holder: the count of what follows it. */
@@ -332,137 +338,24 @@ void limiter_wire_settle(struct limiter_wire *wire, const struct limiter_ask *as
 	put_int(wire, past->lease);
 	put_int(wire, past->again);
 	put_int(wire, past->trace);
-	put_known(wire, past->reserved, LIMITER_WIRE_UNKNOWN);
+	if (past->waits)
+		put(wire, SLICE("waits"));
+	else
+		put_known(wire, past->reserved, LIMITER_WIRE_UNKNOWN);
 	put_sets(wire, ask);
 	put_int(wire, (int64_t)wire->keys - 1);
 	size_t counts = wire->arguments;
 	put(wire, SLICE_NONE);
 	put(wire, SLICE_NONE);
+	put(wire, past->rule);
 	put_back(wire, counts, put_bucket_changes(wire, ask, used));
-	put_back(wire, counts + 1, put_log_changes(wire, ask, used));
+	put_back(wire, counts + 1, put_log_changes(wire, ask, used, !past->merged));
+	if (past->rule.len > 0)
+		put_lines(wire, ask, past);
 }
 
 void limiter_wire_sets(struct limiter_wire *wire, const struct limiter_ask *ask)
 {
 	start(wire, ask, LIMITER_WIRE_NOW);
 	put_sets(wire, ask);
-}
-
-/* ---- reading ---------------------------------------------------------------- */
-
-/* Which scope and kind the row number of a denial means. */
-static bool read_bound(const struct limiter_ask *ask, int64_t bound, struct limiter_answer *answer)
-{
-	static const enum row_what order[] = { ROW_BUCKET, ROW_LOG, ROW_PLACES };
-	int first = first_scope(ask);
-	for (int s = first; s < LIMITER_SCOPES; s++)
-		for (size_t o = 0; takes_part(ask, s) && o < ARRAY_LENGTH(order); o++) {
-			struct row row[LIMIT_COUNT];
-			size_t count = list_rows(ask, s, s == first, order[o], row);
-			if (bound >= 1 && bound <= (int64_t)count) {
-				answer->scope = s;
-				answer->kind = row[bound - 1].kind;
-				return true;
-			}
-			bound -= (int64_t)count;
-		}
-	return false;
-}
-
-static double share(int64_t part, int64_t whole)
-{
-	return part < whole ? (double)part / (double)whole : 1;
-}
-
-static struct limiter_left bucket_left(const struct limit *limit, enum limit_kind kind, int64_t backlog)
-{
-	return (struct limiter_left){ .known = true,
-				      .remaining = limiter_limits_room(limit, kind, backlog),
-				      .reset = backlog,
-				      .used = share(backlog, limiter_limits_bucket(limit, kind).capacity) };
-}
-
-/* The bucket in front of a log only spreads: what is used is what stands in the log. */
-static void add_log(struct limiter_left *left, int64_t limit, int64_t sum, int64_t reset)
-{
-	int64_t room = sum < limit ? limit - sum : 0;
-	if (room < left->remaining)
-		left->remaining = room;
-	if (reset > left->reset)
-		left->reset = reset;
-	left->used = share(sum, limit);
-}
-
-/* What a reply says of the limits of one scope, all of which it reports. */
-static bool read_left(const struct limiter_ask *ask, int scope, const int64_t *number, size_t count,
-		      struct limiter_left left[LIMIT_COUNT])
-{
-	const struct limit *of = ask->scope[scope].limits->of;
-	struct row row[LIMIT_COUNT];
-	size_t at = 0, buckets = list_rows(ask, scope, true, ROW_BUCKET, row);
-	if (count < buckets)
-		return false;
-	for (size_t i = 0; i < buckets; i++, at++)
-		left[row[i].kind] = bucket_left(&of[row[i].kind], row[i].kind, number[at]);
-	size_t logs = list_rows(ask, scope, true, ROW_LOG, row);
-	if (count - at < 2 * logs)
-		return false;
-	for (size_t i = 0; i < logs; i++, at += 2)
-		add_log(&left[row[i].kind], of[row[i].kind].count, number[at], number[at + 1]);
-	int64_t limit = of[LIMIT_concurrency].count;
-	if (limit == 0)
-		return count == at;
-	if (count - at != 1)
-		return false;
-	left[LIMIT_concurrency] = (struct limiter_left){ .known = true,
-							 .remaining = number[at] < limit ? limit - number[at] : 0,
-							 .used = share(number[at], limit) };
-	return true;
-}
-
-bool limiter_wire_read(const struct limiter_ask *ask, const int64_t *number, size_t count,
-		       struct limiter_answer *answer, int64_t *reserved)
-{
-	if (count < 4 || number[0] < 0 || number[0] > 2)
-		return false;
-	if (number[0] == 2) {
-		answer->verdict = LIMITER_UNAVAILABLE;
-		return true;
-	}
-	answer->verdict = number[0] == 1 ? LIMITER_ADMITTED : LIMITER_DENIED;
-	answer->wait = number[2];
-	if (number[0] == 1)
-		*reserved = number[1];
-	else if (number[2] < 1 || !read_bound(ask, number[3], answer))
-		return false;
-	return first_scope(ask) != LIMITER_TENANT ||
-	       read_left(ask, LIMITER_TENANT, number + 4, count - 4, answer->left);
-}
-
-bool limiter_wire_read_peek(const struct limits *limits, const int64_t *number, size_t count,
-			    struct limiter_left left[LIMIT_COUNT])
-{
-	struct limiter_ask ask = ask_nothing(LIMITER_TENANT, SLICE_NONE, limits); /* the order is every scope's */
-	return count >= 1 && read_left(&ask, LIMITER_TENANT, number + 1, count - 1, left);
-}
-
-bool limiter_wire_read_settled(const struct limiter_ask *ask, const struct limiter_used *used, const int64_t *number,
-			       size_t count, int64_t forgiven[LIMIT_COUNT])
-{
-	if (count < 2 || number[0] < 0 || number[0] > 1)
-		return false;
-	if (number[0] == 0)
-		return count == 2;
-	size_t at = 2;
-	for (int s = first_scope(ask); s < LIMITER_SCOPES; s++) {
-		struct change change[LIMIT_COUNT];
-		size_t changes = takes_part(ask, s) ? list_changes(ask, s, used, ROW_BUCKET, change) : 0;
-		for (size_t i = 0; i < changes; i++, at++) {
-			if (at >= count || number[at] < 0)
-				return false;
-			forgiven[change[i].kind] += limiter_limits_cost(&ask->scope[s].limits->of[change[i].kind],
-									change[i].kind, number[at]);
-		}
-	}
-	return at == count;
 }

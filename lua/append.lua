@@ -11,11 +11,7 @@
 -- Atomic: everything. Full memory does not stop it (allow-oom): followers would wait for a leader that lives.
 -- Expires: f lease + 10 minutes; after its end 60 s with readers, else with its state, 1 s at least; s 60 s after the last batch's lease. Calls: TIME HGETALL HSET PEXPIRE, (HDEL), XADD up to 3, PEXPIRE or UNLINK, PUBLISH a reader.
 local call = redis.call
-local now = tonumber(ARGV[1])
-if not now then
-  local time = call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+-- part: clock
 local fence, lease, name, alone, close = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1', ARGV[6] == '1'
 local head, offset, bytes, ending, after = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 

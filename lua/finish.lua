@@ -12,11 +12,7 @@
 -- Expires: v with its last time, f 1 s, with readers f and s 60 s. Calls: TIME HGETALL HSET PEXPIRE (EXISTS) HSET (UNLINK HSET) PEXPIRE;
 -- with readers: XADD up to 3, PEXPIRE, PUBLISH each; else UNLINK.
 local call, max = redis.call, math.max
-local now = tonumber(ARGV[1])
-if not now then
-  local time = call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+-- part: clock
 local fence, name, head, offset, bytes, ending = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local fresh, stale, failed, late = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 

@@ -8,11 +8,7 @@
 --
 -- Atomic: everything. Full memory does not stop it. Expires: nothing that did not before. Calls: TIME HMGET XRANGE (HSET or HDEL).
 local call = redis.call
-local now = tonumber(ARGV[1])
-if not now then
-  local time = call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+-- part: clock
 local fence, reader, presence, last = ARGV[2], 'r:' .. ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local f = redis.pcall('HMGET', KEYS[1], 'fence', 'state', 'lease')
 local goes_on = f[1] == fence and (f[2] == 'r' or f[2] == 'c')

@@ -10,11 +10,7 @@
 -- Atomic: everything. Full memory does not stop it (allow-oom). Expires: 7 days, renewed by every report; not forced: as in report.
 -- Calls: TIME HMGET; changed: (DEL) HSET PEXPIRE PUBLISH.
 local call, look, max = redis.call, redis.pcall, math.max
-local now = tonumber(ARGV[1])
-if not now then
-  local time = call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+-- part: clock
 local name, wanted, window, open_most = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local function int(x) return string.format('%d', x) end

@@ -26,11 +26,7 @@
 -- What is not as we write it (another type of key, a time that is no number) is as if it were not there, and is replaced.
 -- Calls: TIME HMGET HMGET HMGET; lead: (DEL) HSET PEXPIRE; follow: (HSET) HSET PUBLISH.
 local call, look, max = redis.call, redis.pcall, math.max
-local now = tonumber(ARGV[1])
-if not now then
-  local time = call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+-- part: clock
 local channel, lease, presence, wishes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local oldest, slack, name = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
 

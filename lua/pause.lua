@@ -9,11 +9,7 @@
 -- Atomic: everything. Full memory does not stop it (allow-oom): it is small and bounded. Expires: with the longest pause, and a second.
 -- Calls: TIME HMGET; extends: HSET PEXPIRE PEXPIRE PUBLISH; a new model: HLEN, and when there are too many: HGETALL HDEL.
 local call, look, min = redis.call, redis.pcall, math.min
-local now = tonumber(ARGV[1])
-if not now then
-  local time = call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+-- part: clock
 local name, model, most, room = ARGV[2], ARGV[3], tonumber(ARGV[5]), tonumber(ARGV[6])
 local length = min(tonumber(ARGV[4]), most)
 

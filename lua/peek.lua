@@ -10,11 +10,7 @@
 -- remembers is not what admit would say.
 -- Atomic: everything. Expires: nothing. Calls: TIME; HMGET; 1 per log (2 when slices fall out); ZCOUNT.
 local call, max = redis.call, math.max
-local now = tonumber(ARGV[1])
-if not now then
-  local time = call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+-- part: clock
 
 local function int(x) return string.format('%d', x) end
 
@@ -39,7 +35,7 @@ local function read_log(key, hold)
 end
 
 local buckets, logs, places = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local reply, at, key = {now}, 6, 1
+local reply, at, key = {now}, 7, 1
 if buckets > 0 then
   key = key + 1
   for _, tat in ipairs(call('HMGET', KEYS[key], unpack(ARGV, at, at + buckets - 1))) do

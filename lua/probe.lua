@@ -16,11 +16,7 @@
 -- them each worker would give its own.
 -- Calls: TIME HMGET; half open: ZSCORE ZREMRANGEBYSCORE ZRANGEBYSCORE; all taken: PUBLISH each, ZREM; granted: ZADD PEXPIRE PEXPIRE.
 local call, look = redis.call, redis.pcall
-local now = tonumber(ARGV[1])
-if not now then
-  local time = call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+-- part: clock
 local ticket, lasts, probes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local function int(x) return string.format('%d', x) end

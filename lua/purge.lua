@@ -10,11 +10,7 @@
 -- Atomic: everything. Full memory does not stop it (allow-oom): what has to go must not stay for want of some bytes. Expires: the hash, when its
 -- youngest field has stood for long enough. Calls: TIME HGET HSET PEXPIRE HRANDFIELD (HDEL).
 local call = redis.call
-local now = tonumber(ARGV[1])
-if not now then
-  local time = call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+-- part: clock
 local keep, field = tonumber(ARGV[2]), ARGV[3]
 
 -- What join takes for no time (it is beyond what a fence can be, or no number) is none here either, and leaves.

@@ -10,11 +10,7 @@
 -- GT: a late one never shortens a lease. A late renewal that finds no tombstone would cost a place for one lease; so the
 -- caller lets settle leave one whenever a renewal is unanswered.
 -- Atomic: everything. Expires: lease + 60 s. Calls: TIME ZMSCORE ZADD PEXPIRE.
-local now = tonumber(ARGV[1])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+-- part: clock
 local lease, ends, unknown = tonumber(ARGV[2]), nil, 0
 ends = string.format('%d', now + lease)
 local add = {}

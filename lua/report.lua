@@ -27,11 +27,7 @@
 -- What is not as we write it (another type of key) is as if it were not there, and is replaced.
 -- Calls: TIME HMGET HGET; something counted or changed: (DEL) HSET PEXPIRE (PUBLISH); a ticket: ZREM (ZREM ZADD PEXPIRE PEXPIRE), or ZSCORE ZREM ZADD; pauses: HGETALL.
 local call, look, max, min = redis.call, redis.pcall, math.max, math.min
-local now = tonumber(ARGV[1])
-if not now then
-  local time = call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+-- part: clock
 local function int(x) return string.format('%d', x) end
 local function number(x) -- what it counts on to grow by one must be below 2^53; what anybody else has written is none
   x = tonumber(x or nil)

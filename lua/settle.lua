@@ -1,13 +1,15 @@
 #!lua flags=allow-oom
 -- Settles one attempt, exactly once: ends its lease, gives back what it did not use, charges what it used beyond its
--- reservation.
+-- reservation. Or gives up its place in a line.
 --
 -- KEYS   [1] ZSET: the proof, as in admit; then the other scopes' sets of leases; then one HASH of buckets (q) per
---        scope that has any to change; then one HASH per log
--- ARGV   now ('' = Redis' clock) | id | lease | again (1: a settle of this id was sent before) | trace (1: something
---        sent for this id was never answered) | reserved at ('' = the answer to admit was lost)
---        | number of other lease sets | number of q | number of logs
---        then for each q: nb, nb times (field, change, roof); for each log: change, hold, width
+--        scope that has any to change; then one HASH per log; then the w and f of each line in which
+--        something comes free, or it may stand
+-- ARGV   now ('' = Redis' clock) | id | lease | again (1: a settle of this id was sent before, without trace) | trace (1:
+--        something sent for this id was never answered) | reserved at ('' = the answer to admit was lost; 'waits' = it surely was not admitted)
+--        | number of other lease sets | number of q | number of logs | line, as in admit
+--        then for each q: nb, nb times (field, change, roof); for each log: change, hold, width; for each line what comes free there: 1 = a
+--        place, 2 = of what was charged, 3 = both, 0 = nothing
 --        change = charge of the true use - charge reserved; roof = capacity + period: the furthest a debt can go
 -- Reply  {1 = settled now | 0 = nothing was open, now, the debt forgiven per bucket in microseconds}
 --
@@ -17,26 +19,45 @@
 --   tombstone  Done already, or never to be admitted: nothing happens. Twice is once.
 --   nothing    `again`, or reservation unknown: it is done already, or admit has not come yet: leave a tombstone
 --              (60 s), which admit will find. Else we know that it was admitted and never settled, so its lease ended
---              and was removed while the call lived on (no renewal came through): settle it all the same, and leave a
---              tombstone for the repeats. Only when that first settle is lost too do the charges stay as reserved.
+--              and was removed while the call lived on, or was to be brought by a renewal (no renewal came through):
+--              settle it all the same, and leave a tombstone for the repeats. Only when that first settle is lost too,
+--              and had no trace, do the charges stay as reserved.
+--   waiting    Only its place is given up; nothing was charged, and nothing that was sent for it can come any more.
+-- Lines    It waits nowhere from then on, whatever state it was in; and who is called where something came free is told.
 -- Refund   Subtracts, and stops at full. A reservation older than the last moment the bucket was full gives nothing
 --          back: that has refilled already. In a log it goes to its own slice, if that still counts.
 -- Overrun  Becomes debt, at most one period. In a log it counts from now, and nothing is forgiven.
 --
 -- Atomic: everything. Full memory does not stop it (allow-oom): a refund that is refused leaks. Expires as in admit.
--- Calls: TIME, ZSCORE; ZREM (or ZADD PEXPIRE) per lease set; HMGET HSET PEXPIRE per q; at most 5 per log.
+-- Calls: TIME, ZSCORE; ZREM (or ZADD PEXPIRE) per lease set; HMGET HSET PEXPIRE per q; at most 5 per log; EXISTS of all lines.
+-- part: line
 local call, floor, max = redis.call, math.floor, math.max
-local now = tonumber(ARGV[1])
-if not now then
-  local time = call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+-- part: clock
 local id, lease, again, trace, reserved = ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5] == '1', tonumber(ARGV[6])
-local sets, groups, logs = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local sets, groups, logs, rule = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
 
 local function int(x) return string.format('%d', x) end
 local function expire(key, us, ...) return call('PEXPIRE', key, int(math.ceil(us / 1000)), ...) end
 
+local function change_lines(open) -- they are the last of KEYS, and what comes free there the last of ARGV
+  local lines, f = (#KEYS - 1 - sets - groups - logs) / 2, {}
+  for i = 1, lines do f[i] = KEYS[#KEYS - 2 * (lines - i)] end
+  if lines == 0 or call('EXISTS', unpack(f)) == 0 then return end
+  local all = {}
+  for i = 1, lines do all[i] = line_open(KEYS[#KEYS - 2 * (lines - i) - 1], f[i], now, rule) end
+  local waited = leave_lines(all, id)
+  for i, line in ipairs(all) do
+    local free = tonumber(ARGV[#ARGV - lines + i])
+    if open and not waited then line.free(free % 2 == 1, free >= 2) end
+    line.look()
+    line.save()
+  end
+end
+
+if ARGV[6] == 'waits' then
+  change_lines(false)
+  return {0, now}
+end
 local ends = tonumber(call('ZSCORE', KEYS[1], id) or nil)
 if ends and ends < 0 then return {0, now} end
 
@@ -50,10 +71,13 @@ for i = 1, 1 + sets do
     expire(KEYS[i], lease + 60000000)
   end
 end
-if not open then return {0, now} end
+if not open then
+  change_lines(false)
+  return {0, now}
+end
 reserved = reserved or ends - lease -- a lease whose admission was never answered was never renewed
 
-local reply, at, key = {1, now}, 10, 1 + sets
+local reply, at, key = {1, now}, 11, 1 + sets
 
 local function change_bucket(set, name, tat, full, change, roof) -- returns the new tat, or nil when nothing changes
   if tat <= now then tat, full = now, now end
@@ -149,4 +173,5 @@ for _ = 1, logs do
   if change < 0 then refund_log(KEYS[key], change, width) elseif change > 0 then overrun_log(KEYS[key], change, hold, width) end
   at = at + 3
 end
+change_lines(true)
 return reply

@@ -17,6 +17,7 @@ static void question_free(struct admin_question *q)
 	admin_purge_free(&q->purge);
 	admin_force_free(&q->force);
 	admin_breakers_free(&q->breakers);
+	admin_queue_free(&q->queue);
 	metrics_free(&q->metrics);
 	mem_free(q->pools);
 	buf_free(&q->body);
@@ -103,6 +104,7 @@ static struct admin_question *ask(struct admin *a, struct exchange *e, const str
 	q->metrics = metrics_new();
 	q->pools = mem_new_array(q->config->upstreams_count, sizeof(*q->pools));
 	q->breakers = admin_breakers_new(q->config);
+	q->queue = admin_queue_new();
 	buf_init(&q->body, BODY_MOST);
 	buf_init(&q->answer, ANSWER_MOST);
 	q->awaited = row->quotas ? 2 : 1;

@@ -5,6 +5,7 @@
  *   admin_status.c  /status
  *   admin_quotas.c  what Redis says is left of the quotas
  *   admin_breakers.c  what the workers know of where calls go
+ *   admin_queue.c   who waits for room in a limit
  *   admin_purge.c   having shared answers purged
  *   admin_force.c   having breakers forced
  *   admin_body.c    the bodies of these two */
@@ -20,6 +21,7 @@
 #include "svc/admin_breakers.h"
 #include "svc/admin_force.h"
 #include "svc/admin_purge.h"
+#include "svc/admin_queue.h"
 #include "svc/admin_quotas.h"
 #include "svc/http.h"
 #include "svc/server.h"
@@ -70,8 +72,19 @@ struct admin_question {
 	struct metrics *metrics;
 	struct admin_pools *pools; /* as many as config->upstreams_count */
 	struct admin_breakers *breakers;
+	struct admin_queue *queue;
 	unsigned workers, redis_up, requests, connections, leases, unsettled;
-	struct limiter_counts limiter;
+	struct {
+		uint64_t admitted, denied, local_admitted, local_denied; /* asks; `local_`: without Redis */
+	} quota;
+	struct {
+		unsigned alone, live; /* workers of this instance without Redis; of the fleet */
+		const char *mode;
+		char why[160]; /* "": with Redis */
+		bool refuses;  /* it answers that */
+		int64_t since;
+	} mode; /* the first worker's that is alone; else that of the last to come back */
+	char risks[WORKER_RISKS][WORKER_RISK_MOST]; /* as the first worker has them */
 	struct admin_shared shared;
 };
 

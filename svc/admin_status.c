@@ -1,5 +1,7 @@
 /* /status: what the workers have in hand, summed; where calls may go; what is left of the quotas, as Redis says. */
 #include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "lib/clock.h"
 #include "lib/redis.h"
@@ -26,6 +28,27 @@ static void add_shared(struct admin_shared *sum, const struct worker *w)
 	sum->hot.evicted += hot.evicted;
 }
 
+static void add_mode(struct admin_question *q, const struct worker *w)
+{
+	struct limiter_state state = limiter_state(w->limiter);
+	const char *why = worker_mode_reason(w);
+
+	if (state.live > q->mode.live)
+		q->mode.live = state.live;
+	if (q->mode.mode == NULL || (state.alone && q->mode.alone == 0) ||
+	    (state.alone == (q->mode.alone > 0) &&
+	     (state.alone ? state.since < q->mode.since : state.since > q->mode.since))) {
+		q->mode.mode = worker_mode_name(w);
+		q->mode.since = state.since;
+		q->mode.refuses = worker_mode_refuses(w);
+		if (why != NULL)
+			snprintf(q->mode.why, sizeof(q->mode.why), "%s", why);
+	} else if (why != NULL && q->mode.alone == 0 && q->mode.why[0] == '\0') {
+		snprintf(q->mode.why, sizeof(q->mode.why), "%s", why); /* nobody has missed it yet */
+	}
+	q->mode.alone += state.alone;
+}
+
 void admin_visit_status(struct worker *w, void *question)
 {
 	struct admin_question *q = question;
@@ -35,15 +58,20 @@ void admin_visit_status(struct worker *w, void *question)
 	http_server_stats(w->http, &stats);
 	q->workers++;
 	q->redis_up += redis_is_up(w->redis);
+	add_mode(q, w);
+	if (w->index == 0)
+		memcpy(q->risks, w->risks, sizeof(q->risks));
 	q->requests += w->requests_count;
 	q->connections += stats.connections;
 	q->leases += limiter_held(w->limiter);
 	q->unsettled += limiter_unsettled(w->limiter);
-	q->limiter.admitted += counts->admitted;
-	q->limiter.denied += counts->denied;
-	q->limiter.unavailable += counts->unavailable;
+	q->quota.admitted += counts->admitted - counts->local_admitted;
+	q->quota.denied += counts->denied + counts->full + counts->never - counts->local_denied;
+	q->quota.local_admitted += worker_local_admitted(w);
+	q->quota.local_denied += worker_local_denied(w);
 	add_shared(&q->shared, w);
 	admin_breakers_look(q->breakers, w);
+	admin_queue_look(q->queue, w);
 	/* A reload may be on its way: pools are found by their upstream's name. */
 	for (size_t i = 0; i < w->now->config->upstreams_count; i++) {
 		const struct config_upstream *u =
@@ -67,6 +95,25 @@ static void put_pool(struct buf *out, const char *name, const struct pool_stats 
 		   "\"%s\":{\"limit\":%" PRId64 ",\"active\":%u,\"idle\":%u,\"waiting\":%u,\"opened\":%" PRIu64
 		   ",\"reused\":%" PRIu64 ",\"failed\":%" PRIu64 "}",
 		   name, limit, s->active, s->idle, s->waiting, s->opened, s->reused, s->failed);
+}
+
+static void put_mode(const struct admin_question *q, struct buf *out)
+{
+	buf_format(out,
+		   ",\"redis\":{\"up\":%s,\"refuses\":%s,\"on_failure\":\"%s\",\"mode\":\"%s\""
+		   ",\"workers_without\":%u,\"live_workers\":%u",
+		   q->redis_up == q->workers ? "true" : "false", q->mode.refuses ? "true" : "false",
+		   worker_on_failure_name(q->config->redis.on_failure), q->mode.mode, q->mode.alone, q->mode.live);
+	buf_format(out, ",\"since_ms\":%" PRId64,
+		   (clock_now() - (q->mode.since > 0 ? q->mode.since : server_born(q->admin->server))) /
+			   CLOCK_MILLISECOND);
+	if (q->mode.why[0] != '\0')
+		put_text(out, ",\"reason\":", q->mode.why);
+	buf_append(out, SLICE(",\"warnings\":["));
+	for (unsigned risk = 0, any = 0; risk < WORKER_RISKS; risk++)
+		if (q->risks[risk][0] != '\0')
+			put_text(out, any++ > 0 ? "," : "", q->risks[risk]);
+	buf_append(out, SLICE("]}"));
 }
 
 static void put_upstreams(const struct admin_question *q, struct buf *out)
@@ -112,16 +159,18 @@ void admin_write_status(struct admin_question *q)
 		   (clock_now() - server_born(q->admin->server)) / CLOCK_SECOND,
 		   atomic_load(&shared->ready) ? "true" : "false", atomic_load(&shared->draining) ? "true" : "false",
 		   q->workers);
-	buf_format(out, ",\"redis\":{\"up\":%s,\"on_failure\":\"%s\"}", q->redis_up == q->workers ? "true" : "false",
-		   q->config->redis.on_failure == CONFIG_OPEN ? "open" : "closed");
+	put_mode(q, out);
 	buf_format(out, ",\"requests\":{\"in_flight\":%u,\"body_bytes\":%" PRId64 "},\"clients\":{\"connections\":%u}",
 		   q->requests, atomic_load(&shared->body_bytes), q->connections);
 	buf_format(out,
 		   ",\"quota\":{\"leases\":%u,\"unsettled\":%u,\"admitted\":%" PRIu64 ",\"denied\":%" PRIu64
-		   ",\"unavailable\":%" PRIu64 "}",
-		   q->leases, q->unsettled, q->limiter.admitted, q->limiter.denied, q->limiter.unavailable);
+		   ",\"local_admitted\":%" PRIu64 ",\"local_denied\":%" PRIu64 "}",
+		   q->leases, q->unsettled, q->quota.admitted, q->quota.denied, q->quota.local_admitted,
+		   q->quota.local_denied);
 	buf_format(out, ",\"memory\":{\"used\":%" PRId64 ",\"limit\":%" PRId64 ",\"shedding\":%d}",
 		   atomic_load(&shared->memory_used), q->config->memory_limit, atomic_load(&shared->pressure));
+	buf_append(out, SLICE(",\"queue\":"));
+	admin_queue_write(q->queue, out);
 	put_shared(q, out);
 	put_upstreams(q, out);
 	buf_append(out, SLICE(",\"quotas\":"));

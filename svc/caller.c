@@ -199,11 +199,16 @@ static void note_deadline(struct caller *caller, struct slice value)
 /* Priority (RFC 9218 section 4): a dictionary, of which the last `u` counts; 3 where it is none. */
 static void read_priority(struct slice list, struct caller *caller)
 {
+	static const enum lane lanes[] = { LANE_HIGH,   LANE_HIGH, LANE_HIGH, LANE_MEDIUM,
+					   LANE_MEDIUM, LANE_LOW,  LANE_LOW,  LANE_LOW };
+
 	while (list.len > 0) {
 		struct slice rest, item = slice_trim(slice_cut(list, ',', &rest));
 		if (item.len >= 3 && item.data[0] == 'u' && item.data[1] == '=' &&
-		    (item.len == 3 || item.data[3] == ';'))
-			caller->may_wait = item.data[2] >= '5' && item.data[2] <= '7';
+		    (item.len == 3 || item.data[3] == ';')) {
+			caller->says_lane = item.data[2] >= '0' && item.data[2] <= '7';
+			caller->lane = caller->says_lane ? lanes[item.data[2] - '0'] : LANE_MEDIUM;
+		}
 		list = rest;
 	}
 }
@@ -337,13 +342,28 @@ static struct slice client_address(const struct config *config, const struct htt
 	return address;
 }
 
+/* A tenant that has a priority cannot go before it: its requests may only say that they can wait. */
+static enum lane lane_of(const struct caller *caller)
+{
+	static const enum lane lanes[] = { [CONFIG_PRIORITY_ANY] = LANE_HIGH,
+					   [CONFIG_PRIORITY_HIGH] = LANE_HIGH,
+					   [CONFIG_PRIORITY_MEDIUM] = LANE_MEDIUM,
+					   [CONFIG_PRIORITY_LOW] = LANE_LOW };
+	enum config_priority priority = caller->tenant != NULL ? caller->tenant->priority : CONFIG_PRIORITY_ANY;
+
+	if (caller->says_lane)
+		return caller->lane > lanes[priority] ? caller->lane : lanes[priority];
+	return priority == CONFIG_PRIORITY_ANY ? LANE_MEDIUM : lanes[priority];
+}
+
 enum refusal caller_read(const struct config *config, const struct http_head *head, struct slice peer, struct mem *mem,
 			 struct caller *caller, struct buf *detail)
 {
 	struct keys keys = { .given = false };
+	enum refusal refusal;
 	struct slice query;
 
-	*caller = (struct caller){ .address = peer };
+	*caller = (struct caller){ .address = peer, .lane = LANE_MEDIUM };
 	caller->path = slice_cut(head->target, '?', &query);
 	read_fields(head, caller);
 	find_key_fields(head, &keys, caller);
@@ -353,5 +373,7 @@ enum refusal caller_read(const struct config *config, const struct http_head *he
 	}
 	if (config->trusted_proxies_count > 0)
 		caller->address = client_address(config, head, peer);
-	return find_tenant(config, &keys, caller, detail);
+	refusal = find_tenant(config, &keys, caller, detail);
+	caller->lane = lane_of(caller);
+	return refusal;
 }

@@ -5,6 +5,7 @@
 #define SLUICE_CALLER_H
 
 #include "lib/base.h"
+#include "lib/lane.h"
 #include "lib/mem.h"
 #include "lib/slice.h"
 #include "svc/config.h"
@@ -24,7 +25,8 @@ struct caller {
 	struct slice
 		request_id; /* the client's own X-Request-Id when it is valid (1 to 128 of [A-Za-z0-9._-]); else empty */
 	struct slice address; /* the peer's, or what a trusted proxy says in X-Forwarded-For */
-	bool may_wait;        /* RFC 9218: an urgency of 5 to 7 */
+	enum lane lane;       /* of its `Priority`, or its tenant's, whichever is lower */
+	bool says_lane;       /* it has a `Priority` with an urgency */
 	int64_t deadline;     /* what the client's SDK will wait, microseconds from now; 0: it did not say */
 };
 

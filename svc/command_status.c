@@ -262,21 +262,84 @@ static void print_shared(const json_t *cache)
 	       number(cache, NULL, "listening"));
 }
 
+static bool has_waiters(const json_t *lanes)
+{
+	return number(lanes, NULL, "high") + number(lanes, NULL, "medium") + number(lanes, NULL, "low") > 0;
+}
+
+/* Only while somebody waits. Of the fleet as many as the last beat told: not yet, of a line that is younger. */
+static void print_queue(json_t *queue)
+{
+	char shown_name[SHOWN_MOST];
+	const char *name;
+	json_t *line;
+
+	if (queue == NULL || !has_waiters(json_object_get(queue, "waiting")))
+		return;
+	printf("\n%-32s %8s %8s %8s   %s\n", "waiting for room in", "high", "medium", "low",
+	       "in the fleet h/m/l, but for who is called");
+	json_object_foreach(json_object_get(queue, "lines"), name, line)
+	{
+		const json_t *here = json_object_get(line, "here"), *fleet = json_object_get(line, "fleet");
+		printf("%-32s %8lld %8lld %8lld   ", shown(name, shown_name), number(here, NULL, "high"),
+		       number(here, NULL, "medium"), number(here, NULL, "low"));
+		if (json_is_object(fleet))
+			printf("%lld/%lld/%lld\n", number(fleet, NULL, "high"), number(fleet, NULL, "medium"),
+			       number(fleet, NULL, "low"));
+		else
+			printf("?\n");
+	}
+}
+
+/* Of an instance of an earlier version only what it tells. */
+static void print_redis(const json_t *redis)
+{
+	char mode_shown[SHOWN_MOST], reason_shown[SHOWN_MOST];
+	const char *mode = text(redis, "mode", mode_shown), *reason = text(redis, "reason", reason_shown);
+	bool is_up = truth(redis, NULL, "up");
+	bool refuses = json_object_get(redis, "refuses") == NULL ? is_up : truth(redis, NULL, "refuses");
+
+	if (mode[0] != '\0' && strcmp(mode, "normal") != 0)
+		printf("Redis %s (%s, %s, %lld s)\n", refuses ? "REFUSES" : "DOWN", mode, reason,
+		       number(redis, NULL, "since_ms") / 1000);
+	else if (is_up || mode[0] == '\0')
+		printf("Redis %s\n", is_up ? "up" : "DOWN");
+	else
+		printf("Redis DOWN (no call has missed it yet: %s)\n",
+		       reason[0] != '\0' ? reason : "there was no connection yet");
+}
+
+static void print_warnings(const json_t *redis)
+{
+	char shown_text[SHOWN_MOST];
+	json_t *warning;
+	size_t i;
+
+	json_array_foreach(json_object_get(redis, "warnings"), i, warning) if (json_is_string(warning))
+		printf("warning: %s\n", shown(json_string_value(warning), shown_text));
+}
+
 static void print_status(json_t *status)
 {
 	char version[SHOWN_MOST], instance[SHOWN_MOST];
+	const json_t *redis = json_object_get(status, "redis");
 
-	printf("sluice %s, instance %s, up %lld s, %s, %lld workers, Redis %s\n", text(status, "version", version),
+	printf("sluice %s, instance %s, up %lld s, %s, %lld workers, ", text(status, "version", version),
 	       text(status, "instance", instance), number(status, NULL, "uptime_seconds"),
 	       truth(status, NULL, "draining") ? "draining"
 	       : truth(status, NULL, "ready")  ? "ready"
 					       : "not ready",
-	       number(status, NULL, "workers"), truth(status, "redis", "up") ? "up" : "DOWN");
-	printf("in flight %lld, clients %lld, leases %lld, admitted %lld, denied %lld, without Redis %lld\n",
+	       number(status, NULL, "workers"));
+	print_redis(redis);
+	print_warnings(redis);
+	printf("in flight %lld, clients %lld, leases %lld, admitted %lld, denied %lld; without Redis: admitted %lld, "
+	       "denied %lld\n",
 	       number(status, "requests", "in_flight"), number(status, "clients", "connections"),
 	       number(status, "quota", "leases"), number(status, "quota", "admitted"),
-	       number(status, "quota", "denied"), number(status, "quota", "unavailable"));
+	       number(status, "quota", "denied"), number(status, "quota", "local_admitted"),
+	       number(status, "quota", "local_denied"));
 	print_shared(json_object_get(status, "cache"));
+	print_queue(json_object_get(status, "queue"));
 	print_breakers(json_object_get(status, "upstreams"));
 	print_pools(json_object_get(status, "upstreams"));
 	print_quotas(status);

@@ -7,7 +7,9 @@
 
 #include "lib/base.h"
 #include "lib/breaker.h"
+#include "lib/lane.h"
 #include "lib/limiter.h"
+#include "lib/line.h"
 #include "lib/pool.h"
 #include "lib/retry.h"
 #include "lib/slice.h"
@@ -19,7 +21,7 @@ struct buf;
 enum config_lane { CONFIG_LANE_ANY, CONFIG_LANE_REALTIME, CONFIG_LANE_BATCH };
 
 /* Texts are NUL-terminated and owned by the config; a list is an array and a count. */
-enum { CONFIG_ENDPOINTS_MOST = 16, CONFIG_TARGETS_MOST = 16 };
+enum { CONFIG_ENDPOINTS_MOST = 16, CONFIG_TARGETS_MOST = 16, CONFIG_WORKERS_MOST = 256 };
 struct config_endpoint {
 	char *url;        /* as given: http(s)://host[:port][/prefix], no trailing slash */
 	char *origin;     /* scheme://host[:port] */
@@ -100,6 +102,7 @@ enum config_strategy {
 
 struct config_model {
 	char *name;
+	size_t group; /* of the queue's rule: 0: it is in none */
 	struct config_target *targets;
 	size_t targets_count; /* 1 to CONFIG_TARGETS_MOST */
 	enum config_strategy strategy;
@@ -114,6 +117,9 @@ struct config_key {
 	unsigned char sha256[32];
 };
 
+/* The lane of a tenant's requests: each its own (RFC 9218), medium where it says none; or this one where it says none, and none before it. */
+enum config_priority { CONFIG_PRIORITY_ANY, CONFIG_PRIORITY_HIGH, CONFIG_PRIORITY_MEDIUM, CONFIG_PRIORITY_LOW };
+
 struct config_tenant {
 	char *name;
 	struct config_key *keys;
@@ -121,9 +127,18 @@ struct config_tenant {
 	char **models; /* none: every model */
 	size_t models_count;
 	struct limits limits;
+	enum config_priority priority;
 };
 
-enum config_on_failure { CONFIG_CLOSED, CONFIG_OPEN };
+/* Models that have a part of each line for themselves, when they need it. */
+struct config_group {
+	char *name;
+	char **models;
+	size_t models_count;
+	int64_t share; /* parts of 10,000 */
+};
+
+enum config_on_failure { CONFIG_SHARE, CONFIG_OPEN, CONFIG_CLOSED };
 
 enum config_log_level {
 	CONFIG_LOG_DEBUG,
@@ -169,6 +184,12 @@ struct config {
 	struct {
 		int64_t wait, deadline;
 	} drain;
+	struct {
+		int64_t max_wait;      /* microseconds; 0: nobody waits */
+		struct line_rule rule; /* its shares are of the models in no group, then of each group */
+		struct config_group *groups;
+		size_t groups_count; /* < LINE_GROUPS */
+	} queue;
 	struct config_upstream *upstreams;
 	size_t upstreams_count;
 	struct config_model *models;
@@ -191,6 +212,8 @@ struct config {
 	} coalesce;
 };
 
+/* The cores that this process may use, 1 to CONFIG_WORKERS_MOST: the default of `workers`. */
+int64_t config_cores(void);
 /* NULL when the file is refused: `error` then has one line a mistake, each "FILE:LINE: key.path: what was found; what is allowed", all of them,
  * at most 20, and how many more. When it is taken, `error` has its warnings, in the same form. The file is YAML 1.1 as libyaml reads it (anchors and tags refused), so JSON works too. */
 const struct config *config_load(const char *path, struct buf *error) MUST_CHECK;

@@ -90,12 +90,12 @@ static void check_admin(const struct config_check *c)
 }
 
 /* The cores that this process may use: fewer than the machine has where it was given a part. */
-static int64_t count_cores(void)
+int64_t config_cores(void)
 {
 	cpu_set_t mine;
 	long cores = sched_getaffinity(0, sizeof(mine), &mine) == 0 ? CPU_COUNT(&mine) : sysconf(_SC_NPROCESSORS_ONLN);
 
-	return cores < 1 ? 1 : cores > 256 ? 256 : cores;
+	return cores < 1 ? 1 : cores > CONFIG_WORKERS_MOST ? CONFIG_WORKERS_MOST : cores;
 }
 
 static void resolve_words(struct config *config)
@@ -105,7 +105,7 @@ static void resolve_words(struct config *config)
 		config->admin = NULL;
 	}
 	if (config->workers == 0)
-		config->workers = count_cores();
+		config->workers = config_cores();
 }
 
 static void check_proxy(const struct config_check *c, size_t i)
@@ -170,5 +170,6 @@ void config_check(struct config_reader *r, const struct config_node *root)
 	check_when(&c, "coalesce", config->coalesce.when);
 	config_check_upstreams(&c);
 	config_check_models(&c);
+	config_check_queue(&c);
 	config_check_tenants(&c);
 }

@@ -56,6 +56,7 @@ bool config_check_has_token_limit(const struct limits *) MUST_CHECK;
 
 void config_check_upstreams(const struct config_check *);
 void config_check_models(const struct config_check *);
+void config_check_queue(const struct config_check *); /* and gives each model its group */
 void config_check_tenants(const struct config_check *);
 
 #endif

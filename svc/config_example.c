@@ -11,7 +11,7 @@ static const char example[] =
 "# region: eu                       # where this instance is: endpoints there come first\n"
 "redis:\n"
 "  url: embedded                    # a fleet: redis://[user:password@]host:port/db\n"
-"  on_failure: closed               # open: let all pass while Redis is away\n"
+"  on_failure: share                # while Redis is away: share, open (let all pass) or closed (refuse)\n"
 "\n"
 "upstreams:\n"
 "  gemini:\n"
@@ -48,6 +48,7 @@ static const char example[] =
 "  acme:\n"
 "    keys: [\"${ACME_KEY}\"]          # or sha256:… of one\n"
 "    limits: {rpm: {limit: 600, burst: 60}, tpm: 400k, concurrency: 50}\n"
+"#     priority: high                # among those who wait: high | medium | low\n"
 "  intern:\n"
 "    keys: [\"sha256:${INTERN_KEY_SHA256}\"]   # of `printf %s \"$KEY\" | sha256sum`\n"
 "    models: [gemini-2.5-pro, gemini-2.5-flash]\n"
@@ -55,6 +56,7 @@ static const char example[] =
 "\n"
 "cache: {when: deterministic, ttl: 1h, scope: tenant}   # temperature 0, embeddings, counted tokens; or always | asked | never\n"
 "coalesce: {when: deterministic, window: 100ms, streams: true}   # the same requests at once are one call\n"
+"# queue: {max_wait: 5s, depth: 10000, weights: {high: 5, medium: 3, low: 1}}   # for room in a limit: how long, how many, turns of the lanes\n"
 "drain: {wait: 5s, deadline: 30s}\n";
 /* clang-format on */
 

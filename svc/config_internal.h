@@ -87,7 +87,6 @@ enum config_flags {
 	CONFIG_SECRET = 2,  /* never shown */
 	CONFIG_RESTART = 4, /* a reload may not change it */
 	CONFIG_UNTOLD = 8,  /* shown, but no error quotes it: a secret is easily put there by mistake */
-	CONFIG_AFTERS = 16, /* behind the NULL of `words` stand those of a later version, and another NULL */
 	CONFIG_RATE = 32,   /* a count for the period in its key's name; a mapping would do too */
 };
 

@@ -11,11 +11,12 @@
 #define GIB (1024 * MIB)
 
 static const char *const autos[] = { "auto", NULL };
-static const char *const on_failures[] = { "closed", "open", NULL, "share", NULL };
+static const char *const on_failures[] = { "share", "open", "closed", NULL };
 static const char *const levels[] = { "debug", "info", "warning", "error", NULL };
 static const char *const whens[] = { "deterministic", "always", "asked", "never", NULL };
 static const char *const scopes[] = { "tenant", "shared", "user", NULL };
 static const char *const nothing[] = { NULL };
+static const char *const priorities[] = { "any", "high", "medium", "low", NULL };
 
 /* clang-format off */
 #define AT(kind, field)   offsetof(struct kind, field)
@@ -27,7 +28,8 @@ static const struct config_row tenant_rows[] = {
 	{ "models", CONFIG_TEXTS, AT(config_tenant, models), AT(config_tenant, models_count), 0, NULL, 0, 10000, NULL, NULL,
 	  "the models, and upstreams of dialect http, that it may use; none: all" },
 	{ "limits", CONFIG_LIMITS, AT(config_tenant, limits), 0, 0, NULL, 0, 0, NULL, NULL, "its own quotas; the default burst is the limit" },
-	{ "priority", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
+	{ "priority", CONFIG_WORD, AT(config_tenant, priority), 0, 0, "any", 0, 0, priorities, NULL,
+	  "the lane of its requests where there is not enough for all. any: what each says in `Priority` (RFC 9218), medium if nothing; else this one, or a lower one that a request says" },
 	{ "pool", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
 };
 static const struct config_section tenant = { sizeof(struct config_tenant), TABLE(tenant_rows), "letters, digits, '.', '_' and '-'", 64, NULL };
@@ -37,8 +39,8 @@ static const struct config_row redis_rows[] = {
 	  "embedded, redis://[user:password@]host[:port][/db], unix://[user:password@]/path[?db=N] or sentinel://[user:password@]host[:port],…/name[/db][?sentinel=user:password], where / @ : ? & and % within a part are percent-encoded (%2F %40 %3A %3F %26 %25): what the fleet shares" },
 	{ "timeout", CONFIG_DURATION, AT(config, redis.timeout), 0, CONFIG_RESTART, "50ms", 5 * CLOCK_MILLISECOND, 10 * CLOCK_SECOND, NULL, NULL,
 	  "no request waits longer than this for Redis" },
-	{ "on_failure", CONFIG_WORD, AT(config, redis.on_failure), 0, CONFIG_AFTERS, "closed", 0, 0, on_failures, NULL,
-	  "without Redis: closed refuses, open lets all pass" },
+	{ "on_failure", CONFIG_WORD, AT(config, redis.on_failure), 0, 0, "share", 0, 0, on_failures, NULL,
+	  "without Redis: share (each worker admits its part of every limit, the limit divided by the workers that live), open (lets all pass), closed (refuses)" },
 };
 static const struct config_section redis = { sizeof(struct config), TABLE(redis_rows), NULL, 0, NULL };
 
@@ -90,13 +92,36 @@ static const struct config_row coalesce_rows[] = {
 };
 static const struct config_section coalesce = { sizeof(struct config), TABLE(coalesce_rows), NULL, 0, NULL };
 
+static const struct config_row weight_rows[] = {
+	{ "high", CONFIG_INT, AT(config, queue.rule.weight[LANE_HIGH]), 0, 0, "5", 1, 1000, NULL, NULL, "parts that requests of high priority have" },
+	{ "medium", CONFIG_INT, AT(config, queue.rule.weight[LANE_MEDIUM]), 0, 0, "3", 1, 1000, NULL, NULL, "the same of medium priority" },
+	{ "low", CONFIG_INT, AT(config, queue.rule.weight[LANE_LOW]), 0, 0, "1", 1, 1000, NULL, NULL, "the same of low priority: in their turn, however many others wait" },
+};
+static const struct config_section weights = { sizeof(struct config), TABLE(weight_rows), NULL, 0, NULL };
+
+static const struct config_row group_rows[] = {
+	{ "models", CONFIG_TEXTS, AT(config_group, models), AT(config_group, models_count), CONFIG_REQUIRED, NULL, 0, 10000, NULL, NULL, "names of `models`, each in one group" },
+	{ "share", CONFIG_PERCENT, AT(config_group, share), 0, CONFIG_REQUIRED, NULL, 100, 9900, NULL, NULL,
+	  "what they have of each line that they wait in, as long as they need it; models in no group have the rest" },
+};
+static const struct config_section group = { sizeof(struct config_group), TABLE(group_rows), "letters, digits, '.', '_' and '-'", 64, NULL };
+
+static const struct config_row queue_rows[] = {
+	{ "max_wait", CONFIG_DURATION, AT(config, queue.max_wait), 0, 0, "5s", 0, CLOCK_HOUR, NULL, NULL,
+	  "how long a request may wait for room in a limit of its model or upstream, or for a connection; what cannot be in time is refused at once; 0: nobody waits" },
+	{ "depth", CONFIG_COUNT, AT(config, queue.rule.depth), 0, 0, "10000", 1, 1000000, NULL, NULL, "so many may wait for one model or upstream, in the whole fleet" },
+	{ "weights", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &weights, "" },
+	{ "groups", CONFIG_NAMED, AT(config, queue.groups), AT(config, queue.groups_count), 0, NULL, 0, LINE_GROUPS - 1, NULL, &group, "models with a guaranteed part" },
+};
+static const struct config_section queue = { sizeof(struct config), TABLE(queue_rows), NULL, 0, NULL };
+
 static const struct config_row root_rows[] = {
 	{ "listen", CONFIG_TEXTS, AT(config, listen), AT(config, listen_count), CONFIG_RESTART, "127.0.0.1:8080", 1, 16, NULL, NULL,
 	  "host:port, [v6]:port or unix:/path; more than loopback needs tenants, or allow_anonymous: true" },
 	{ "admin", CONFIG_TEXT, AT(config, admin), 0, CONFIG_RESTART, "127.0.0.1:8081", 1, 200, NULL, NULL, "where health, metrics and status are; off: nowhere" },
 	{ "admin_token", CONFIG_TEXT, AT(config, admin_token), 0, CONFIG_RESTART | CONFIG_SECRET, NULL, 16, 512, NULL, NULL,
 	  "what the admin plane asks for (Authorization: Bearer); needed outside loopback" },
-	{ "workers", CONFIG_COUNT, AT(config, workers), 0, CONFIG_RESTART, "auto", 1, 256, autos, NULL, "event loops; auto: one a core" },
+	{ "workers", CONFIG_COUNT, AT(config, workers), 0, CONFIG_RESTART, "auto", 1, CONFIG_WORKERS_MOST, autos, NULL, "event loops; auto: one a core" },
 	{ "region", CONFIG_TEXT, AT(config, region), 0, 0, NULL, 1, 64, NULL, NULL, "where this instance is: endpoints of the same region come first" },
 	{ "allow_anonymous", CONFIG_BOOL, AT(config, allow_anonymous), 0, 0, "false", 0, 0, NULL, NULL, "beside tenants: callers without a key may use every model too, without limits of their own" },
 	{ "trusted_proxies", CONFIG_TEXTS, AT(config, trusted_proxies), AT(config, trusted_proxies_count), 0, NULL, 0, 100, NULL, NULL,
@@ -112,7 +137,7 @@ static const struct config_row root_rows[] = {
 	{ "tenants", CONFIG_NAMED, AT(config, tenants), AT(config, tenants_count), 0, NULL, 0, 100000, NULL, &tenant, "who may call" },
 	{ "cache", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &cache, "" },
 	{ "coalesce", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &coalesce, "" },
-	{ "queue", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
+	{ "queue", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &queue, "" },
 };
 const struct config_section config_root = { sizeof(struct config), TABLE(root_rows), NULL, 0, NULL };
 /* clang-format on */

@@ -294,9 +294,6 @@ static void read_word(struct config_value *v, void *into)
 		}
 		buf_format(&allowed, "%s%s", i > 0 ? ", " : "", *word);
 	}
-	while ((v->row->flags & CONFIG_AFTERS) != 0 && *++word != NULL)
-		if (slice_equal(buf_slice(&v->reader->text), slice_of(*word)))
-			buf_format(&allowed, " (%s comes in a later version)", *word);
 	memory[allowed.len] = '\0';
 	config_wrong(v, memory);
 }

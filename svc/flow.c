@@ -22,8 +22,10 @@ ROW(replay,   stage_replay_done,   false, TO(choose) | TO(stream) | TO(settle), 
 ROW(follow,   stage_follow_done,   false, TO(replay) | TO(lookup) | TO(choose) | TO(quota) | TO(settle),   "read along as another's answer comes")
 /* flow_choose.c */
 ROW(choose,   stage_choose_done,   true,  TO(quota) | TO(choose) | TO(retry) | TO(lookup) | TO(stream) | TO(settle), "choose a target that is well; none: something stale, another model")
+/* flow_quota.c */
+ROW(quota,    stage_quota_done,    true,  TO(upstream) | TO(queue) | TO(choose) | TO(replay) | TO(follow) | TO(settle), "reserve in Redis, all limits or none")
+ROW(queue,    stage_queue_done,    false, TO(upstream) | TO(choose) | TO(settle),                          "wait for its turn where a limit has no room")
 /* flow_call.c */
-ROW(quota,    stage_quota_done,    true,  TO(upstream) | TO(choose) | TO(replay) | TO(follow) | TO(settle), "reserve in Redis, all limits or none")
 ROW(upstream, stage_upstream_done, false, TO(stream) | TO(error) | TO(retry) | TO(settle),                 "send, and wait for the head of the answer")
 /* flow_retry.c */
 ROW(error,    stage_error_done,    false, TO(retry) | TO(stream) | TO(settle),                             "hear why the upstream refuses")

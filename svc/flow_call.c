@@ -1,118 +1,11 @@
-/* The call itself: its quota, what is sent, its answer on the way to the client. */
+/* The call itself: what is sent, its answer on the way to the client, and what is given back. */
 #include "svc/flow_internal.h"
 
 #include "lib/clock.h"
+#include "lib/queue.h"
 #include "svc/attempt.h"
 #include "svc/charge.h"
 #include "svc/reply.h"
-
-/* ---- quota ----------------------------------------------------------------------------------------------------------- */
-
-static void admitted(struct lease *lease, void *arg, const struct limiter_answer *answer)
-{
-	struct request *r = request_of(arg);
-
-	r->quota = *answer;
-	flow_resume(r, lease);
-}
-
-/* No call is made for it: of its quotas only the tenant's requests count, where cache.count_hits says so. */
-static bool is_given(const struct request *r)
-{
-	return r->shared.looked && (r->shared.verdict == FLIGHT_HIT || r->shared.verdict == FLIGHT_STALE ||
-				    r->shared.verdict == FLIGHT_REFRESH || r->shared.verdict == FLIGHT_FOLLOW);
-}
-
-enum stage stage_quota(struct request *r)
-{
-	const struct slice names[LIMITER_SCOPES] = { request_tenant(r), r->route.model,
-						     slice_of(r->route.upstream->name) };
-	bool calls = !is_given(r);
-	struct limiter_ask ask = { .tokens = calls ? r->reserved.input + r->reserved.output : 0 };
-	const struct limiter_used nothing = { 0 };
-	char memory[REQUEST_ID + 12];
-	struct buf id;
-
-	buf_wrap(&id, memory, sizeof(memory), 0);
-	buf_append(&id, slice_of(r->id));
-	buf_append_byte(&id, '.');
-	buf_append_int(&id, ++r->admissions);
-	ask.id = buf_slice(&id);
-	ask.timeout = request_redis_left(r);
-	for (int scope = 0; scope < LIMITER_SCOPES; scope++) {
-		bool takes_part = scope == LIMITER_TENANT || calls;
-		ask.scope[scope].name = names[scope];
-		ask.scope[scope].limits = takes_part ? request_limits(r, (enum limiter_scope)scope) : NULL;
-		ask.scope[scope].requests = scope != LIMITER_TENANT || !r->shared.charged;
-	}
-	r->shared.by_this = !r->shared.charged;
-	r->shared.for_free = !calls;
-	limiter_settle(&r->lease, &nothing); /* of one that read along, and leads now */
-	/* It may be ours from now on, whatever becomes of the answer. */
-	r->lease = limiter_admit(r->worker->limiter, &ask, admitted, r);
-	return flow_await(r, r->lease);
-}
-
-/* Another target may have a limit of its own, unless it is the model's or the tenant's that refuses. */
-static enum stage look_elsewhere(struct request *r)
-{
-	const struct config_model *model = r->route.configured;
-
-	r->tried.denied = true;
-	breaker_probe_end(&r->probe, BREAKER_NOTHING);
-	for (size_t i = 0; i < (model != NULL ? model->targets_count : 1); i++)
-		if (r->quota.scope == LIMITER_MODEL || model == NULL || model->targets[i].upstream == r->route.upstream)
-			route_mark_target(&r->tried.barred, i);
-	return STAGE_choose;
-}
-
-static enum stage denied(struct request *r)
-{
-	const struct limiter_answer *a = &r->quota;
-	const struct limits *limits = request_limits(r, a->scope);
-	const struct limit *limit = limits != NULL ? &limits->of[a->kind] : NULL;
-	bool spaced = limit != NULL && limit->strict && limit_unit_of(a->kind) == LIMIT_REQUESTS;
-	struct slice labels[] = { slice_of(limiter_scope_name(a->scope)), slice_of(limit_name(a->kind)) };
-
-	metrics_add(r->worker->metrics, METRIC_quota_denied_total, labels, 1);
-	buf_clear(&r->detail);
-	buf_format(&r->detail, "The limit %s of the %s is %lld%s.", limit_name(a->kind), limiter_scope_name(a->scope),
-		   (long long)(limit != NULL ? limit->count : 0),
-		   spaced ? "; it is strict, so requests are spaced evenly" : "");
-	if (a->scope != LIMITER_TENANT)
-		return look_elsewhere(r);
-	if (a->verdict == LIMITER_NEVER)
-		return flow_refuse(r, REFUSAL_exceeds_limit);
-	return flow_refuse(r, a->kind == LIMIT_concurrency ? REFUSAL_too_many_at_once : REFUSAL_rate_limited);
-}
-
-static enum stage next_of_quota(const struct request *r)
-{
-	if (!r->shared.for_free)
-		return STAGE_upstream;
-	return r->answer_held != NULL ? STAGE_replay : STAGE_follow; /* where it may find itself to lead now */
-}
-
-enum stage stage_quota_done(struct request *r)
-{
-	struct slice error = SLICE("unavailable");
-
-	r->took.quota += clock_now() - r->entered;
-	switch (r->quota.verdict) {
-	case LIMITER_ADMITTED:
-		r->shared.charged = true;
-		return next_of_quota(r);
-	case LIMITER_DENIED:
-	case LIMITER_NEVER:
-		return denied(r);
-	case LIMITER_UNAVAILABLE:
-		break;
-	}
-	r->shared.charged = true; /* it may have been */
-	metrics_add(r->worker->metrics, METRIC_redis_errors_total, &error, 1);
-	return r->config->redis.on_failure == CONFIG_OPEN ? next_of_quota(r)
-							  : flow_refuse(r, REFUSAL_quota_unavailable);
-}
 
 /* ---- upstream -------------------------------------------------------------------------------------------------------- */
 
@@ -264,6 +157,8 @@ enum stage stage_settle(struct request *r)
 		r->status = refusal_status(r->refusal);
 	used.never_sent = request_never_sent(r) && !counts;
 	loop_timer_free(&r->tried.timer);
+	queue_leave(&r->place);
+	flow_note_waited(r);
 	if (r->lease != NULL)
 		used.tokens = r->used = charge_used(r);
 	limiter_settle(&r->lease, &used);

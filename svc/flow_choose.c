@@ -23,6 +23,16 @@ static void look(void *arg, const struct config_upstream *upstream, size_t endpo
 		    r->call.framing != DIALECT_PLAIN, health);
 }
 
+bool flow_may_call(const struct request *r)
+{
+	struct route_health health = { .gate = BREAKER_STOP };
+
+	if (r->probe != NULL)
+		return true;
+	look((void *)(uintptr_t)r, r->route.upstream, r->route.endpoint, r->route.upstream_model, &health);
+	return health.gate == BREAKER_PASS;
+}
+
 enum route_found flow_find_target(struct request *r, struct route *route, struct route_choice *choice)
 {
 	const struct route_question question = { .config = r->config,
@@ -30,11 +40,12 @@ enum route_found flow_find_target(struct request *r, struct route *route, struct
 						 .tools = r->call.tools,
 						 .input = r->reserved.input,
 						 .output = r->reserved.output,
-						 .lane = r->caller.may_wait ? CONFIG_LANE_BATCH : CONFIG_LANE_REALTIME,
+						 .lane = r->caller.lane == LANE_LOW ? CONFIG_LANE_BATCH
+										    : CONFIG_LANE_REALTIME,
 						 .session = r->tried.session,
 						 .random = r->tried.random,
 						 .failed = r->tried.failed,
-						 .barred = r->tried.barred,
+						 .barred = route_union(&r->tried.barred, &r->tried.full),
 						 .look = look,
 						 .arg = r };
 
@@ -58,8 +69,9 @@ static void say_unable(struct request *r)
 static int64_t longest_call(const struct request *r)
 {
 	const struct config_upstream *u = r->route.upstream;
+	int64_t waits = r->config->queue.max_wait < FLOW_TICKET_WAITS ? r->config->queue.max_wait : FLOW_TICKET_WAITS;
 
-	return r->config->redis.timeout + u->pool.connect_timeout + u->timeout.total + CLOCK_SECOND;
+	return r->config->redis.timeout + waits + u->pool.connect_timeout + u->timeout.total + CLOCK_SECOND;
 }
 
 static void probed(struct probe *probe, void *arg, bool granted)
@@ -91,6 +103,19 @@ static bool is_to_rest(const struct request *r, enum route_found found, const st
 	return found == ROUTE_FOUND ? !choice->elsewhere : found == ROUTE_STOPPED && choice->paused && was_called(r);
 }
 
+/* No target has room at once: the best of them will do, and is waited for. */
+static bool turns_to_queue(struct request *r)
+{
+	const struct route_set none = { { 0 } };
+
+	if (!r->tried.denied || r->queue.after_all || r->route.configured == NULL ||
+	    r->route.configured->targets_count == 1 || request_may_wait(r) == 0)
+		return false;
+	r->queue.after_all = true;
+	r->tried.full = none;
+	return true;
+}
+
 enum stage stage_choose(struct request *r)
 {
 	const struct config_upstream *before = r->route.upstream;
@@ -108,6 +133,8 @@ enum stage stage_choose(struct request *r)
 		say_unable(r);
 		return flow_refuse(r, REFUSAL_model_unable);
 	case ROUTE_STOPPED:
+		if (turns_to_queue(r))
+			return STAGE_choose;
 		if (choice.wait > 0 || r->tried.refusal == REFUSAL_none)
 			r->tried.wait = choice.wait;
 		r->tried.paused = choice.paused;
@@ -161,7 +188,8 @@ static bool fall_back(struct request *r)
 	r->route = next;
 	names[1] = r->route.model;
 	metrics_add(r->worker->metrics, METRIC_fallbacks_total, names, 1);
-	r->tried.failed = r->tried.barred = none;
+	r->tried.failed = r->tried.barred = r->tried.full = none;
+	r->queue.after_all = false;
 	r->tried.until = 0;
 	r->tried.denied = false;
 	return true;
@@ -172,12 +200,17 @@ static enum refusal refusal_of(struct request *r)
 {
 	if (r->tried.refusal != REFUSAL_none) {
 		buf_clear(&r->detail); /* of a quota that refused elsewhere */
+		if (r->tried.refusal == REFUSAL_upstream_busy)
+			buf_format(&r->detail, "Reason: %s.", r->result.detail);
 		return r->tried.refusal;
 	}
-	if (r->tried.denied)
+	if (r->tried.denied) {
+		r->quota = r->tried.denial; /* that of an answer which was to be given may have been asked for since */
 		return r->quota.verdict == LIMITER_NEVER    ? REFUSAL_exceeds_limit
+		       : r->quota.verdict == LIMITER_FULL   ? REFUSAL_queue_full
 		       : r->quota.kind == LIMIT_concurrency ? REFUSAL_too_many_at_once
 							    : REFUSAL_rate_limited;
+	}
 	return r->tried.paused ? REFUSAL_upstream_limited : REFUSAL_breaker_open;
 }
 

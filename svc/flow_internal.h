@@ -4,7 +4,8 @@
  *   flow_arrival.c  auth, models, body, route
  *   flow_share.c    lookup, replay, follow
  *   flow_choose.c   choose, and what is done when no target will do
- *   flow_call.c     quota, upstream, stream, settle
+ *   flow_quota.c    quota, queue
+ *   flow_call.c     upstream, stream, settle
  *   flow_retry.c    error, retry
  *   flow_engine.c   asserts what README says of it: the edge is in the table, the answer is the awaited one, no stage runs inside another */
 #ifndef SLUICE_FLOW_INTERNAL_H
@@ -18,7 +19,8 @@
 	X(auth)                                                                                                        \
 	X(models)                                                                                                      \
 	X(body)                                                                                                        \
-	X(route) X(lookup) X(replay) X(follow) X(choose) X(quota) X(upstream) X(error) X(retry) X(stream) X(settle)
+	X(route)                                                                                                       \
+	X(lookup) X(replay) X(follow) X(choose) X(quota) X(queue) X(upstream) X(error) X(retry) X(stream) X(settle)
 #define STAGE_ENUM(name) STAGE_##name,
 enum stage { STAGES(STAGE_ENUM) STAGE_end, STAGE_wait };
 #undef STAGE_ENUM
@@ -44,6 +46,7 @@ enum stage stage_replay_done(struct request *);
 enum stage stage_follow_done(struct request *);
 enum stage stage_choose_done(struct request *);
 enum stage stage_quota_done(struct request *);
+enum stage stage_queue_done(struct request *);
 enum stage stage_upstream_done(struct request *);
 enum stage stage_error_done(struct request *);
 enum stage stage_retry_done(struct request *);
@@ -65,6 +68,12 @@ void flow_to_client(struct request *, struct slice bytes);
 /* ---- where the call goes (flow_choose.c, flow_retry.c) ---- */
 /* Asks svc/route for the best target that is well, as things stand for this request; `route` gets it. */
 enum route_found flow_find_target(struct request *, struct route *, struct route_choice *) MUST_CHECK;
+/* The target that was chosen may still be called: its breaker lets calls pass, or there is a ticket, and nobody has asked for time. Who has waited looks
+ * once more. */
+bool flow_may_call(const struct request *);
+void flow_note_waited(struct request *); /* it does not stand in a line any more (flow_quota.c) */
+/* Who has a ticket waits for a quota no longer than this: the ticket is for so long and the call. */
+#define FLOW_TICKET_WAITS (5 * CLOCK_SECOND)
 /* No target will do: what is stale, another model, the upstream's own error, a refusal; the first of them that there is. */
 enum stage flow_degrade(struct request *);
 enum stage flow_degrade_further(struct request *); /* the same, nothing stale having been found */

@@ -123,10 +123,6 @@ static void told(struct flight_seat *seat, void *arg, const struct flight_told *
 	}
 	if (t->verdict == FLIGHT_DENIED)
 		r->shared.denial = mem_copy(r->mem, t->note);
-	if (t->unavailable) {
-		struct slice error = SLICE("lookup");
-		metrics_add(r->worker->metrics, METRIC_redis_errors_total, &error, 1);
-	}
 	if (t->verdict == FLIGHT_REFRESH)
 		refresh_or_lead(r);
 	if (r->waiting == seat)
@@ -456,8 +452,8 @@ static void end_whole(struct request *r)
 /* True: the quota's answer, which may be another for another tenant. */
 static bool is_denial(enum refusal why)
 {
-	return why == REFUSAL_rate_limited || why == REFUSAL_too_many_at_once || why == REFUSAL_exceeds_limit ||
-	       why == REFUSAL_quota_unavailable;
+	return why == REFUSAL_rate_limited || why == REFUSAL_too_many_at_once || why == REFUSAL_queue_full ||
+	       why == REFUSAL_exceeds_limit || why == REFUSAL_quota_unavailable;
 }
 
 static bool is_upstreams(enum refusal why)

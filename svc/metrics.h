@@ -29,7 +29,7 @@ enum { METRICS_LABELS_MAX = 5, METRICS_SERIES_MAX = 2000 };
 	X(stage_seconds,          HISTOGRAM, "stage",                                     "Time spent in each stage of the flow.") \
 	X(in_flight,              GAUGE,     "stage",                                     "Requests now, by the stage they are in.") \
 	X(quota_denied_total,     COUNTER,   "scope,limit",                               "Requests that a limit refused.") \
-	X(quota_used_ratio,       GAUGE,     "scope,limit",                               "The fullest quota, 0 to 1, as last looked up: by /status, or behind a scrape, once in 10 s at most.") \
+	X(quota_used_ratio,       GAUGE,     "scope,limit",                               "The fullest quota, 0 to 1, as last looked up: by /status, or behind a scrape, once in 10 s at most. Of a request limit with a burst of 1 it says nothing: watch sluice_queue_depth and sluice_quota_denied_total.") \
 	X(cache_total,            COUNTER,   "result",                                    "Requests that were looked up, by what was found: local, hit, stale, stale_error; miss; collapsed; pass, none.") \
 	X(coalesced_total,        COUNTER,   "where",                                     "Requests that read along with another: of the same worker, or of another of the fleet.") \
 	X(refreshes_total,        COUNTER,   "outcome",                                   "Answers that were fetched anew while the stale one was given.") \
@@ -40,6 +40,8 @@ enum { METRICS_LABELS_MAX = 5, METRICS_SERIES_MAX = 2000 };
 	X(attempt_seconds,        HISTOGRAM, "upstream",                                  "How long each took.") \
 	X(retries_total,          COUNTER,   "reason",                                    "Calls that were made again: limited, exhausted, busy, unsent, unsure; no_budget: would have been.") \
 	X(fallbacks_total,        COUNTER,   "from,to",                                   "Times that another model was turned to; whether it could be called, its request tells.") \
+	X(queue_depth,            GAUGE,     "priority",                                  "Requests of this instance that wait in a line for room in a limit.") \
+	X(queue_wait_seconds,     HISTOGRAM, "priority",                                  "How long those waited that did, whatever came of it.") \
 	X(breaker_state,          GAUGE,     "upstream,endpoint",                         "0: closed, 1: half open, 2: open; as it is forced, where it is. Models' own are on /breakers.") \
 	X(breaker_opened_total,   COUNTER,   "upstream",                                  "Times that a report of this instance opened a breaker.") \
 	X(tokens_total,           COUNTER,   "tenant,model,kind",                         "Tokens that providers reported: input, cached, output.") \
@@ -51,8 +53,11 @@ enum { METRICS_LABELS_MAX = 5, METRICS_SERIES_MAX = 2000 };
 	X(pool_wait_seconds,      HISTOGRAM, "upstream",                                  "Waiting for a connection.") \
 	X(pool_utilization,       GAUGE,     "upstream,pool",                             "Active connections over the limit.") \
 	X(redis_seconds,          HISTOGRAM, "script",                                    "Script calls, from sending to the answer.") \
-	X(redis_errors_total,     COUNTER,   "error",                                     "Calls that Redis did not answer well, by kind.") \
+	X(redis_errors_total,     COUNTER,   "error",                                     "Calls to Redis without a good answer, by kind: timed_out; lost, with its connection; unsent, for there was none; else the error.") \
 	X(redis_up,               GAUGE,     "worker",                                    "1 while this worker has a connection to Redis.") \
+	X(redis_mode,             GAUGE,     "worker",                                    "How this worker keeps quotas: 0: with Redis; without it, 1: by its share, 2: open, 3: closed.") \
+	X(redis_live_workers,     GAUGE,     "worker",                                    "Workers of the fleet that share the quotas, as this one last heard.") \
+	X(quota_local_total,      COUNTER,   "verdict",                                   "Asks that were decided without Redis, by a worker's share or as redis.on_failure says: admitted, denied.") \
 	X(leases,                 GAUGE,     "state",                                     "Reservations held, and settles not answered yet.") \
 	X(client_connections,     GAUGE,     "",                                          "Connections of clients.") \
 	X(memory_bytes,           GAUGE,     "",                                          "Memory that the program has in use, as last looked at; memory_limit is for it.") \

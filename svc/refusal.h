@@ -28,7 +28,7 @@ struct buf;
 	X(body_too_large,     413, false, "invalid_request_error", "INVALID_ARGUMENT",    "request_too_large",     "The body is larger than this gateway takes.") \
 	X(unsupported_media,  415, false, "invalid_request_error", "INVALID_ARGUMENT",    "invalid_request_error", "The body must be plain JSON without a content coding.") \
 	X(rate_limited,       429, true,  "rate_limit_error",      "RESOURCE_EXHAUSTED",  "rate_limit_error",      "A limit is used up. Wait as long as Retry-After says.") \
-	X(too_many_at_once,   429, true,  "rate_limit_error",      "RESOURCE_EXHAUSTED",  "rate_limit_error",      "Too many requests are in flight. Wait as long as Retry-After says.") \
+	X(too_many_at_once,   429, true,  "rate_limit_error",      "RESOURCE_EXHAUSTED",  "rate_limit_error",      "No place is free for one more request. Wait as long as Retry-After says.") \
 	X(upstream_limited,   429, true,  "rate_limit_error",      "RESOURCE_EXHAUSTED",  "rate_limit_error",      "The provider asked to be left alone until then. Wait as long as Retry-After says.") \
 	X(client_gone,        499, false, "",                      "CANCELLED",           "",                      "The client closed the connection.") \
 	X(internal,           500, true,  "server_error",          "INTERNAL",            "api_error",             "The gateway failed.") \
@@ -36,7 +36,8 @@ struct buf;
 	X(upstream_broken,    502, false, "server_error",          "UNAVAILABLE",         "api_error",             "The provider broke off its answer.") \
 	X(upstream_invalid,   502, false, "server_error",          "UNAVAILABLE",         "api_error",             "The provider's answer is not valid.") \
 	X(breaker_open,       503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "The provider is failing, or was taken out by hand, and is left alone for a while. Wait as long as Retry-After says.") \
-	X(upstream_busy,      503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "All connections to the provider are in use.") \
+	X(queue_full,         503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "As many requests as may wait are waiting. Wait as long as Retry-After says.") \
+	X(upstream_busy,      503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "No connection to the provider was free in time.") \
 	X(quota_unavailable,  503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "The quota store does not answer, and this gateway is told to refuse then.") \
 	X(overloaded,         503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "This gateway holds as many requests as it may.") \
 	X(draining,           503, true,  "server_error",          "UNAVAILABLE",         "overloaded_error",      "This instance is shutting down.") \

@@ -195,6 +195,7 @@ static void add_common(struct lines *l, const struct request *r)
 	start = l->text.len;
 	put_timing(&l->text, start, SLICE("cache"), r->took.cache);
 	put_timing(&l->text, start, SLICE("quota"), r->took.quota);
+	put_timing(&l->text, start, SLICE("queue"), r->took.queue);
 	put_timing(&l->text, start, SLICE("retry"), r->took.retry);
 	put_timing(&l->text, start, SLICE("upstream"), r->took.upstream);
 	if (l->text.len > start)
@@ -316,6 +317,7 @@ static int64_t retry_after(const struct request *r)
 	switch (r->refusal) {
 	case REFUSAL_rate_limited:
 	case REFUSAL_too_many_at_once:
+	case REFUSAL_queue_full:
 		return r->quota.wait;
 	case REFUSAL_upstream_limited:
 	case REFUSAL_breaker_open:

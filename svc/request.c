@@ -117,7 +117,7 @@ void request_free(struct request **handle)
 		return;
 	CHECK(r->magic == REQUEST_MAGIC && !r->running);
 	CHECK(r->exchange == NULL && r->lease == NULL && r->transfer == NULL && r->seat == NULL);
-	CHECK(r->probe == NULL && r->attempt.breaker == NULL && r->attempt.chosen == NULL);
+	CHECK(r->place == NULL && r->probe == NULL && r->attempt.breaker == NULL && r->attempt.chosen == NULL);
 	list_remove(&r->node);
 	r->worker->requests_count--;
 	loop_undefer(&r->burial);
@@ -209,6 +209,24 @@ int64_t request_redis_left(const struct request *r)
 	return left > REDIS_LEAST ? left : REDIS_LEAST;
 }
 
+int64_t request_patience(const struct request *r)
+{
+	int64_t left = r->config->queue.max_wait - r->took.queue;
+
+	if (r->queue.since > 0)
+		left -= clock_now() - r->queue.since;
+	return left > 0 ? left : 0;
+}
+
+int64_t request_may_wait(const struct request *r)
+{
+	int64_t left = request_patience(r), own = r->caller.deadline - (clock_now() - r->born);
+
+	if (!r->deadline.armed || own > left)
+		return left;
+	return own > 0 ? own : 0;
+}
+
 /* ---- what came of it ------------------------------------------------------------------------------------------------ */
 
 bool request_fell_back(const struct request *r)
@@ -257,6 +275,8 @@ static void observe(const struct request *r, const struct worker_upstream *u, in
 	metrics_observe(u->seconds.overhead, r->took.ours);
 	if (r->took.first_byte > 0)
 		metrics_observe(u->seconds.first_byte, r->took.first_byte);
+	if (r->took.queue > 0)
+		metrics_observe(r->worker->queue_wait_seconds[r->caller.lane], r->took.queue);
 	if (r->has_result)
 		metrics_observe(u->seconds.pool_wait, r->result.waited);
 	if (r->has_result && r->result.handshake > 0)
@@ -393,6 +413,8 @@ static void say(const struct request *r, int64_t now)
 	if (r->took.cache > 0)
 		log_milliseconds(&line, "cache_ms", r->took.cache);
 	log_milliseconds(&line, "quota_ms", r->took.quota);
+	if (r->took.queue > 0)
+		log_milliseconds(&line, "queue_ms", r->took.queue);
 	if (r->took.retry > 0)
 		log_milliseconds(&line, "retry_ms", r->took.retry);
 	if (r->took.first_byte > 0)

@@ -26,6 +26,8 @@
 
 enum { REQUEST_ID = 80, REQUEST_DETAIL = 512, REQUEST_ERROR = 64 * 1024 };
 
+struct queue_place;
+
 /* Owner: the flow, from request_new to request_free. Between the calls of the flow: `waiting` is what is awaited, and nothing else resumes it. */
 struct request {
 	unsigned magic;
@@ -85,16 +87,18 @@ struct request {
 	/* What has been tried: kept from one attempt to the next. */
 	struct {
 		struct route_set failed, barred; /* targets and endpoints that failed it; that will not do any more */
+		struct route_set full;           /* whose limits had no room for it */
 		uint64_t session, random;        /* as in struct route_question */
 		int64_t until;                   /* no attempt lasts longer; 0: none of this model was begun */
 		struct worker_upstream *account; /* pays for repetitions: that of the first attempt */
 		enum retry_class class;          /* of the last failure */
 		enum refusal
 			refusal; /* what it would be answered, if it had no answer of its own; none: nothing has failed */
-		int64_t retry_after; /* as the provider said; -1: nothing */
-		int64_t wait;        /* until something may be well again; 0: not known */
-		bool paused;         /* that is because the provider said when to come again */
-		bool denied;         /* a quota of a model or an upstream refused; `quota` says which */
+		int64_t retry_after;          /* as the provider said; -1: nothing */
+		int64_t wait;                 /* until something may be well again; 0: not known */
+		bool paused;                  /* that is because the provider said when to come again */
+		bool denied;                  /* a quota of a model or an upstream refused, */
+		struct limiter_answer denial; /* as it said */
 		/* From the last attempt's end until another begins. */
 		bool judged;             /* what the end means */
 		bool counted, paid;      /* the call that is to be made again */
@@ -102,6 +106,13 @@ struct request {
 		struct loop_timer timer; /* to the next attempt */
 		struct buf log;          /* a word on each failed attempt */
 	} tried;
+	struct {
+		bool after_all;          /* every target was looked at: it may wait at one */
+		int64_t since;           /* it stands in a line; 0: it does not */
+		enum limiter_scope line; /* whose, as it was last told */
+		bool asking;             /* in the line: its lease is awaited, not its turn */
+		bool late;               /* it has waited as long as it may */
+	} queue;
 	/* The attempt under way (svc/attempt.h). */
 	struct {
 		struct worker_endpoint *chosen; /* counts it as in flight; NULL: none does */
@@ -123,6 +134,7 @@ struct request {
 	struct flight_seat *seat;
 	struct answer *answer_held; /* what is given from a store */
 	struct lease *lease;
+	struct queue_place *place;
 	struct probe *probe;
 	struct transfer *transfer;
 
@@ -138,11 +150,11 @@ struct request {
 	bool unsent; /* the last attempt ended before it wrote a byte */
 	struct meter *meter;
 	struct meter_result metered;
-	int64_t used;                                              /* tokens settled */
-	bool blocked;                                              /* the client takes no more for now */
-	uint64_t sent;                                             /* bytes of the answer's body */
-	struct {                                                   /* microseconds */
-		int64_t cache, quota, retry, upstream, first_byte; /* 0: not asked */
+	int64_t used;                                                     /* tokens settled */
+	bool blocked;                                                     /* the client takes no more for now */
+	uint64_t sent;                                                    /* bytes of the answer's body */
+	struct {                                                          /* microseconds */
+		int64_t cache, quota, queue, retry, upstream, first_byte; /* 0: not asked */
 		int64_t ours; /* neither waiting for the client nor for the upstream */
 	} took;
 };
@@ -169,6 +181,10 @@ struct slice request_tenant(const struct request *);              /* "anonymous"
 /* Of redis.timeout, which is for all that a request waits for Redis together; never so little that a call that is answered as always would have its connection
  * cut for it. */
 int64_t request_redis_left(const struct request *);
+
+/* How long it may still wait for room, of queue.max_wait; and the same of its client's own deadline too, behind which nothing is begun; microseconds. */
+int64_t request_patience(const struct request *);
+int64_t request_may_wait(const struct request *);
 
 bool request_fell_back(const struct request *); /* another model is asked than the client did: its answer is not kept */
 bool request_never_sent(const struct request *); /* nothing of it reached the upstream */

@@ -41,6 +41,7 @@ struct route_set {
 };
 void route_mark(struct route_set *, size_t target, size_t endpoint);
 void route_mark_target(struct route_set *, size_t target); /* all its endpoints */
+struct route_set route_union(const struct route_set *, const struct route_set *);
 bool route_marked(const struct route_set *, size_t target, size_t endpoint);
 
 /* What one endpoint is like now, for one model: as the upstream is asked for it, also where the client's name goes through. */

@@ -66,6 +66,15 @@ bool route_is_same_place(const struct route *a, const struct route *b)
 	       a->endpoint == b->endpoint;
 }
 
+struct route_set route_union(const struct route_set *a, const struct route_set *b)
+{
+	struct route_set both;
+
+	for (size_t i = 0; i < ARRAY_LENGTH(both.bits); i++)
+		both.bits[i] = a->bits[i] | b->bits[i];
+	return both;
+}
+
 bool route_marked(const struct route_set *set, size_t target, size_t endpoint)
 {
 	return (set->bits[place_of(target, endpoint) / 64] >> place_of(target, endpoint) % 64 & 1) != 0;

@@ -192,8 +192,7 @@ static void worker_is_warm(void *arg)
 {
 	struct thread *t = arg;
 
-	if (t->worker->index == 0)
-		worker_warn_of_eviction(t->worker);
+	worker_look_at_risks(t->worker);
 	loop_post(t->server->loop, one_more_warm, t->server);
 }
 
@@ -399,7 +398,7 @@ static bool has_settled(struct server *s)
 		return false;
 	if (s->unsettled > 0)
 		log_say(s->log, LOG_WARNING, "drain",
-			"Redis did not answer %u settles: their leases end by themselves, their charges stay",
+			"Redis did not answer %u settles or debts: leases end by themselves, charges stay as they are",
 			s->unsettled);
 	if (s->untold > 0)
 		log_say(s->log, LOG_WARNING, "drain",

@@ -14,12 +14,14 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/pool.h"
+#include "lib/queue.h"
 #include "lib/redis.h"
 #include "svc/worker_internal.h"
 
 enum { WORKER_ESTIMATES = 4096 };
 #define WORKER_LEASE     (10 * CLOCK_SECOND)
 #define WORKER_WARM_LOOK (5 * CLOCK_MILLISECOND)
+#define WORKER_BEAT      (CLOCK_SECOND / 2)
 
 struct worker_generation *worker_hold(struct worker *w)
 {
@@ -81,6 +83,45 @@ struct metrics_series *worker_script_seconds(struct worker *w, const char *name)
 	return metrics_series(w->metrics, METRIC_redis_seconds, &script);
 }
 
+static void observe_beat(void *arg, int64_t took)
+{
+	struct worker *w = arg;
+
+	metrics_observe(w->beat_seconds, took);
+}
+
+/* What the fleet's limits take, and who waits for it. */
+static void open_limits(struct worker *w, const struct config *config)
+{
+	char member[sizeof(w->shared->instance) + 12];
+	size_t length = (size_t)snprintf(member, sizeof(member), "%s.%d", w->shared->instance, w->index);
+	const struct limiter_options limits = { .timeout = config->redis.timeout,
+						.lease = WORKER_LEASE,
+						.channel = slice_of(w->channel),
+						.member = slice_make(member, length),
+						.workers = (unsigned)config->workers,
+						.lost = w->shared->lease_lost,
+						.answered = observe_script,
+						.changed = worker_mode_changed,
+						.turn = worker_turn,
+						.arg = w };
+	const struct queue_options queue = { .channel = slice_of(w->channel),
+					     .beat = WORKER_BEAT,
+					     .timeout = config->redis.timeout,
+					     .answered = observe_beat,
+					     .arg = w };
+
+	w->limiter = limiter_new(w->loop, w->redis, &limits, w->log);
+	w->queue = queue_new(w->loop, w->redis, &queue);
+	w->beat_seconds = worker_script_seconds(w, "beat");
+	for (int i = 0; i < LIMITER_SCRIPTS; i++)
+		w->limiter_seconds[i] = worker_script_seconds(w, limiter_script_name((enum limiter_script)i));
+	for (int lane = 0; lane < LANES; lane++) {
+		struct slice name = slice_of(lane_name((enum lane)lane));
+		w->queue_wait_seconds[lane] = metrics_series(w->metrics, METRIC_queue_wait_seconds, &name);
+	}
+}
+
 struct worker *worker_new(struct worker_shared *shared, int index, const struct config *config)
 {
 	struct worker *w = mem_new(sizeof(*w));
@@ -93,20 +134,13 @@ struct worker *worker_new(struct worker_shared *shared, int index, const struct 
 	w->lines = mem_new(sizeof(*w->lines));
 	loop_deferred_init(&w->flush, flush_lines, w->lines);
 	w->redis = redis_new(w->loop, shared->redis, w->log);
-	w->limiter = limiter_new(w->loop, w->redis,
-				 &(struct limiter_options){ .timeout = config->redis.timeout,
-							    .lease = WORKER_LEASE,
-							    .lost = shared->lease_lost,
-							    .answered = observe_script,
-							    .arg = w },
-				 w->log);
 	w->estimate = estimate_new(WORKER_ESTIMATES);
 	w->metrics = metrics_new();
+	snprintf(w->channel, sizeof(w->channel), "sluice:w:%s.%d", shared->instance, index);
+	open_limits(w, config);
 	CHECK(getrandom(&w->random, sizeof(w->random), 0) == (ssize_t)sizeof(w->random));
 	worker_open_breakers(w, config);
 	worker_open_answers(w, config);
-	for (int i = 0; i < LIMITER_SCRIPTS; i++)
-		w->limiter_seconds[i] = worker_script_seconds(w, limiter_script_name((enum limiter_script)i));
 	for (int i = 0; i < FLIGHT_SCRIPTS; i++)
 		w->flight_seconds[i] = worker_script_seconds(w, flight_script_name((enum flight_script)i));
 	w->now = open_generation(w, config, NULL);
@@ -129,6 +163,7 @@ void worker_free(struct worker **worker)
 	worker_release(&w->now);
 	worker_close_answers(w);
 	worker_close_breakers(w);
+	queue_free(&w->queue);
 	limiter_free(&w->limiter);
 	redis_free(&w->redis);
 	loop_free(&w->loop);
@@ -146,17 +181,23 @@ struct warming_pool {
 	unsigned wanted;
 };
 
+/* Looked at from time to time: its one listener is another's. */
+struct warming_redis {
+	struct warming *all;
+	const struct redis *redis;
+	const char *late; /* what to say when it could not be reached in time */
+	int64_t until;
+	struct loop_timer timer;
+};
+
 /* What is still to come: each endpoint's pool, Redis, and the Redis of answers. Owned by the worker from worker_warm to the end of the turn in which the last came. It holds the
  * generation that it warms: a reload may come meanwhile, and pools that are closed would never tell. */
 struct warming {
 	struct worker *worker;
 	struct worker_generation *generation;
 	struct warming_pool *pools; /* as many as its upstreams have endpoints */
+	struct warming_redis redis, answers;
 	size_t left;
-	bool redis_awaited;
-	struct loop_timer redis_timeout;
-	struct loop_timer answers_timer; /* the connection of answers has its listener already: it is looked at */
-	int64_t answers_until;
 	struct loop_deferred burial;
 	void (*warmed)(void *arg);
 	void *arg;
@@ -167,11 +208,9 @@ static void warming_free(void *warming)
 	struct warming *all = warming;
 
 	all->worker->warming = NULL;
-	if (all->redis_awaited)
-		redis_on_change(all->worker->redis, NULL, NULL);
 	loop_undefer(&all->burial);
-	loop_timer_free(&all->redis_timeout);
-	loop_timer_free(&all->answers_timer);
+	loop_timer_free(&all->redis.timer);
+	loop_timer_free(&all->answers.timer);
 	worker_release(&all->generation);
 	mem_free(all->pools);
 	mem_free(all);
@@ -197,58 +236,26 @@ static void pool_warmed(void *arg, unsigned opened, const char *why)
 	one_less(all);
 }
 
-static void redis_is_warm(struct warming *all)
+static void look_at_redis(void *arg)
 {
-	if (!all->redis_awaited)
-		return;
-	all->redis_awaited = false;
-	redis_on_change(all->worker->redis, NULL, NULL);
-	loop_timer_clear(&all->redis_timeout);
-	one_less(all);
-}
+	struct warming_redis *one = arg;
+	bool up = redis_is_up(one->redis);
 
-static void redis_changed(void *arg, bool up)
-{
-	if (up)
-		redis_is_warm(arg);
-}
-
-static void redis_waited_for(void *arg)
-{
-	struct warming *all = arg;
-
-	if (!redis_is_up(all->worker->redis))
-		log_say(all->worker->log, LOG_WARNING, "warm_up", "Redis could not be reached in time");
-	redis_is_warm(all);
-}
-
-static void warm_redis(struct warming *all)
-{
-	all->redis_awaited = true;
-	loop_timer_init(&all->redis_timeout, all->worker->loop, redis_waited_for, all);
-	loop_timer_set(&all->redis_timeout, redis_is_up(all->worker->redis) ? 0 : WORKER_WARM_TIMEOUT);
-	redis_on_change(all->worker->redis, redis_changed, all);
-}
-
-static void look_at_answers(void *arg)
-{
-	struct warming *all = arg;
-	bool up = redis_is_up(all->worker->answers), late = clock_now() >= all->answers_until;
-
-	if (!up && !late) {
-		loop_timer_set(&all->answers_timer, WORKER_WARM_LOOK);
+	if (!up && clock_now() < one->until) {
+		loop_timer_set(&one->timer, WORKER_WARM_LOOK);
 		return;
 	}
 	if (!up)
-		log_say(all->worker->log, LOG_WARNING, "warm_up", "the Redis of answers could not be reached in time");
-	one_less(all);
+		log_say(one->all->worker->log, LOG_WARNING, "warm_up", "%s", one->late);
+	one_less(one->all);
 }
 
-static void warm_answers(struct warming *all)
+static void warm_redis(struct warming *all, struct warming_redis *one, const struct redis *redis, const char *late)
 {
-	all->answers_until = clock_now() + WORKER_WARM_TIMEOUT;
-	loop_timer_init(&all->answers_timer, all->worker->loop, look_at_answers, all);
-	loop_timer_set(&all->answers_timer, 0);
+	*one = (struct warming_redis){ .all = all, .redis = redis, .late = late };
+	one->until = clock_now() + WORKER_WARM_TIMEOUT;
+	loop_timer_init(&one->timer, all->worker->loop, look_at_redis, one);
+	loop_timer_set(&one->timer, 0);
 }
 
 static size_t count_endpoints(const struct config *config)
@@ -284,8 +291,8 @@ void worker_warm(struct worker *w, void (*warmed)(void *arg), void *arg)
 	all->pools = mem_new_array(endpoints, sizeof(*all->pools));
 	w->warming = all;
 	loop_deferred_init(&all->burial, warming_free, all);
-	warm_redis(all);
-	warm_answers(all);
+	warm_redis(all, &all->redis, w->redis, "Redis could not be reached in time");
+	warm_redis(all, &all->answers, w->answers, "the Redis of answers could not be reached in time");
 	for (size_t i = 0; i < config->upstreams_count; first += config->upstreams[i++].endpoints_count)
 		warm_upstream(all, i, &all->pools[first]);
 }
@@ -307,6 +314,11 @@ void worker_gauge(struct worker *w)
 	struct slice index, state = SLICE("held");
 	char text[12];
 
+	for (int lane = 0; lane < LANES; lane++) {
+		state = slice_of(lane_name((enum lane)lane));
+		metrics_set(w->metrics, METRIC_queue_depth, &state, queue_waiting(w->queue, (enum lane)lane));
+	}
+	state = SLICE("held");
 	worker_gauge_upstreams(w);
 	worker_gauge_breakers(w);
 	index = slice_make(text, (size_t)snprintf(text, sizeof(text), "%d", w->index));
@@ -314,6 +326,7 @@ void worker_gauge(struct worker *w)
 	metrics_set(w->metrics, METRIC_leases, &state, limiter_held(w->limiter));
 	state = SLICE("unsettled");
 	metrics_set(w->metrics, METRIC_leases, &state, limiter_unsettled(w->limiter));
+	worker_gauge_mode(w);
 	worker_gauge_answers(w);
 }
 

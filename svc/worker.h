@@ -14,6 +14,7 @@
 #include "lib/limiter.h"
 #include "lib/list.h"
 #include "lib/loop.h"
+#include "lib/redis.h"
 #include "lib/retry.h"
 #include "svc/config.h"
 #include "svc/metrics.h"
@@ -28,6 +29,7 @@ struct log;
 struct log_batch;
 struct map;
 struct pool_stats;
+struct queue;
 struct redis;
 struct redis_call;
 struct subscriber;
@@ -76,12 +78,16 @@ struct worker_generation {
 /* What is given up because memory is short. */
 enum worker_pressure { WORKER_SHEDS_NOTHING, WORKER_SHEDS_KEEP_ALIVES, WORKER_SHEDS_REQUESTS };
 
+enum worker_risk { WORKER_EVICTS, WORKER_FORGETS, WORKER_RISKS };
+enum { WORKER_RISK_MOST = 200 };
+
 /* What all workers of a process share: written by the main thread, read by all. */
 struct worker_shared {
 	_Atomic int64_t body_bytes;   /* request bodies held, of the whole process */
 	_Atomic int64_t answer_bytes; /* the same of answers that others may read along */
 	_Atomic bool ready;           /* pools are warm and nobody drains: what /readyz says */
 	_Atomic bool draining;
+	_Atomic int alone;           /* workers that keep quotas without Redis */
 	_Atomic int pressure;        /* enum worker_pressure */
 	_Atomic int64_t memory_used; /* bytes, as last looked at */
 	char instance[24];           /* names this process in the ids of leases: unique for ever */
@@ -93,11 +99,13 @@ struct worker_shared {
 struct worker {
 	struct worker_shared *shared;
 	int index;
+	char channel[64]; /* where it hears what Redis' scripts have for it alone */
 	struct loop *loop;
 	struct log *log;
 	struct worker_generation *now; /* what new requests begin under */
 	struct redis *redis;
 	struct limiter *limiter;
+	struct queue *queue; /* who waits in the lines of the limiter */
 	struct breakers *breakers;
 	struct subscriber *
 		breaker_listener; /* on the Redis of quotas; NULL: that of answers is the same, and `listener` hears it all */
@@ -112,6 +120,15 @@ struct worker {
 	struct dialect_digest *digest;
 	struct estimate *estimate;
 	struct metrics *metrics;
+	struct metrics_series *queue_wait_seconds[LANES], *beat_seconds;
+	struct {
+		uint64_t passed, refused;
+	} undecided; /* asks that the limiter did not decide, without Redis: what redis.on_failure made of them */
+	struct {
+		uint64_t admitted, denied;
+		struct redis_counts redis, answers;
+	} counted; /* of what is counted elsewhere, what stands in the metrics already */
+	char risks[WORKER_RISKS][WORKER_RISK_MOST]; /* in words; "": none. The first worker's alone */
 	struct metrics_series *limiter_seconds[LIMITER_SCRIPTS], *flight_seconds[FLIGHT_SCRIPTS],
 		*breaker_seconds[BREAKER_SCRIPTS];
 	uint64_t random;                          /* the state of worker_random */
@@ -131,9 +148,8 @@ void worker_free(struct worker **); /* no request may be left */
 /* Opens the pools' warm connections and waits for Redis; `warmed` runs once, when all is there or 10 s have passed, unless the worker is freed before. Once a
  * worker; a reload meanwhile changes nothing of what is waited for. */
 void worker_warm(struct worker *, void (*warmed)(void *arg), void *arg);
-/* Asks Redis, now or when it is there for the first time, what it does when it is full, and logs a warning if it may throw quotas away; silent when it may
- * not be asked. After worker_warm has ended: Redis has one listener. */
-void worker_warn_of_eviction(struct worker *);
+/* Fills `risks` with what of Redis' settings endangers quotas, as the first worker finds it and says; again whenever Redis is back. */
+void worker_look_at_risks(struct worker *);
 /* From now on new requests begin under `next`; upstreams that did not change keep their pools, the pools of the others begin to warm. */
 void worker_reload(struct worker *, const struct config *next);
 
@@ -143,6 +159,16 @@ void worker_release(struct worker_generation **);
 
 /* Adds what the pools of all its endpoints are like: active, idle, waiting, opened, reused, failed. */
 void worker_upstream_stats(const struct worker_upstream *, struct pool_stats *calls, struct pool_stats *streams);
+
+/* What a worker does about quotas: "normal", with Redis; without it what redis.on_failure says. */
+const char *worker_mode_name(const struct worker *);
+/* Also before anybody has missed it; NULL: with Redis. Valid until its loop goes on. */
+const char *worker_mode_reason(const struct worker *);
+/* Asks that were decided without Redis, in whatever mode. */
+uint64_t worker_local_admitted(const struct worker *);
+uint64_t worker_local_denied(const struct worker *);
+bool worker_mode_refuses(const struct worker *); /* without Redis, which answers, and refuses */
+const char *worker_on_failure_name(enum config_on_failure);
 
 /* Writes the gauges that are read rather than counted (pools, leases, stages), just before a merge. */
 void worker_gauge(struct worker *);

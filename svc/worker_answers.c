@@ -4,12 +4,11 @@
  *
  * A hot answer is one that Redis gave over the tracked connection; it is used as long as the listener's epoch is the one in which it was read. So a purge
  * anywhere is seen here within the listener's silence, also when the message of it was lost. */
-#include <stdio.h>
-
 #include "lib/cache.h"
 #include "lib/clock.h"
 #include "lib/flight.h"
 #include "lib/flight_wire.h"
+#include "lib/queue.h"
 #include "lib/redis.h"
 #include "lib/subscriber.h"
 #include "svc/dialect.h"
@@ -28,7 +27,7 @@ static void hint(void *worker, struct slice channel, struct slice text)
 
 	if (slice_equal(channel, SLICE(BREAKER_CHANNEL)))
 		breakers_hint(w->breakers, text);
-	else
+	else if (!queue_hint(w->queue, text))
 		flights_hint(w->flights, text);
 }
 
@@ -38,8 +37,12 @@ static void invalidated(void *worker, struct slice key)
 	struct worker *w = worker;
 	unsigned char name[ANSWER_KEY];
 
-	if (key.data == NULL)
+	if (key.data == NULL) {
 		breakers_missed(w->breakers);
+		if (w->shared->answers_redis ==
+		    w->shared->redis) /* else the other listener hears what concerns the lines */
+			queue_ask_all(w->queue);
+	}
 	flights_invalidated(w->flights, key);
 	if (key.data == NULL || slice_equal(key, SLICE(FLIGHT_PURGED)))
 		cache_clear(w->cache);
@@ -77,13 +80,11 @@ static void open_flights(struct worker *w, const struct config *config, struct s
 
 void worker_open_answers(struct worker *w, const struct config *config)
 {
-	char name[64];
 	struct subscriber_options hears = {
 		.ping = PING, .silence = SILENCE, .hint = hint, .invalidated = invalidated, .arg = w
 	};
-	int length = snprintf(name, sizeof(name), "sluice:w:%s.%d", w->shared->instance, w->index);
 
-	hears.channels[0] = slice_make(name, (size_t)length);
+	hears.channels[0] = slice_of(w->channel);
 	if (w->shared->answers_redis == w->shared->redis)
 		hears.channels[1] = SLICE(BREAKER_CHANNEL);
 	w->digest = dialect_digest_new();

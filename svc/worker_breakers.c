@@ -3,13 +3,13 @@
  * The breakers live on the Redis of quotas. What is pushed of them is heard over the listener of answers where that is the same Redis, else over a connection of
  * its own. */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "lib/buf.h"
 #include "lib/clock.h"
 #include "lib/map.h"
 #include "lib/mem.h"
+#include "lib/queue.h"
 #include "lib/redis.h"
 #include "lib/subscriber.h"
 #include "svc/worker_internal.h"
@@ -30,11 +30,17 @@ static void heard(void *worker, struct slice channel, struct slice text)
 
 	if (slice_equal(channel, SLICE(BREAKER_CHANNEL)))
 		breakers_hint(w->breakers, text);
+	else
+		(void)queue_hint(w->queue, text);
 }
 
-static void nothing_is_kept(void *worker, struct slice key)
+/* Nothing is kept by what is heard here; but words may have been missed. */
+static void missed(void *worker, struct slice key)
 {
-	(void)worker, (void)key;
+	struct worker *w = worker;
+
+	if (key.data == NULL)
+		queue_ask_all(w->queue);
 }
 
 static void listen_apart(struct worker *w, struct slice channel)
@@ -43,7 +49,7 @@ static void listen_apart(struct worker *w, struct slice channel)
 						    .silence = LISTEN_SILENCE,
 						    .channels = { channel, SLICE(BREAKER_CHANNEL) },
 						    .hint = heard,
-						    .invalidated = nothing_is_kept,
+						    .invalidated = missed,
 						    .arg = w };
 
 	w->breaker_listener = subscriber_new(w->loop, w->shared->redis, &options, w->log);
@@ -68,11 +74,9 @@ static void changed(void *worker, const struct breaker *breaker, bool tripped)
 
 void worker_open_breakers(struct worker *w, const struct config *config)
 {
-	char name[64];
-	int length = snprintf(name, sizeof(name), "sluice:w:%s.%d", w->shared->instance, w->index);
 	struct breaker_options options = { .timeout = config->redis.timeout,
 					   .flush = FLUSH,
-					   .channel = slice_make(name, (size_t)length),
+					   .channel = slice_of(w->channel),
 					   .answered = observe,
 					   .changed = changed,
 					   .arg = w };

@@ -34,7 +34,13 @@ void worker_open_answers(struct worker *, const struct config *);
 void worker_close_answers(struct worker *); /* no seat may be left */
 void worker_gauge_answers(struct worker *);
 
-/* worker_memory.c: keeps `answers_full` up to date. */
+/* worker_mode.c: with Redis or without it. `arg` is the worker. */
+void worker_mode_changed(void *arg, bool alone, const char *why);
+void worker_turn(void *arg, struct slice id);
+void worker_gauge_mode(struct worker *);
+
+/* worker_memory.c: the value of a line "name:value" of what INFO answers; keeps `answers_full` up to date. */
+struct slice worker_info(struct slice text, struct slice name);
 void worker_watch_room(struct worker *);
 void worker_unwatch_room(struct worker *);
 

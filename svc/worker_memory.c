@@ -1,5 +1,5 @@
-/* What happens when Redis is full. One that may throw keys away forgets who has used what, and nobody would notice: it is warned of at start. One that may not
- * refuses all that is new, quotas too: so answers are stored only while a fifth of its memory is free. */
+/* A Redis that is full, and may not throw anything away, refuses all that is new, quotas too: so answers are stored only while a fifth of its memory is
+ * free. */
 #include "svc/worker_internal.h"
 
 #include "lib/clock.h"
@@ -12,8 +12,7 @@
 #define LOOK_TIMEOUT (2 * CLOCK_SECOND) /* a deadline that passes cuts the connection */
 enum { FULL_PERCENT = 80 };
 
-/* The value of a line "name:value" of INFO's answer. */
-static struct slice info_of(struct slice text, struct slice name)
+struct slice worker_info(struct slice text, struct slice name)
 {
 	struct slice value = SLICE_NONE;
 
@@ -26,47 +25,11 @@ static struct slice info_of(struct slice text, struct slice name)
 	return value;
 }
 
-static void policy_told(struct redis_call *call, void *arg, const struct redis_answer *answer)
-{
-	struct worker *w = arg;
-	struct slice text, policy;
-
-	(void)call;
-	if (answer->result != REDIS_OK || !redis_reply_text(answer->reply, &text))
-		return; /* it may be forbidden to us */
-	policy = info_of(text, SLICE("maxmemory_policy"));
-	if (policy.len == 0 || slice_equal(policy, SLICE("noeviction")) ||
-	    slice_equal(info_of(text, SLICE("maxmemory")), SLICE("0")))
-		return;
-	log_say(w->log, LOG_WARNING, "redis_evicts",
-		"Redis' maxmemory-policy is %.*s: when it is full it may throw quotas away; set it to noeviction",
-		SLICE_ARGS(policy));
-}
-
-static void ask(void *arg, bool up)
-{
-	const struct slice info[] = { SLICE("INFO"), SLICE("memory") };
-	struct worker *w = arg;
-
-	if (!up)
-		return;
-	redis_on_change(w->redis, NULL, NULL);
-	(void)redis_send(w->redis, w->now->config->redis.timeout, policy_told, w, ARRAY_LENGTH(info), info);
-}
-
-void worker_warn_of_eviction(struct worker *w)
-{
-	redis_on_change(w->redis, ask, w);
-	ask(w, redis_is_up(w->redis));
-}
-
-/* ---- room for answers -------------------------------------------------------------------------------------------------- */
-
 static int64_t number_of(struct slice text, struct slice name)
 {
 	int64_t number;
 
-	return text_int(info_of(text, name), &number) ? number : 0;
+	return text_int(worker_info(text, name), &number) ? number : 0;
 }
 
 static void note_room(struct worker *w, bool full)
@@ -92,7 +55,7 @@ static void room_told(struct redis_call *call, void *arg, const struct redis_ans
 	if (answer->result != REDIS_OK || !redis_reply_text(answer->reply, &text))
 		return;
 	most = number_of(text, SLICE("maxmemory"));
-	note_room(w, most > 0 && slice_equal(info_of(text, SLICE("maxmemory_policy")), SLICE("noeviction")) &&
+	note_room(w, most > 0 && slice_equal(worker_info(text, SLICE("maxmemory_policy")), SLICE("noeviction")) &&
 			     number_of(text, SLICE("used_memory")) > most / 100 * FULL_PERCENT);
 }
 

@@ -7,9 +7,9 @@ import pathlib
 
 ROWS = [
     ("words", "lib/base lib/slice lib/list"),
-    ("ground", "lib/bytes lib/clock lib/mem lib/siphash lib/utf8"),
+    ("ground", "lib/bytes lib/lane lib/clock lib/mem lib/siphash lib/utf8"),
     ("ground", "lib/buf lib/map"),
-    ("ground", "lib/text lib/file"),
+    ("ground", "lib/text lib/file lib/line"),
     ("ground", "lib/log lib/json lib/sse lib/estimate lib/answer"),
     ("loop", "lib/loop"),
     ("clients", "lib/redis lib/pool lib/embedded"),

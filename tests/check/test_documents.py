@@ -38,3 +38,13 @@ def test_every_task_has_packages():
         listed = subprocess.run([script, "--list", task], check=True, stdout=subprocess.PIPE).stdout.decode().split()
         assert listed and all(re.fullmatch(r"[a-z0-9][a-z0-9.+-]+", package) for package in listed), task
     assert subprocess.run([script, "no-such-task"], stderr=subprocess.DEVNULL).returncode == 2
+
+
+def test_readme_lists_every_event_of_the_log():
+    """An event stands behind its level, wherever a line is begun: in its words, or in two of which one is chosen."""
+    level = re.compile(r'\bLOG_(?:DEBUG|INFO|WARNING|ERROR),\s*(?:[^";,]*\?\s*"([\w.]+)"\s*:\s*)?"([\w.]+)"')
+    written = {name for path in sources.c_files(*sources.OURS) for pair in level.findall((sources.ROOT / path).read_text()) for name in pair if name}
+    readme = (sources.ROOT / "README.md").read_text()
+    cells = [row.split("|")[1] for row in readme.split("| event | what it says |")[1].split("\n\n")[0].splitlines() if row]
+    told = {name for cell in cells for name in re.findall(r"`([\w.]+)`", cell)}
+    assert len(written) > 30 and told | {"request", "refresh"} == written, (told | {"request", "refresh"}) ^ written

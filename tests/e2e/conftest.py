@@ -1,9 +1,11 @@
 """Fixtures: each starts real processes for one test and ends them by their own pid, whatever the test did."""
 
+import collections
 import contextlib
 import pathlib
 import shutil
 import socket
+import statistics
 import sys
 import tempfile
 
@@ -13,11 +15,38 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from support.gateway import Gateway  # noqa: E402
 from support.load import Load  # noqa: E402
+from support import share  # noqa: E402
 from support.provider import Provider  # noqa: E402
 from support.proxy import FaultProxy  # noqa: E402
+from support.redis_faults import World  # noqa: E402
 from support.redis_server import RedisServer  # noqa: E402
 from support.sim import Sim  # noqa: E402
 from support.tls import Authority, NghttpxFront, NginxFront  # noqa: E402
+
+
+_figures = collections.defaultdict(lambda: collections.defaultdict(list))
+
+
+@pytest.fixture
+def figures():
+    """figures("killed", waited_ms=…): told at the end of the run, over all that came under that name; also when all is well, and by tests/run too."""
+
+    def note(name, **values):
+        for what, value in values.items():
+            _figures[name][what].append(value)
+
+    return note
+
+
+def _sum_up(values):
+    return f"{values[0]:.0f}" if len(values) == 1 else "/".join(f"{of(values):.0f}" for of in (min, statistics.median, max))
+
+
+def pytest_terminal_summary(terminalreporter):
+    for name, columns in _figures.items():
+        rounds = max(len(values) for values in columns.values())
+        of = f" ({rounds} times; min/median/max)" if rounds > 1 else ""
+        terminalreporter.write_line(f"figures: {name}{of}: " + ", ".join(f"{what.replace('_', ' ')} {_sum_up(values)}" for what, values in columns.items()))
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +142,28 @@ def proxy():
     yield begin
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def world(redis, start_redis, proxy, folder):
+    """A Redis and the line to it; see support/redis_faults.py."""
+    front = proxy(f"unix:{redis.path}", str(folder / "front.sock"))
+    front.tell("skip 2")
+    return World(redis, front, start_redis)
+
+
+@pytest.fixture
+def start_fleet(start_gateway, sim, world):
+    """start_fleet(): three instances that have this Redis together, by this line; see support/share.py."""
+
+    def begin(changes=share.CHANGES):
+        gateways = [start_gateway(sim.url, world.url, changes, wait=False) for _ in range(3)]
+        for gateway in gateways:
+            gateway.wait_ready(gateway.ready)
+        share.all_known(gateways)
+        return gateways
+
+    return begin
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from support.breakers import (CLOSED, HALF_OPEN, OPEN, attempts, came, changes, 
                               trips, wait_for_state)
 from support.client import headers_for, prompt
 from support.crowd import Reading, crowd
-from support.gateway import KEY
+from support.gateway import KEY, merge
 from support.process import promised, wait_until
 from support.rest import at_rest, tickets
 
@@ -271,7 +271,8 @@ def test_a_stopped_instance_keeps_its_places(start_gateway, sim, redis):
 
 def test_a_stopped_instances_place_is_free_when_its_call_must_have_ended(start_gateway, sim, redis):
     """The only ticket is with a process that sleeps: another has it when connect_timeout + total + 1 s are over, no sooner; what the sleeper says then is of old."""
-    gateways = fleet(start_gateway, sim, redis, ruled({**QUICK, "probes": 1}, timeout={"total": "300ms"}, pool={"connect_timeout": "200ms"}))
+    gateways = fleet(start_gateway, sim, redis, merge(ruled({**QUICK, "probes": 1}, timeout={"total": "300ms"}, pool={"connect_timeout": "200ms"}),
+                                                      {"queue": {"max_wait": "0s"}}))
     for _ in range(ROUNDS):
         half_open(gateways, sim, redis)
         before = time.time()

@@ -37,6 +37,11 @@ def of_itself(answer):
     return answer.status == 200 and answer.headers["X-Sluice-Model"] is None
 
 
+def anew(answer):
+    """Neither out of the cache nor out of a flight that has just ended: a client has its last byte before Redis hears of the end."""
+    return not {"hit", "collapsed"} & set(answer.headers["Cache-Status"].split("; "))
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 @pytest.mark.parametrize("trouble", ["busy", "gone"])
 def test_the_fallback_answers(start_gateway, start_sim, redis, trouble, stream):
@@ -133,7 +138,7 @@ def test_it_is_not_kept_as_the_models_answer(start_gateway, start_sim, redis):
     gateway = with_fallback(start_gateway, sims, redis)
     sims[0].set("status=503")
     for count in (1, 2):
-        answer = gateway.ask("openai", "[[sim tokens=5]]", model="m", **COLD)
+        answer = wait_until(lambda: (answer := gateway.ask("openai", "[[sim tokens=5]]", model="m", **COLD)) and anew(answer) and answer, "it is asked for")
         assert of_fallback(answer, sims[1]) and "stored" not in answer.headers["Cache-Status"], dict(answer.headers)
         assert received(sims[1]) == [count]
     sims[0].clear()
@@ -182,10 +187,6 @@ def test_what_is_tried_in_which_order(start_gateway, start_sim, redis):
 
     def ask(key=KEY):
         return gateway.ask("openai", "[[sim tokens=5 unique=on]]", model="m", key=key, **COLD)
-
-    def anew(answer):
-        """Neither out of the cache nor out of a flight that has just ended."""
-        return not {"hit", "collapsed"} & set(answer.headers["Cache-Status"].split("; "))
 
     def until(condition, what):
         answer = wait_until(lambda: (answer := ask()) and condition(answer) and answer, what)

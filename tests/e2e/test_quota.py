@@ -81,7 +81,7 @@ def test_strict_limits_hold_in_every_window(start_gateway, sim, redis):
     # What was admitted while something stood still comes in a bunch behind it: a minute's guard swallows that, a second's does not.
     late = 0 if LONG else max(after - before for before, after in zip(times, times[1:]))
     assert most_in_window(times, window - late) <= limit
-    assert len(times) <= limit * (seconds / window + 1)
+    assert len(times) <= limit * (seconds / window + 1) + 100  # who waits at its end is served behind it
     assert len(times) >= (0.97 if LONG else 0.9) * limit / window * (seconds - 0.2), len(times)  # a busy machine misses turns of 17 ms
     at_rest(gateways, redis, sim)
 
@@ -165,18 +165,20 @@ def test_aborted_streams_are_charged_from_what_was_seen(start_gateway, sim, redi
         assert gateway.metric("sluice_requests_total", outcome="client_gone") == before
 
 
-@pytest.mark.parametrize("every", [10])
-def test_lost_replies_charge_nothing_twice(start_gateway, sim, redis, proxy, folder, every):
+@pytest.mark.parametrize("every,mode", [(10, "closed"), (10, "share")])
+def test_lost_replies_charge_nothing_twice(start_gateway, sim, redis, proxy, folder, every, mode):
     """Every tenth reply of Redis is dropped after the script ran: the bucket still equals what was served."""
     limit = 100000
     front = proxy(f"unix:{redis.path}", str(folder / "front.sock"))
-    gateways = [start_gateway(sim.url, f"unix://{front.path}", {"tenants": {"acme": {"limits": {"rpd": limit}}}}) for _ in range(2)]
+    changes = {"tenants": {"acme": {"limits": {"rpd": limit}}}, "redis": {"on_failure": mode}}
+    gateways = [start_gateway(sim.url, f"unix://{front.path}", changes) for _ in range(2)]
     front.tell(f"drop-reply-every {every}")
     report = load.run(urls(gateways), connections=8, requests=400, body=chat(), headers={**headers_for("openai", KEY), "Content-Type": "application/json"})
     assert front.count("dropped") > 20
     front.clear()
     assert report["by_status"]["200"] == sim.stats()["received"]
-    assert report["by_status"].get("503", 0) > 0 and report["by_status"]["200"] + report["by_status"]["503"] == 400
+    assert report["by_status"]["200"] + report["by_status"].get("503", 0) == 400
+    assert (report["by_status"].get("503", 0) > 0) == (mode == "closed")
     at_rest(gateways, redis, sim)
     tat = float(redis.command("HGET", "sluice:{t:acme}:q", "rpd"))
     seconds, micros = redis.command("TIME")
@@ -191,10 +193,10 @@ def test_lost_replies_charge_nothing_twice(start_gateway, sim, redis, proxy, fol
 
 def test_concurrency_over_three_instances_and_a_killed_one(start_gateway, sim, redis):
     limits = {"openai": {"limits": {"concurrency": 50}, "pool": {"max": 200}}}
-    gateways = fleet(start_gateway, sim, redis, {"upstreams": limits})
+    gateways = fleet(start_gateway, sim, redis, {"upstreams": limits, "queue": {"max_wait": "30s"}})
     report = load.run(urls(gateways), connections=500 if LONG else 200, duration=4, body=chat("[[sim tokens=2 latency=50ms]]"),
                       headers={**headers_for("openai", KEY), "Content-Type": "application/json"})
-    assert report["by_status"]["200"] > 500 and report["by_status"]["429"] > 0
+    assert set(report["by_status"]) == {"200"} and report["by_status"]["200"] > 500  # who finds no place waits for one
     assert 45 <= sim.stats()["max_in_flight"] <= 50
     at_rest(gateways, redis, sim)
 

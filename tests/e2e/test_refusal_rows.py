@@ -4,8 +4,6 @@ fails. Those that end a request before it is charged change no key; those after 
 import contextlib
 import http.client
 import json
-import pathlib
-import re
 import signal
 import socket
 
@@ -14,64 +12,13 @@ import pytest
 from support.client import MODELS, Answer, headers_for, prompt, request
 from support.gateway import KEY, merge
 from support.process import free_port, wait_until
+from support.refusals import HEADER, ROWS, check_shape
 from support.rest import at_rest, counted
 
 DIALECTS = ["gemini", "openai", "anthropic", "http"]
 MODEL_DIALECTS = DIALECTS[:3]
-HEADER = pathlib.Path(__file__).resolve().parents[2] / "svc" / "refusal.h"
-ROW = re.compile(r'X\((\w+), *(\d+), *(true|false), *"([^"]*)", *"([^"]*)", *"([^"]*)", *"([^"]*)"\)')
-# They say when to come again.
-TELL_WHEN = {"rate_limited", "too_many_at_once", "quota_unavailable", "overloaded", "upstream_busy", "draining", "breaker_open", "upstream_limited"}
 # Not for a caller's eyes: no refusal at all, a caller who has left, and the defect that must not be.
 UNSEEN = {"none", "client_gone", "internal"}
-
-
-class Row:
-    def __init__(self, found):
-        self.code, status, retry, self.openai, self.gemini, self.anthropic, self.text = found
-        self.status, self.retry = int(status), retry
-
-
-ROWS = {row.code: row for row in (Row(found) for found in ROW.findall(HEADER.read_text()))}
-
-
-def three_words_each(text):
-    words = re.findall(r"\w+", text.lower())
-    return set(zip(words, words[1:], words[2:]))
-
-
-def check_shape(dialect, row, answer):
-    """Status, media type, body and fields as the row and the dialect have them."""
-    body, told = answer.json(), answer.headers
-    assert answer.complete and answer.status == row.status, answer
-    assert told["content-type"] == ("application/problem+json" if dialect == "http" else "application/json")
-    if dialect == "gemini":
-        error = body["error"]
-        assert list(body) == ["error"] and (error["code"], error["status"]) == (row.status, row.gemini), body
-        info, asked = error["details"]
-        assert (info["@type"], info["reason"], info["domain"]) == ("type.googleapis.com/google.rpc.ErrorInfo", row.code.upper(), "sluice")
-        message, number = error["message"], asked["requestId"]
-    elif dialect == "openai":
-        error = body["error"]
-        assert list(body) == ["error"] and (error["type"], error["code"], error["param"]) == (row.openai, row.code, None), body
-        message, number = error["message"], None
-    elif dialect == "anthropic":
-        error = body["error"]
-        assert (body["type"], error["type"], error["code"]) == ("error", row.anthropic, row.code), body
-        message, number = error["message"], body["request_id"]
-        assert told["request-id"] == number
-    else:
-        assert (body["type"], body["status"], body["code"]) == ("about:blank", row.status, row.code) and body["title"], body
-        message, number = body["detail"], body["request_id"]
-    assert message.startswith(row.text) and not three_words_each(row.text) & three_words_each(message[len(row.text):]), message  # it says nothing twice
-    assert number in (None, told["x-request-id"]) and re.fullmatch(r"[A-Za-z0-9._-]+", told["x-request-id"])
-    assert told["x-should-retry"] == row.retry
-    if "retry-after" in told:
-        seconds, milliseconds = int(told["retry-after"]), int(told["retry-after-ms"])
-        assert seconds >= 1 and seconds == -(-milliseconds // 1000)  # whole seconds, rounded up
-    assert ("retry-after" in told) == (row.code in TELL_WHEN)
-    assert ("proxy-status" in told) == (row.code.startswith("upstream_") or row.code == "breaker_open")
-    assert ("www-authenticate" in told) == (row.status == 401)
 
 
 def call(gateway, dialect, words="tokens=1", key=KEY, headers=None, text="", **more):
@@ -133,13 +80,18 @@ def slow_body(gateway, dialect):
         return read_answer(connection)
 
 
-def under_way(gateway, dialect):
-    """A socket on which a call has begun that the provider answers in a minute."""
+def under_way(gateway, dialect, stage="upstream"):
+    """A socket on which a call has begun that the provider answers in a minute; or that is as far as that stage."""
     body = b"{}" if dialect == "http" else json.dumps(prompt(dialect, "[[sim latency=60s]]")[1]).encode()
     connection = cut_short(gateway, dialect, len(body), 0, "latency=60s")
     connection.sendall(body)
-    wait_until(lambda: any(r["stage"] == "upstream" for r in gateway.requests()["requests"]), "the first is under way")
+    wait_until(lambda: any(r["stage"] == stage for r in gateway.requests()["requests"]), f"one is in {stage}")
     return connection
+
+
+def beside_one_that_waits(gateway, dialect):
+    with under_way(gateway, dialect), under_way(gateway, dialect, "queue"):
+        return call(gateway, dialect)
 
 
 def beside_another(gateway, dialect):
@@ -215,8 +167,9 @@ WAYS = {
     "upstream_unreachable": (None, DIALECTS, call),
     "upstream_broken": ({}, DIALECTS, lambda g, d: call(g, d, "fault=reset")),
     "upstream_invalid": ({}, DIALECTS, lambda g, d: call(g, d, "fault=garbage")),
-    "upstream_busy": (upstreams(pool={"min": 0, "start": 1, "max": 1, "connect_timeout": "200ms"}), DIALECTS, beside_another),
-    "quota_unavailable": (limits(rpm=1000), DIALECTS, call),
+    "queue_full": ({**upstreams(limits={"concurrency": 1}), "queue": {"max_wait": "1m", "depth": 1}}, DIALECTS, beside_one_that_waits),
+    "upstream_busy": ({**upstreams(pool={"min": 0, "start": 1, "max": 1}), "queue": {"max_wait": "200ms"}}, DIALECTS, beside_another),
+    "quota_unavailable": ({**limits(rpm=1000), "redis": {"on_failure": "closed"}}, DIALECTS, call),
     "overloaded": ({"memory_limit": "16MiB"}, DIALECTS, beside_a_large_body),
     "draining": ({"drain": {"wait": "0s", "deadline": "1s"}}, DIALECTS, while_draining),
     "upstream_timeout": (upstreams(timeout=QUICK), DIALECTS, lambda g, d: call(g, d, "latency=60s")),
@@ -243,7 +196,7 @@ def hung(redis, really):
 
 
 def dump(redis):
-    return {key: redis.command("DUMP", key) for key in redis.keys()}
+    return {key: redis.command("DUMP", key) for key in redis.keys() if not key.startswith("sluice:{fleet}")}  # who lives is told by and by
 
 
 def owed(redis):

@@ -168,6 +168,12 @@ static const char *lost(const struct run *run, const struct world_outcome *o)
 	return o->took ? "upstream_broken" : when_leading(run);
 }
 
+/* An upstream's or a model's limits have refused, not the tenant's. */
+static bool is_of_line(enum world_fault fault)
+{
+	return fault == WORLD_full || fault == WORLD_late;
+}
+
 static const char *expected_outcome(const struct run *run, enum world_fault fault, const struct world_outcome *o)
 {
 	if (fault == WORLD_none || o->hit_twin)
@@ -178,7 +184,7 @@ static const char *expected_outcome(const struct run *run, enum world_fault faul
 		return lost(run, o);
 	if (run->play->refresh == NULL && torture_is_told(run->s, fault, o))
 		return "ok";
-	if (is_rescuable(run->play) && torture_is_upstreams(fault) && o->joins == 2 &&
+	if (is_rescuable(run->play) && (torture_is_upstreams(fault) || is_of_line(fault)) && o->joins == 2 &&
 	    run->play->words[1] == WORD_stale)
 		return "ok";
 	return torture_outcome(fault);
@@ -213,7 +219,9 @@ static enum world_flight expected_flight(const struct run *run, enum world_fault
 {
 	if (torture_is_told(run->s, fault, o))
 		return WORLD_FLIGHT_STORED;
-	if (fault == WORLD_denied || fault == WORLD_never || fault == WORLD_unavailable)
+	if (is_of_line(fault) && o->joins == 2) /* it looked for something stale */
+		return WORLD_FLIGHT_BROKEN;
+	if (fault == WORLD_denied || fault == WORLD_never || fault == WORLD_unavailable || is_of_line(fault))
 		return WORLD_FLIGHT_REFUSED;
 	return torture_is_upstreams(fault) ? WORLD_FLIGHT_BROKEN : WORLD_FLIGHT_LEFT;
 }
@@ -303,6 +311,7 @@ static void torture_play(const struct play *play, const struct world_scenario *s
 	for (int variant = 0; variant < 2 * ORDER_COUNT; variant++) {
 		s.order = (enum world_order)(variant / 2);
 		s.counts_hits = variant % 2 == 1;
+		s.waits = variant % 2; /* it stands in a line first, where it makes a call */
 		s.slow = variant % 2 == 1 && shape->marked;
 		torture(&s, judge, &run, came);
 	}

@@ -166,7 +166,9 @@ static void admit(struct world *w, struct call *call)
 
 static void settle(struct world *w, struct call *call)
 {
-	struct limiter_wire_past past = { RIG_LEASE, call->reserved, call->settled, call->trace };
+	struct limiter_wire_past past = {
+		.lease = RIG_LEASE, .reserved = call->reserved, .again = call->settled, .trace = call->trace
+	};
 	int64_t real[LIMIT_COUNT] = { 0 }, model[LIMIT_COUNT] = { 0 };
 	bool expected = limiter_model_settle(w->model, &call->ask, &call->used, &past, w->now, model);
 	bool open = limiter_rig_settle(&call->ask, &call->used, &past, w->now, real);

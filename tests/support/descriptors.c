@@ -1,7 +1,10 @@
 #include "tests/support/descriptors.h"
 
 #include <dirent.h>
+#include <poll.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "lib/base.h"
 
@@ -14,4 +17,15 @@ int descriptors_open(void)
 		count++;
 	closedir(folder);
 	return count;
+}
+
+void descriptors_await(int most)
+{
+	for (int tries = 0; descriptors_open() > most; tries++) {
+		if (tries == 5000) {
+			fprintf(stderr, "%d descriptors before, %d after\n", most, descriptors_open());
+			abort();
+		}
+		poll(NULL, 0, 1);
+	}
 }

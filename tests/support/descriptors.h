@@ -3,5 +3,7 @@
 #define SLUICE_TESTS_DESCRIPTORS_H
 
 int descriptors_open(void);
+/* Until it has no more than so many: a server's threads close their ends in their own time. Aborts after some seconds. */
+void descriptors_await(int most);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "lib/buf.h"
 #include "scripts.h"
 #include "tests/support/script_rig.h"
 
@@ -11,11 +12,13 @@ static struct {
 	struct redis_server *server;
 	redisContext *redis;
 	int64_t calls;
+	struct slice channel;
 } rig;
 
 static void connect_and_load(void)
 {
-	static const struct script *const scripts[] = { &script_admit, &script_settle, &script_renew, &script_peek };
+	static const struct script *const scripts[] = { &script_admit, &script_settle, &script_renew, &script_peek,
+							&script_beat };
 	rig.redis = script_rig_connect(rig.server);
 	script_rig_load(rig.redis, scripts, ARRAY_LENGTH(scripts));
 }
@@ -43,6 +46,11 @@ int limiter_rig_clean(void **state)
 	limiter_rig_flush();
 	limiter_rig_calls();
 	return 0;
+}
+
+void limiter_rig_as(const char *channel)
+{
+	rig.channel = slice_of(channel);
 }
 
 int limiter_rig_leave(void **state)
@@ -97,11 +105,23 @@ static size_t numbers(const redisReply *reply, int64_t number[static 64])
 	return reply->elements;
 }
 
+static struct slice rule_of(const struct limiter_ask *ask)
+{
+	static char text[LINE_RULE_MOST];
+	struct buf out;
+	if (ask->line.rule == NULL || rig.channel.len == 0)
+		return SLICE_NONE;
+	buf_wrap(&out, text, sizeof text, 0);
+	line_write_rule(ask->line.rule, rig.channel, &out);
+	return buf_slice(&out);
+}
+
 void limiter_rig_admit(const struct limiter_ask *ask, int64_t now, struct limiter_answer *answer, int64_t *reserved)
 {
 	struct limiter_wire wire;
 	int64_t number[64];
-	limiter_wire_admit(&wire, ask, RIG_LEASE, RIG_HOLD, now);
+	const struct limiter_wire_times times = { .lease = RIG_LEASE, .hold = RIG_HOLD };
+	limiter_wire_admit(&wire, ask, &times, rule_of(ask), now);
 	redisReply *reply = run(&script_admit, &wire);
 	*answer = (struct limiter_answer){ 0 };
 	if (!limiter_wire_read(ask, number, numbers(reply, number), answer, reserved))
@@ -114,7 +134,9 @@ bool limiter_rig_settle(const struct limiter_ask *ask, const struct limiter_used
 {
 	struct limiter_wire wire;
 	int64_t number[64];
-	limiter_wire_settle(&wire, ask, used, past, now);
+	struct limiter_wire_past from = *past;
+	from.rule = rule_of(ask);
+	limiter_wire_settle(&wire, ask, used, &from, now);
 	redisReply *reply = run(&script_settle, &wire);
 	if (!limiter_wire_read_settled(ask, used, number, numbers(reply, number), forgiven))
 		script_rig_fail("settle", "no reply of settle");
@@ -150,6 +172,24 @@ void limiter_rig_peek(enum limiter_scope scope, struct slice name, const struct 
 	if (!limiter_wire_read_peek(limits, number, numbers(reply, number), left))
 		script_rig_fail("peek", "no reply of peek");
 	freeReplyObject(reply);
+}
+
+size_t limiter_rig_beat(const struct limiter_ask *ask, enum limiter_scope scope, int64_t now, int64_t number[static 64])
+{
+	struct limiter_wire wire = { .keys = 2, .arguments = 2 };
+	char text[3][LIMITER_LINE_KEY];
+	struct buf out;
+	for (size_t i = 0; i < 2; i++) {
+		buf_wrap(&out, text[i], sizeof text[i], 0);
+		limiter_wire_line_key(ask, scope, "wf"[i], &out);
+		wire.key[i] = buf_slice(&out);
+	}
+	wire.argument[0] = slice_make(text[2], (size_t)snprintf(text[2], sizeof text[2], "%lld", (long long)now));
+	wire.argument[1] = rule_of(ask);
+	redisReply *reply = run(&script_beat, &wire);
+	size_t count = numbers(reply, number);
+	freeReplyObject(reply);
+	return count;
 }
 
 struct limiter_ask limiter_rig_ask(const char *id, const struct limits *tenant, const struct limits *model,

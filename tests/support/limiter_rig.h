@@ -28,6 +28,11 @@ int64_t limiter_rig_renew(const char *key, const struct slice *id, size_t count,
 void limiter_rig_peek(enum limiter_scope, struct slice name, const struct limits *, int64_t now,
 		      struct limiter_left left[LIMIT_COUNT]);
 
+/* Which worker calls the scripts from now on, by its channel; "": one that knows of no lines, as at first. Borrowed. */
+void limiter_rig_as(const char *channel);
+/* The beat of that worker in the line of the scope; the numbers of the reply, and how many. */
+size_t limiter_rig_beat(const struct limiter_ask *, enum limiter_scope, int64_t now, int64_t number[static 64]);
+
 /* An ask of one request in each scope whose limits are not NULL: tenant "acme", model "pro", upstream "gem". Borrows
  * its arguments. */
 struct limiter_ask limiter_rig_ask(const char *id, const struct limits *tenant, const struct limits *model,

@@ -223,6 +223,39 @@ static void test_ids_and_deadlines(void **state)
 	close_rig(&r);
 }
 
+/* Urgencies of RFC 9218; a tenant's priority is where its requests begin, and none goes before it. */
+static void test_lanes(void **state)
+{
+	static const struct {
+		const char *priority, *key;
+		enum lane lane;
+	} cases[] = {
+		{ NULL, "any", LANE_MEDIUM },    { "u=0", "any", LANE_HIGH },      { "u=2, i", "any", LANE_HIGH },
+		{ "u=3", "any", LANE_MEDIUM },   { "u=4", "any", LANE_MEDIUM },    { "i, u=5", "any", LANE_LOW },
+		{ "u=7;x=1", "any", LANE_LOW },  { "u=8", "any", LANE_MEDIUM },    { "u=-1", "any", LANE_MEDIUM },
+		{ "u=1, u=6", "any", LANE_LOW }, { "i", "any", LANE_MEDIUM },      { NULL, "high", LANE_HIGH },
+		{ "u=3", "high", LANE_MEDIUM },  { "u=7", "high", LANE_LOW },      { "nonsense", "high", LANE_HIGH },
+		{ NULL, "medium", LANE_MEDIUM }, { "u=0", "medium", LANE_MEDIUM }, { "u=6", "medium", LANE_LOW },
+		{ NULL, "low", LANE_LOW },       { "u=0", "low", LANE_LOW },
+	};
+	struct rig r;
+
+	(void)state;
+	open_rig(&r, "tenants: {a: {keys: [key-of-any]}, h: {keys: [key-of-high], priority: high}, m: {keys: "
+		     "[key-of-medium], priority: medium}, l: {keys: [key-of-low], priority: low}}\n");
+	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+		char key[40], priority[40];
+		const char *lines[] = { key, priority };
+		snprintf(key, sizeof(key), "x-api-key: key-of-%s", cases[i].key);
+		snprintf(priority, sizeof(priority), "Priority: %s",
+			 cases[i].priority != NULL ? cases[i].priority : "");
+		assert_int_equal(read_head(&r, "/", lines, cases[i].priority != NULL ? 2 : 1, "unix"), REFUSAL_none);
+		if (r.caller.lane != cases[i].lane)
+			fail_msg("%s, %s: lane %s", cases[i].key, lines[1], lane_name(r.caller.lane));
+	}
+	close_rig(&r);
+}
+
 /* A proxy that adds a field of its own: what the client wrote before is nobody's word. */
 static void test_several_forwarding_fields(void **state)
 {
@@ -346,11 +379,17 @@ static void test_a_long_chain_ends(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_keys_in_four_places),      cmocka_unit_test(test_what_is_wrong_with_a_key),
-		cmocka_unit_test(test_who_is_anonymous),         cmocka_unit_test(test_the_key_leaves_the_query),
-		cmocka_unit_test(test_ids_and_deadlines),        cmocka_unit_test(test_several_forwarding_fields),
-		cmocka_unit_test(test_addresses_behind_proxies), cmocka_unit_test(test_no_client_forges_its_address),
-		cmocka_unit_test(test_spellings_of_addresses),   cmocka_unit_test(test_a_long_chain_ends),
+		cmocka_unit_test(test_keys_in_four_places),
+		cmocka_unit_test(test_what_is_wrong_with_a_key),
+		cmocka_unit_test(test_who_is_anonymous),
+		cmocka_unit_test(test_the_key_leaves_the_query),
+		cmocka_unit_test(test_lanes),
+		cmocka_unit_test(test_ids_and_deadlines),
+		cmocka_unit_test(test_several_forwarding_fields),
+		cmocka_unit_test(test_addresses_behind_proxies),
+		cmocka_unit_test(test_no_client_forges_its_address),
+		cmocka_unit_test(test_spellings_of_addresses),
+		cmocka_unit_test(test_a_long_chain_ends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -140,7 +140,7 @@ static void knows_the_defaults(void **state)
 	assert_int_equal(c->log_level, CONFIG_LOG_INFO);
 	assert_string_equal(c->redis.url, "embedded");
 	assert_int_equal(c->redis.timeout, 50 * CLOCK_MILLISECOND);
-	assert_int_equal(c->redis.on_failure, CONFIG_CLOSED);
+	assert_int_equal(c->redis.on_failure, CONFIG_SHARE);
 	assert_int_equal(c->drain.wait, 5 * CLOCK_SECOND);
 	assert_int_equal(c->drain.deadline, 30 * CLOCK_SECOND);
 	assert_int_equal(c->models_count + c->tenants_count + c->trusted_proxies_count, 0);

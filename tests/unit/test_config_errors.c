@@ -54,7 +54,7 @@ static void refuses_a_key_that_stands_twice(void **state)
 		{ U "tenants:\n  a: {keys: [12345678]}\n  a: {keys: [87654321]}\nnonsense: 1\n",
 		  "t:4: tenants.a: stands twice, first in line 3; allowed: once\n"
 		  "t:5: nonsense: unknown key; allowed: listen, admin, admin_token, workers, region, allow_anonymous, trusted_proxies, max_body, memory_limit, "
-		  "log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce\n" },
+		  "log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce, queue\n" },
 	};
 	(void)state;
 	CONFIG_RIG_JUDGE(cases);
@@ -84,7 +84,7 @@ static void names_unknown_keys_and_their_neighbours(void **state)
 		{ U "drain: {'<<': 1}\n", "t:2: drain.<<: unknown key; allowed: wait, deadline\n" },
 		{ U "\"line\\nfeed\": 1\ndrain: {\"x\\ny\": 1}\n",
 		  "t:2: line?feed: unknown key; allowed: listen, admin, admin_token, workers, region, allow_anonymous, trusted_proxies, max_body, memory_limit, "
-		  "log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce\n"
+		  "log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce, queue\n"
 		  "t:3: drain.x?y: unknown key; allowed: wait, deadline\n" },
 		{ "tenants: {a: {keys: [12345678], limits: {rpn: 5}}}\n" U, "t:1: tenants.a.limits.rpn: unknown key; allowed: rps, rpm, rph, rpd, tpm, tph, tpd, concurrency\n" },
 	};
@@ -95,17 +95,13 @@ static void names_unknown_keys_and_their_neighbours(void **state)
 static void says_what_comes_in_a_later_version(void **state)
 {
 	static const struct config_rig_case cases[] = {
-		{ U "queue: {depth: 1}\n", "t:2: queue: comes in a later version; allowed: to leave it out\n" },
-		{ U "redis: {on_failure: share}\n", "t:2: redis.on_failure: found \"share\"; allowed: closed, open (share comes in a later version)\n" },
+		{ U "redis: {on_failure: shut}\n", "t:2: redis.on_failure: found \"shut\"; allowed: share, open, closed\n" },
 		{ U "redis: {url: 'cluster://a:1'}\n", "t:2: redis.url: cluster:// comes in a later version; allowed: embedded, redis://, unix:// and sentinel://\n" },
 		{ U "redis: {url: 'rediss://a:1'}\n", "t:2: redis.url: rediss:// comes in a later version; allowed: embedded, redis://, unix:// and sentinel://\n" },
 		{ "upstreams:\n  u:\n    dialect: openai\n    endpoints: [{url: 'http://h'}]\n    credential: {vertex: x}\n",
 		  "t:5: upstreams.u.credential.vertex: comes in a later version; allowed: to leave it out\n" },
 		{ U "models:\n  m:\n    targets: [{upstream: u}]\n    limits: {usd_per_day: 1}\n",
 		  "t:5: models.m.limits.usd_per_day: comes in a later version; allowed: to leave it out\n" },
-		{ U "tenants:\n  a: {keys: [12345678], priority: high, pool: {max: 1}}\n",
-		  "t:3: tenants.a.priority: comes in a later version; allowed: to leave it out\n"
-		  "t:3: tenants.a.pool: comes in a later version; allowed: to leave it out\n" },
 	};
 	(void)state;
 	CONFIG_RIG_JUDGE(cases);
@@ -212,7 +208,7 @@ static void warns_of_a_burst_that_is_too_small(void **state)
 	config_rig_judge(LIMITS_OF("rpm: {limit: 600, burst: 1}"), NULL);
 	config_rig_judge(LIMITS_OF("rps: {limit: 1k, burst: 1}") "nonsense-word: 1\n",
 			 "t:7: nonsense-word: unknown key; allowed: listen, admin, admin_token, workers, region, allow_anonymous, "
-			 "trusted_proxies, max_body, memory_limit, log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce\n");
+			 "trusted_proxies, max_body, memory_limit, log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce, queue\n");
 }
 
 static void guards_the_doors(void **state)
@@ -495,7 +491,7 @@ static void tells_twenty_mistakes_and_counts_the_rest(void **state)
 				 "t:%d: k%d-entirely-different: unknown key; allowed: listen, admin, admin_token, "
 				 "workers, region, allow_anonymous, trusted_proxies, max_body, memory_limit, "
 				 "log_level, redis, "
-				 "client, drain, upstreams, models, tenants, cache, coalesce\n",
+				 "client, drain, upstreams, models, tenants, cache, coalesce, queue\n",
 				 i + 2, i);
 	}
 	snprintf(told + strlen(told), sizeof(told) - strlen(told), "t: 5 more mistakes\n");

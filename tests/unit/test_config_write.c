@@ -87,8 +87,9 @@ static void documents_every_row_that_works(void **state)
 		assert_int_equal(bars, 7); /* six columns, in every line */
 	}
 	assert_non_null(strstr(docs, "\n| `redis.timeout` | duration | `50ms` | 5ms to 10s | restart | "));
-	assert_non_null(strstr(docs, "\n| `redis.on_failure` | word | `closed` | `closed`, `open` | reload | "));
-	assert_null(strstr(docs, "`share`"));
+	assert_non_null(
+		strstr(docs, "\n| `redis.on_failure` | word | `share` | `share`, `open`, `closed` | reload | "));
+	assert_null(strstr(docs, "cluster://"));
 	assert_non_null(strstr(docs, "].price.input` | dollars | `none` | `none`, 0 to 1000000 | reload | "));
 	assert_non_null(strstr(docs, ".breaker.error_rate` | percentage | `50%` | 0% to 100% | reload | "));
 	free(docs);
@@ -142,6 +143,8 @@ static const char *filling(const char *key)
 		{ "path:", "/v1/models" },
 		{ "fallback:", "[]" },
 		{ "keys:", "[12345678]" },
+		{ "      models:", "NAME" }, /* a group's */
+		{ "      share:", "10%" },
 		{ "    models:", "NAME" },           /* a tenant's */
 		{ "  redis:", "unix:///run/redis" }, /* the cache's */
 	};
@@ -289,7 +292,8 @@ static void shows_itself_without_secrets(void **state)
 	assert_string_equal(json_string_value(at(json, "cache stale_if_error")), "36h");
 	assert_true(json_is_false(at(json, "cache count_hits")));
 	assert_string_equal(json_string_value(at(json, "coalesce when")), "deterministic");
-	assert_null(json_object_get(json, "queue"));
+	assert_string_equal(json_string_value(at(json, "queue max_wait")), "5s");
+	assert_int_equal(json_integer_value(at(json, "queue weights high")), 5);
 	json_decref(json);
 	buf_free(&out);
 	config_release(&c);

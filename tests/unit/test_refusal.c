@@ -129,6 +129,8 @@ static void writes_these_words(void **state)
 		  "\"type\":\"invalid_request_error\",\"param\":null,\"code\":\"invalid_api_key\"}}" },
 		{ REFUSAL_rate_limited, DIALECT_gemini, "{\"error\":{\"code\":429,\"message\":\"A limit is used up. Wait as long as Retry-After says.\",\"status\":\"RESOURCE_EXHAUSTED\","
 		  "\"details\":[{\"@type\":\"type.googleapis.com/google.rpc.ErrorInfo\",\"reason\":\"RATE_LIMITED\",\"domain\":\"sluice\"}]}}" },
+		{ REFUSAL_too_many_at_once, DIALECT_openai, "{\"error\":{\"message\":\"No place is free for one more request. Wait as long as Retry-After says.\"," /* of a worker that has none, too */
+		  "\"type\":\"rate_limit_error\",\"param\":null,\"code\":\"too_many_at_once\"}}" },
 		{ REFUSAL_model_not_found, DIALECT_anthropic, "{\"type\":\"error\",\"error\":{\"type\":\"not_found_error\",\"message\":\"This model is not configured here.\","
 		  "\"code\":\"model_not_found\"},\"request_id\":null}" },
 		{ REFUSAL_upstream_timeout, DIALECT_http, "{\"type\":\"about:blank\",\"title\":\"Gateway Timeout\",\"status\":504,\"detail\":\"The provider did not answer in time.\","

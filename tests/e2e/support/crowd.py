@@ -7,18 +7,21 @@ import socket
 import time
 import urllib.parse
 
+from .client import sse
+
 
 class Reading:
     """What one client got: head, body (its framing taken off), and `marks`: (time.monotonic, bytes of the body so far)."""
 
-    def __init__(self, delay, url, body, headers):
+    def __init__(self, delay, url, body, headers, leaves_after=None):
+        """`leaves_after`: the seconds from its beginning until it goes away, whatever it has by then."""
         parts = urllib.parse.urlsplit(url)
         self.delay, self.address = delay, (parts.hostname, parts.port)
         content = json.dumps(body).encode() if not isinstance(body, bytes) else body
         lines = [f"POST {parts.path}{'?' + parts.query if parts.query else ''} HTTP/1.1", f"Host: {parts.netloc}", "Content-Type: application/json",
                  f"Content-Length: {len(content)}", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
         self.request = "\r\n".join(lines).encode() + content
-        self.url = url
+        self.url, self.leaves_after = url, leaves_after
         self.began = self.ended = None
         self.status, self.headers, self.body = None, {}, b""
         self.complete, self.error = False, None
@@ -28,6 +31,12 @@ class Reading:
     @property
     def seconds(self):
         return self.ended - self.began
+
+    def json(self):
+        return json.loads(self.body)
+
+    def events(self):
+        return sse(self.body)
 
     @property
     def cache_status(self):
@@ -84,6 +93,7 @@ def crowd(readings, timeout=60.0, during=None):
     start = time.monotonic()
     waiting = [(reading.delay, number, reading) for number, reading in enumerate(readings)]
     heapq.heapify(waiting)
+    leaving = []
     open_now = 0
 
     def end(sock, reading, error=None):
@@ -105,6 +115,12 @@ def crowd(readings, timeout=60.0, during=None):
                 selector.register(sock, selectors.EVENT_READ, reading)
                 reading.began = time.monotonic()
                 open_now += 1
+                if reading.leaves_after is not None:
+                    heapq.heappush(leaving, (now + reading.leaves_after, id(reading), sock, reading))
+            while leaving and leaving[0][0] <= now:
+                _, _, sock, reading = heapq.heappop(leaving)
+                if reading.ended is None:
+                    end(sock, reading, "left")
             pause = min(0.01, max(0.0, waiting[0][0] - (time.monotonic() - start))) if waiting else 0.01
             for key, _ in selector.select(pause):
                 try:

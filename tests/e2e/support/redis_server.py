@@ -7,7 +7,7 @@ from .process import Process, free_port, program
 
 
 class RedisServer(Process):
-    def __init__(self, folder, port=False, password=None, options=(), name="redis"):
+    def __init__(self, folder, port=False, password=None, options=(), name="redis", env=None):
         self.folder = pathlib.Path(folder)
         self.path = str(self.folder / f"{name}.sock")
         self.password = password
@@ -18,7 +18,7 @@ class RedisServer(Process):
             arguments += ["--bind", "127.0.0.1"]
         if password:
             arguments += ["--requirepass", password]
-        super().__init__(arguments, folder, name)
+        super().__init__(arguments, folder, name, env=env)
         self.wait_ready(self._answers)
 
     @property
@@ -52,8 +52,8 @@ class RedisServer(Process):
         return sorted(self.command("KEYS", pattern))
 
     def quotas(self):
-        """All keys but those of breakers: what these count is told of by and by."""
-        return [key for key in self.keys() if not key.startswith("sluice:{b:")]
+        """All keys but those of breakers and of who lives: what these count is told of by and by."""
+        return [key for key in self.keys() if not key.startswith(("sluice:{b:", "sluice:{fleet}"))]
 
     def info(self, section):
         lines = self.command("INFO", section).splitlines()

@@ -14,7 +14,8 @@ void torture(const struct world_scenario *s, torture_judge *judge, const void *a
 	judge(arg, WORLD_none, &o);
 	for (enum world_fault fault = WORLD_client_gone; fault < WORLD_FAULT_COUNT; fault++) {
 		for (int at = 0; world_run(s, fault, at, &o), o.fault_came; at = o.fault_step + 1) {
-			judge(arg, fault, &o);
+			o.hit_twin &= !o.waited_on;
+			judge(arg, o.waited_on ? WORLD_none : fault, &o);
 			came[fault]++;
 		}
 	}
@@ -52,7 +53,10 @@ const char *torture_outcome(enum world_fault fault)
 	case WORLD_body_fault:
 		return "invalid_request";
 	case WORLD_denied:
+	case WORLD_late:
 		return "rate_limited";
+	case WORLD_full:
+		return "queue_full";
 	case WORLD_never:
 		return "exceeds_limit";
 	case WORLD_no_slot:
@@ -88,9 +92,9 @@ bool torture_is_upstreams(enum world_fault fault)
 
 bool torture_spares_all(enum world_fault fault)
 {
-	return fault == WORLD_body_fault || fault == WORLD_denied || fault == WORLD_never ||
-	       fault == WORLD_unavailable || fault == WORLD_no_slot || fault == WORLD_connect_failed ||
-	       fault == WORLD_tls_failed || fault == WORLD_reset_unsent;
+	return fault == WORLD_body_fault || fault == WORLD_denied || fault == WORLD_full || fault == WORLD_late ||
+	       fault == WORLD_never || fault == WORLD_unavailable || fault == WORLD_no_slot ||
+	       fault == WORLD_connect_failed || fault == WORLD_tls_failed || fault == WORLD_reset_unsent;
 }
 
 bool torture_is_told(const struct world_scenario *s, enum world_fault fault, const struct world_outcome *o)

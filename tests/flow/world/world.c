@@ -135,6 +135,10 @@ static bool bring_fault(struct world *w)
 		return world_limiter_lost();
 	case WORLD_denied:
 		return world_limiter_fault(LIMITER_DENIED);
+	case WORLD_full:
+		return world_limiter_fault(LIMITER_FULL);
+	case WORLD_late:
+		return world_queue_late();
 	case WORLD_never:
 		return world_limiter_fault(LIMITER_NEVER);
 	case WORLD_unavailable:
@@ -168,7 +172,8 @@ static bool pass_time(void)
 
 static bool bring_call(void)
 {
-	return world_http_upload() || world_breaker_next() || world_limiter_next() || world_pool_next() || pass_time();
+	return world_http_upload() || world_breaker_next() || world_limiter_next() || world_queue_next() ||
+	       world_pool_next() || pass_time();
 }
 
 static enum world_order order_now(const struct world *w)

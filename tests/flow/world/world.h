@@ -1,5 +1,5 @@
 /* A world around the flow in which nothing happens by itself: clients, Redis, upstreams and other requests are played by the test, one step at a time, so that
- * each step can be made to fail. Everything of svc/ is real, and so are lib/cache and lib/answer; svc/http, lib/limiter, lib/pool, lib/redis, lib/flight and
+ * each step can be made to fail. Everything of svc/ is real, and so are lib/cache and lib/answer; svc/http, lib/limiter, lib/queue, lib/pool, lib/redis, lib/flight and
  * lib/subscriber are stood in for by the functions of this folder, which the linker takes instead.
  *
  *   scenario ──► step 0, 1, 2 … (what is awaited comes) ──► the end: all that must hold
@@ -18,7 +18,7 @@
 /* clang-format off */
 /* X(name): what can come instead of what is awaited */
 #define WORLD_FAULTS(X) \
-	X(none) X(client_gone) X(client_stalled) X(drain) X(deadline) X(lease_lost) X(body_fault) X(denied) X(never) X(unavailable) \
+	X(none) X(client_gone) X(client_stalled) X(drain) X(deadline) X(lease_lost) X(body_fault) X(denied) X(full) X(never) X(unavailable) X(late) \
 	X(no_slot) X(connect_failed) X(tls_failed) X(reset_unsent) X(reset) X(truncated) X(garbage) X(first_byte_timeout) \
 	X(idle_timeout) X(total_timeout) X(bad_head) X(lookup_unavailable) X(flight_lost) X(no_ticket)
 /* X(name): what a seat is told, and what comes of the flight that it follows. `stale_behind`: it leads, and something stale will do if the upstream fails */
@@ -63,6 +63,7 @@ struct world_scenario {
 	const char *retry_after; /* with this field; NULL: without */
 	enum breaker_gate gate;  /* of the first endpoint */
 	enum limiter_scope denied_by;
+	int waits; /* so often it is told to wait, before it is admitted */
 
 	enum world_order order;
 	enum world_word words
@@ -101,6 +102,7 @@ struct world_outcome {
 	int fault_step;   /* at this step, */
 	bool hit_twin;    /* and to the request that refetches what is stale */
 	bool left;        /* the client left, as the scenario has it */
+	bool waited_on;   /* the fault came to one in a line, which waits for that too: it is as if none had come */
 	int pieces;       /* of the upstream's body that had come */
 	int along;        /* of the flight's answer that had come, */
 	bool took;        /* and something of it was given */

@@ -114,7 +114,8 @@ static bool is_cut_of(struct slice body, struct slice whole)
 static bool is_own_429(const struct world *w)
 {
 	const struct transfer *t = world_answering(w);
-	bool denied = w->fault == WORLD_denied && w->fault_came && w->fault_hit == w->client;
+	bool denied =
+		(w->fault == WORLD_denied || w->fault == WORLD_late) && w->fault_came && w->fault_hit == w->client;
 
 	return w->exchange.status == 429 && (denied || (t != NULL && t->ended && !t->whole));
 }

@@ -2,8 +2,8 @@
  *
  *   world.c        the play: what comes, in which order, and what comes instead
  *   world_check.c  what must hold at the end
- *   world_http.c, world_limiter.c, world_pool.c, world_redis.c, world_breaker.c, world_flight.c
- *                  stand in for svc/http, lib/limiter, lib/pool, lib/redis, lib/breaker; lib/flight and lib/subscriber
+ *   world_http.c, world_limiter.c, world_queue.c, world_pool.c, world_redis.c, world_breaker.c, world_flight.c
+ *                  stand in for svc/http, lib/limiter, lib/queue, lib/pool, lib/redis, lib/breaker; lib/flight and lib/subscriber
  *
  * What can come is asked for by world_*_next and world_*_fault: false when it cannot come where the flow now waits. */
 #ifndef SLUICE_WORLD_INTERNAL_H
@@ -22,6 +22,7 @@
 #include "lib/clock.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
+#include "lib/queue.h"
 #include "svc/config.h"
 #include "svc/flow.h"
 #include "svc/http.h"
@@ -47,10 +48,17 @@ struct exchange {
 struct lease {
 	limiter_done *done;
 	void *arg;
-	bool answered, admitted, settled;
+	bool answered, admitted, settled, stands; /* stands: in a line */
+	int waited;                               /* so often it was told to wait */
+	int64_t may_wait;
 	bool for_call; /* more than the tenant takes part */
 	int64_t tokens, requests;
 	struct limiter_used used;
+};
+struct queue_place {
+	queue_done *done;
+	void *arg;
+	bool taken;
 };
 struct probe {
 	breaker_probed *done;
@@ -107,6 +115,7 @@ struct world {
 	struct lease leases[WORLD_MANY];
 	struct transfer transfers[WORLD_MANY];
 	struct flight_seat seats[WORLD_MANY];
+	struct queue_place place; /* the client's: no other waits */
 	struct probe probes[WORLD_MANY];
 	int leases_count, transfers_count, seats_count, probes_count;
 	int noted_well, noted_worse, noted_bad,
@@ -135,6 +144,10 @@ bool world_http_broken(void);
 bool world_limiter_next(void);
 bool world_limiter_fault(enum limiter_verdict);
 bool world_limiter_lost(void);
+
+/* world_queue.c */
+bool world_queue_next(void);
+bool world_queue_late(void);
 
 /* world_pool.c */
 bool world_pool_next(void);

@@ -15,7 +15,7 @@ static struct lease *find(bool admitted)
 
 	for (int i = 0; i < w->leases_count; i++) {
 		struct lease *lease = &w->leases[i];
-		if (!lease->settled && (admitted ? lease->admitted : !lease->answered) &&
+		if (!lease->settled && !lease->stands && (admitted ? lease->admitted : !lease->answered) &&
 		    (found == NULL || w->scenario->order != ORDER_call))
 			found = lease;
 	}
@@ -28,8 +28,17 @@ static void answer(struct lease *lease, enum limiter_verdict verdict)
 		.verdict = verdict, .scope = world_now()->scenario->denied_by, .kind = LIMIT_rpm, .wait = CLOCK_SECOND
 	};
 
+	if (verdict == LIMITER_FULL)
+		said.scope = LIMITER_UPSTREAM;
+	if (verdict == LIMITER_QUEUED) {
+		said.scope = lease->waited % 2 == 0 ? LIMITER_UPSTREAM : LIMITER_MODEL;
+		said.wait = lease->waited % 2 == 0 ? 0 : CLOCK_SECOND;
+		lease->waited++;
+		lease->stands = true;
+	}
 	said.left[LIMIT_rpm] = (struct limiter_left){ .known = verdict != LIMITER_UNAVAILABLE, .remaining = 5 };
 	lease->answered = true;
+	lease->stands |= verdict == LIMITER_UNAVAILABLE && lease->waited > 0;
 	lease->admitted = verdict == LIMITER_ADMITTED;
 	lease->done(lease, lease->arg, &said);
 }
@@ -40,7 +49,12 @@ bool world_limiter_next(void)
 
 	if (lease == NULL)
 		return false;
-	answer(lease, LIMITER_ADMITTED);
+	if (lease->waited > 0 && lease->may_wait == 0)
+		answer(lease, LIMITER_DENIED); /* it came a last time */
+	else if (lease->may_wait > 0 && lease->waited < world_now()->scenario->waits)
+		answer(lease, LIMITER_QUEUED);
+	else
+		answer(lease, LIMITER_ADMITTED);
 	return true;
 }
 
@@ -48,9 +62,11 @@ bool world_limiter_fault(enum limiter_verdict verdict)
 {
 	struct lease *lease = find(false);
 
-	if (lease == NULL)
+	if (lease == NULL ||
+	    (verdict == LIMITER_FULL && lease->may_wait == 0)) /* the tenant's own limits have no line */
 		return false;
 	world_now()->fault_hit = lease->arg;
+	world_now()->outcome.waited_on = verdict == LIMITER_UNAVAILABLE && lease->waited > 0;
 	answer(lease, verdict);
 	return true;
 }
@@ -95,11 +111,32 @@ struct lease *limiter_admit(struct limiter *l, const struct limiter_ask *ask, li
 	*lease = (struct lease){ .done = done,
 				 .arg = arg,
 				 .for_call = ask->scope[LIMITER_UPSTREAM].limits != NULL,
+				 .may_wait = ask->scope[LIMITER_UPSTREAM].limits != NULL ? ask->line.most : 0,
 				 .tokens = ask->tokens,
 				 .requests = ask->scope[LIMITER_TENANT].requests };
 	for (int i = 0; i + 1 < w->leases_count; i++) /* one at a time each */
 		assert_true(w->leases[i].arg != arg || w->leases[i].settled);
 	return lease;
+}
+
+void limiter_again(struct lease *lease, int64_t most, limiter_done *done, void *arg)
+{
+	assert_true(lease->answered && lease->stands && !lease->settled && lease->arg == arg);
+	lease->stands = lease->answered = false;
+	lease->may_wait = most;
+	lease->done = done;
+}
+
+void limiter_line_keys(const struct lease *lease, struct buf *w, struct buf *f)
+{
+	assert_true(lease->stands);
+	assert_true(buf_append(w, SLICE("sluice:{u:x}:w")) && buf_append(f, SLICE("sluice:{u:x}:f")));
+}
+
+struct slice limiter_id(const struct lease *lease)
+{
+	(void)lease;
+	return SLICE("test.1");
 }
 
 void limiter_settle(struct lease **handle, const struct limiter_used *used)
@@ -124,6 +161,12 @@ unsigned limiter_unsettled(const struct limiter *l)
 {
 	(void)l;
 	return 0;
+}
+
+struct limiter_state limiter_state(const struct limiter *l)
+{
+	(void)l;
+	return (struct limiter_state){ .live = 1 };
 }
 
 const struct limiter_counts *limiter_counts(const struct limiter *l)
