@@ -174,10 +174,11 @@ tsan: ## run the tests that may have several threads under ThreadSanitizer
 	@tests/run --build $(B)/tsan --skip tests/check --only '$(TSAN_ONLY)'
 
 SOAK_ROUNDS ?= 50
-soak: ## run the faults that kill, stop and pause SOAK_ROUNDS (50) times each, and hold the promised times
+SOAK_ONLY ?= flight_faults|retry_|breaker\b|regions|upstream_faults|redis_(share|line|losses|away)|sentinel|random_configurations|(limiter|pool)_random
+soak: ## run the faults that kill, stop and pause, and what chance brings, SOAK_ROUNDS (50) times each, and hold the promised times; SOAK_ONLY='redis_|sentinel': those of Redis
 	@tests/check/packages.sh build test
 	@$(again) tests
-	@SLUICE_LONG=1 SLUICE_SOAK=$(SOAK_ROUNDS) tests/run --build $(B) --slow 6 --only 'tests/e2e/test_(flight_faults|retry_|breaker\b|regions|upstream_faults)'
+	@SLUICE_LONG=1 SLUICE_SOAK=$(SOAK_ROUNDS) tests/run --build $(B) --slow 6 --only 'tests/(e2e/test_|unit/test_(?=.*_random))($(SOAK_ONLY))'
 
 FUZZ_SECONDS ?= 60
 fuzz: ## run every fuzzer for FUZZ_SECONDS (60) with libFuzzer, from its corpus
@@ -210,7 +211,7 @@ format: ## format the C sources (clang-format 14)
 bench: ## measure CPU, latency and memory beside nginx and HAProxy (BENCH=--quick)
 	@tests/check/packages.sh build run bench
 	@$(again) all
-	@$(again) $(patsubst tests/bench/%.c,$(B)/tests/bench/%,$(wildcard tests/bench/bench_*.c)) $(B)/tests/http-echo $(B)/tests/clock-shift.so
+	@$(again) $(patsubst tests/bench/%.c,$(B)/tests/bench/%,$(wildcard tests/bench/bench_*.c)) $(B)/tests/http-echo
 	@$(PYTHON) tests/bench/bench.py $(B) $(BENCH)
 
 demo: ## three instances, HAProxy, one Redis, the simulator: watch 300 streams be one call, and one quota hold

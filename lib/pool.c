@@ -1,11 +1,14 @@
-/* Slots, the line in front of them, the pump, and warm-up.
+/* The states of a transfer, and the pump.
  *
  * The pump runs at the end of a turn in which something happened, and is the only place where a handle enters or
  * leaves the multi, or a paused one goes on: libcurl is never on the stack then, so nothing is ever called from inside
  * one of its callbacks.
  *
  *   ended? tell their owners ─► cancelled? take them out ─► resumed? go on
- *                            ─► a slot free? the next of the line ─► let libcurl do what is due */
+ *                            ─► room for one more? the next of the line ─► who waited for long enough? tell their owners
+ *                            ─► let libcurl do what is due
+ *
+ * A call that finds room and nobody before it goes straight on, without having been in the line. */
 #include "lib/pool_internal.h"
 
 #include <stdlib.h>
@@ -14,7 +17,8 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 
-#define HTTP2_SINCE 0x080100 /* what libcurl needs before HTTP/2 is spoken unasked: the fixes of 8.0 and 8.1 */
+#define HTTP2_SINCE   0x080100 /* what libcurl needs before HTTP/2 is spoken unasked: the fixes of 8.0 and 8.1 */
+#define LINGERS_SINCE 0x080900 /* libcurl shuts TLS down before it closes a connection */
 
 /* ---- handles ---- */
 
@@ -27,6 +31,15 @@ static struct pool_handle *take_handle(struct pool *pool)
 	return CONTAINER_OF(node, struct pool_handle, node);
 }
 
+/* 7.88 loses what it holds for a paused transfer that is taken out while others share its connection; when it goes on, that is offered and freed. */
+static void let_go_of_paused(struct transfer *t)
+{
+	t->silenced = true;
+	t->pool->inside = true;
+	curl_easy_pause(t->handle->easy, CURLPAUSE_CONT);
+	t->pool->inside = false;
+}
+
 /* Takes the handle out of the multi: an unfinished transfer's connection (HTTP/2: its stream) ends here, at once. */
 static void give_handle(struct transfer *t)
 {
@@ -34,6 +47,8 @@ static void give_handle(struct transfer *t)
 	struct pool_handle *handle = t->handle;
 	struct pool_socket *abandoned = t->over ? NULL : t->socket;
 	CHECK(!pool->inside);
+	if (t->paused && pool->two)
+		let_go_of_paused(t);
 	curl_multi_remove_handle(pool->multi, handle->easy);
 	pool_socket_detach(t);
 	loop_timer_clear(&handle->timer);
@@ -53,19 +68,32 @@ static void give_handle(struct transfer *t)
 
 /* ---- the states of a transfer ---- */
 
+static void leave_running(struct transfer *t)
+{
+	struct pool *pool = t->pool;
+	pool->running_count--;
+	pool->light_running -= t->kind != TRANSFER_CALL;
+	pool_room_seat(t, SEAT_NONE);
+	if (t->placed)
+		pool_line_over(&pool->line, t->call.tenant);
+	t->placed = false;
+}
+
 static void leave_state(struct transfer *t)
 {
 	struct pool *pool = t->pool;
 	list_remove(&t->node);
 	list_remove(&t->resuming);
+	list_remove(&t->late);
+	pool_line_leave(&pool->line, &t->call);
 	if (t->state == TRANSFER_WAITING)
-		pool->waiting_count--;
+		pool->waiting_count -= t->kind == TRANSFER_CALL;
 	else if (t->state == TRANSFER_RUNNING)
-		pool->running_count--;
+		leave_running(t);
+	t->state = TRANSFER_ENDED; /* before its connection closes */
 	loop_timer_clear(&t->wait_timer);
 	if (t->handle != NULL)
 		give_handle(t);
-	t->state = TRANSFER_ENDED;
 	list_push_back(&pool->ended, &t->node);
 	pool_pump_soon(pool);
 }
@@ -75,27 +103,62 @@ void pool_finish(struct transfer *t, CURLcode code)
 	struct pool *pool = t->pool;
 	pool_outcome_classify(t, code);
 	pool_outcome_measure(t);
-	pool->totals.requests++;
-	pool->totals.failed += t->result.outcome != POOL_DONE;
-	pool->totals.handshake_total += t->result.handshake;
-	pool->totals.waited_total += t->result.waited;
-	bool silenced = t->silenced;
+	if (t->kind == TRANSFER_CALL) {
+		pool->totals.requests++;
+		pool->totals.failed += t->result.outcome != POOL_DONE;
+		pool->totals.waited_total += t->result.waited;
+	}
+	if (t->result.handshake > 0) {
+		pool->totals.handshake_total += t->result.handshake;
+		pool->handshake_mean = pool->totals.handshake_total / (int64_t)++pool->totals.handshakes;
+	}
+	if (t->result.outcome == POOL_CONNECT_FAILED || t->result.outcome == POOL_TLS_FAILED)
+		pool->connect_failed_at = clock_now();
+	bool silenced = t->silenced || pool->dying;
 	leave_state(t);
 	if (!silenced)
 		t->receiver.done(t, t->arg, &t->result);
 }
 
-static void launch(struct transfer *t)
+void pool_launch(struct transfer *t)
 {
 	struct pool *pool = t->pool;
 	list_remove(&t->node);
-	pool->waiting_count--;
+	list_remove(&t->late);
+	pool->waiting_count -= t->kind == TRANSFER_CALL;
 	t->state = TRANSFER_RUNNING;
 	list_push_back(&pool->running, &t->node);
 	pool->running_count++;
+	pool->light_running += t->kind != TRANSFER_CALL;
+	pool_room_promise(t);
 	t->handle = take_handle(pool);
 	pool_transfer_prepare(t);
 	CHECK(curl_multi_add_handle(pool->multi, t->handle->easy) == CURLM_OK);
+	pool_idle_tick_soon(pool);
+}
+
+/* Not a byte of it was sent, and it is as it was when it came; but for its deadlines, which go on. */
+void pool_return(struct transfer *t)
+{
+	struct pool *pool = t->pool;
+	if (t->kind != TRANSFER_CALL) {
+		pool_outcome_judge(t, POOL_NO_SLOT, "no connection takes it");
+		pool_finish(t, CURLE_OK);
+		return;
+	}
+	list_remove(&t->node);
+	leave_running(t);
+	t->state = TRANSFER_WAITING;
+	t->over = false; /* its handle is not used again */
+	give_handle(t);
+	t->first_byte_deadline -= t->slot_at;
+	t->refused = t->connected = false;
+	t->attempts = 0;
+	pool->waiting_count++;
+	pool_line_return(&pool->line, &t->call, pool_line_tenant(&pool->line, t->tenant, t->tenant_connections),
+			 t->lane);
+	loop_timer_set(&t->wait_timer, pool_transfer_wait_until(t) - clock_now());
+	pool_pump_soon(pool);
 }
 
 /* ---- the pump ---- */
@@ -106,7 +169,7 @@ static void bury_ended(struct pool *pool)
 		pool_transfer_destroy(CONTAINER_OF(node, struct transfer, node));
 }
 
-static void hear_libcurl(struct pool *pool)
+void pool_hear(struct pool *pool)
 {
 	int left;
 	for (CURLMsg *message; !pool->dying && (message = curl_multi_info_read(pool->multi, &left)) != NULL;) {
@@ -117,7 +180,11 @@ static void hear_libcurl(struct pool *pool)
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&handle);
 		CHECK(handle->transfer != NULL && handle->transfer->magic == TRANSFER_MAGIC);
 		handle->transfer->over = true;
-		pool_finish(handle->transfer, code);
+		pool_socket_over(handle->transfer);
+		if (handle->transfer->refused && !handle->transfer->silenced)
+			pool_return(handle->transfer);
+		else
+			pool_finish(handle->transfer, code);
 	}
 }
 
@@ -143,20 +210,70 @@ static void go_on(struct pool *pool)
 	}
 }
 
-static unsigned slots(const struct pool *pool)
+/* Those that came in this turn. */
+static void take_arrivals(struct pool *pool)
 {
-	return pool->options.connections * (pool->multiplexes ? pool->options.streams_per_connection : 1);
-}
-
-static void fill_slots(struct pool *pool)
-{
-	while (!list_empty(&pool->waiting) && pool->running_count < slots(pool))
-		launch(CONTAINER_OF(pool->waiting.next, struct transfer, node));
 	LIST_EACH (&pool->waiting, node, following) {
 		struct transfer *t = CONTAINER_OF(node, struct transfer, node);
-		if (!t->wait_timer.armed)
-			loop_timer_set(&t->wait_timer, pool_transfer_wait_until(t) - clock_now());
+		unsigned bound = t->tenant_connections;
+		struct pool_tenant *tenant = bound > 0 ? pool_line_tenant(&pool->line, t->tenant, bound) : NULL;
+		if (pool->line.ready == 0 && pool_room_has(pool, TRANSFER_CALL) &&
+		    (tenant == NULL || pool_line_admit(&pool->line, tenant))) {
+			t->placed = tenant != NULL;
+			t->call.tenant = tenant;
+			pool_launch(t);
+			continue;
+		}
+		if (tenant == NULL)
+			tenant = pool_line_tenant(&pool->line, t->tenant, bound);
+		list_remove(&t->node);
+		pool_line_enter(&pool->line, &t->call, tenant, t->lane);
+		loop_timer_set(&t->wait_timer, pool_transfer_wait_until(t) - clock_now());
 	}
+}
+
+static void take_waiting(struct pool *pool)
+{
+	struct pool_call *call;
+	while (pool->line.ready > 0 && pool_room_has(pool, TRANSFER_CALL) &&
+	       (call = pool_line_next(&pool->line)) != NULL) {
+		struct transfer *t = CONTAINER_OF(call, struct transfer, call);
+		t->placed = true;
+		pool_launch(t);
+	}
+}
+
+/* What has ended is given back before anything is taken, be it granted: others may have waited for longer. */
+static void fill_slots(struct pool *pool)
+{
+	pool_room_settle(pool);
+	pool_room_hear(pool);
+	pool_room_drain(pool);
+	pool_light_start(pool);
+	take_waiting(pool);
+	take_arrivals(pool);
+	take_waiting(pool); /* a tenant's place may have been free that its first call did not find */
+	pool_line_settle(&pool->line);
+	pool_room_cede(pool);
+	pool_room_settle(pool);
+}
+
+/* Whose time to wait is over, and who found nothing in this turn either. Before libcurl does anything that may make room: that is given away in the next one. */
+static void end_late(struct pool *pool)
+{
+	for (struct list *node; !pool->dying && (node = list_pop_front(&pool->late)) != NULL;)
+		pool_transfer_late(CONTAINER_OF(node, struct transfer, late));
+}
+
+/* It places them now, or will not. */
+static void let_libcurl_place(struct pool *pool)
+{
+	bool had_its_turn = pool_socket_timeout(pool);
+	if (pool->seats[SEAT_PROMISED] + pool->seats[SEAT_WANTING] == 0)
+		return;
+	pool_hear(pool);
+	if (!pool->dying)
+		pool_room_judge(pool, had_its_turn);
 }
 
 static void destroy(struct pool *pool);
@@ -171,13 +288,14 @@ static void pump(void *arg)
 		destroy(pool);
 		return;
 	}
-	hear_libcurl(pool);
+	pool_hear(pool);
 	take_out_cancelled(pool);
 	if (pool->dying)
 		return; /* an owner freed the pool: it has deferred us again */
 	go_on(pool);
 	fill_slots(pool);
-	pool_socket_timeout(pool);
+	end_late(pool);
+	let_libcurl_place(pool);
 	pool_socket_schedule(pool);
 }
 
@@ -188,21 +306,15 @@ void pool_pump_soon(struct pool *pool)
 
 /* ---- what callers use ---- */
 
-static struct transfer *enqueue(struct pool *pool, const struct pool_request *request,
-				const struct pool_receiver *receiver, void *arg)
+struct transfer *pool_start(struct pool *pool, const struct pool_request *request, const struct pool_receiver *receiver,
+			    void *arg)
 {
+	CHECK(pool->magic == POOL_MAGIC && !pool->dying);
 	struct transfer *t = pool_transfer_new(pool, request, receiver, arg);
 	list_push_back(&pool->waiting, &t->node);
 	pool->waiting_count++;
 	pool_pump_soon(pool);
 	return t;
-}
-
-struct transfer *pool_start(struct pool *pool, const struct pool_request *request, const struct pool_receiver *receiver,
-			    void *arg)
-{
-	CHECK(pool->magic == POOL_MAGIC && !pool->dying);
-	return enqueue(pool, request, receiver, arg);
 }
 
 void pool_resume(struct transfer *t)
@@ -219,6 +331,12 @@ bool pool_may_be_sent(const struct transfer *t)
 	return t->attempts > 0;
 }
 
+int64_t pool_waited(const struct transfer *t)
+{
+	CHECK(t->magic == TRANSFER_MAGIC);
+	return t->state == TRANSFER_WAITING ? -1 : t->result.waited;
+}
+
 void pool_cancel(struct transfer **held)
 {
 	struct transfer *t = *held;
@@ -229,6 +347,9 @@ void pool_cancel(struct transfer **held)
 	if (t->state == TRANSFER_ENDED || t->silenced)
 		return;
 	t->silenced = true;
+	if (t->kind == TRANSFER_CALL)
+		t->pool->totals.waited_total +=
+			t->state == TRANSFER_WAITING ? clock_now() - t->started : t->result.waited;
 	t->body = NULL;
 	t->body_count = 0;
 	if (t->state == TRANSFER_WAITING) {
@@ -244,101 +365,10 @@ void pool_stats(const struct pool *pool, struct pool_stats *stats)
 {
 	*stats = pool->totals;
 	stats->open = pool->open_count - pool->retired_count;
-	stats->active = pool->running_count;
+	stats->active = pool->running_count - pool->light_running;
+	stats->busy = pool_room_busy(pool);
 	stats->idle = pool->idle_count;
 	stats->waiting = pool->waiting_count;
-}
-
-/* ---- warm-up ---- */
-
-static void warming_over(struct pool_warming *w)
-{
-	struct pool *pool = w->pool;
-	struct pool_warming over = *w;
-	list_remove(&w->node);
-	loop_undefer(&w->nothing_to_do);
-	mem_free(w);
-	pool->warming = !list_empty(&pool->warmings);
-	if (over.warmed != NULL)
-		over.warmed(over.arg, over.opened, over.why);
-}
-
-static void on_nothing_to_do(void *arg)
-{
-	warming_over(arg);
-}
-
-static void warm_head(struct transfer *t, void *arg, const struct pool_head *head)
-{
-	(void)t;
-	(void)arg;
-	(void)head;
-}
-
-static bool warm_body(struct transfer *t, void *arg, struct slice bytes)
-{
-	(void)t;
-	(void)arg;
-	(void)bytes;
-	return true;
-}
-
-static void warm_done(struct transfer *t, void *arg, const struct pool_result *result)
-{
-	struct pool_warming *w = arg;
-	(void)t;
-	if (result->outcome == POOL_DONE)
-		w->opened++;
-	else
-		snprintf(w->why, sizeof(w->why), "%s",
-			 result->detail[0] != '\0' ? result->detail : pool_outcome_name(result->outcome));
-	if (--w->running == 0)
-		warming_over(w);
-}
-
-static void warm(struct pool *pool, unsigned count, int64_t timeout, void (*warmed)(void *, unsigned, const char *),
-		 void *arg)
-{
-	static const struct pool_receiver receiver = { warm_head, warm_body, warm_done };
-	struct pool_request request = { .method = SLICE("HEAD"),
-					.target = SLICE("/"),
-					.wait_timeout = timeout,
-					.first_byte_timeout = timeout,
-					.idle_timeout = timeout,
-					.total_timeout = timeout };
-	struct pool_warming *w = mem_new(sizeof(*w));
-	*w = (struct pool_warming){ .pool = pool, .running = count, .warmed = warmed, .arg = arg };
-	loop_deferred_init(&w->nothing_to_do, on_nothing_to_do, w);
-	list_push_back(&pool->warmings, &w->node);
-	pool->warming = true;
-	for (unsigned i = 0; i < count; i++)
-		enqueue(pool, &request, &receiver, w)->fresh = true;
-	if (count == 0)
-		loop_defer(pool->loop, &w->nothing_to_do);
-}
-
-static unsigned missing(const struct pool *pool)
-{
-	unsigned alive = pool->open_count - pool->retired_count;
-	return alive < pool->options.warm ? pool->options.warm - alive : 0;
-}
-
-void pool_warm(struct pool *pool, int64_t timeout, void (*warmed)(void *, unsigned, const char *), void *arg)
-{
-	CHECK(pool->magic == POOL_MAGIC && !pool->dying && timeout > 0);
-	pool->warm_timeout = timeout;
-	pool->keeps_warm = pool->options.warm > 0;
-	warm(pool, missing(pool), timeout, warmed, arg);
-}
-
-/* Replaces what age took from the floor. A provider that is away is tried once per warm_timeout, not at every tick. */
-void pool_rewarm(struct pool *pool)
-{
-	int64_t now = clock_now();
-	if (!pool->keeps_warm || pool->warming || missing(pool) == 0 || now < pool->warm_again_at)
-		return;
-	pool->warm_again_at = now + pool->warm_timeout;
-	warm(pool, missing(pool), pool->warm_timeout, NULL, NULL);
 }
 
 /* ---- birth and death ---- */
@@ -348,9 +378,27 @@ static char *copy_text(const char *text)
 	return text == NULL ? NULL : mem_text(slice_of(text));
 }
 
+/* Where nothing is shared they say nothing. */
+static char *copy_name(const char *text)
+{
+	return copy_text(text != NULL ? text : "");
+}
+
+static bool is_since(unsigned version)
+{
+	return curl_version_info(CURLVERSION_NOW)->version_num >= version;
+}
+
+bool pool_multiplexes(enum pool_http http, const char *origin)
+{
+	return http == POOL_HTTP_2 ||
+	       (http == POOL_HTTP_AUTO && strncmp(origin, "https://", 8) == 0 && is_since(HTTP2_SINCE));
+}
+
 static void limit(struct pool *pool)
 {
-	curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS, (long)pool->options.connections);
+	/* How many it may keep is ours to judge: libcurl counts those that were shut down, and closes living ones in their place. */
+	curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS, (long)INT32_MAX);
 	curl_multi_setopt(pool->multi, CURLMOPT_PIPELINING,
 			  pool->two ? (long)CURLPIPE_MULTIPLEX : (long)CURLPIPE_NOTHING);
 	if (!pool->two)
@@ -364,7 +412,7 @@ static void limit(struct pool *pool)
 struct pool *pool_new(struct loop *loop, const struct pool_options *options, struct log *log)
 {
 	struct pool *pool = mem_new(sizeof(*pool));
-	CHECK(options->connections > 0 && options->streams_per_connection > 0 && options->warm <= options->connections);
+	CHECK(options->streams_per_connection > 0 && options->validate_after >= 0);
 	CHECK(options->connect_timeout > 0 && options->idle_timeout > 0 && options->max_age > 0);
 	CHECK(options->name_age >= 0 && options->name_age < INT32_MAX * CLOCK_SECOND);
 	pool->magic = POOL_MAGIC;
@@ -373,47 +421,82 @@ struct pool *pool_new(struct loop *loop, const struct pool_options *options, str
 	pool->options = *options;
 	pool->options.origin = copy_text(options->origin);
 	pool->options.ca_file = copy_text(options->ca_file);
+	pool->options.name = copy_name(options->name != NULL ? options->name : options->origin);
+	pool->options.owner = copy_name(options->owner);
+	pool->options.group = copy_name(options->group);
 	pool->tls = strncmp(options->origin, "https://", 8) == 0;
 	CHECK(pool->tls || strncmp(options->origin, "http://", 7) == 0);
-	pool->recent = curl_version_info(CURLVERSION_NOW)->version_num >= HTTP2_SINCE;
-	pool->two = options->http == POOL_HTTP_2 || (options->http == POOL_HTTP_AUTO && pool->tls && pool->recent);
+	pool->recent = is_since(HTTP2_SINCE);
+	pool->lingers = pool->tls && is_since(LINGERS_SINCE);
+	pool->two = pool_multiplexes(options->http, options->origin);
+	pool->multiplexes = pool->two;
 	if (pool->tls && options->verify)
 		pool->trust = pool_trust_open(options->ca_file, log);
-	struct list *const heads[] = { &pool->waiting, &pool->running, &pool->cancelled, &pool->resuming,
-				       &pool->ended,   &pool->spare,   &pool->warmings };
+	struct list *const heads[] = { &pool->waiting, &pool->light, &pool->running,  &pool->cancelled, &pool->resuming,
+				       &pool->ended,   &pool->spare, &pool->warmings, &pool->late };
 	for (size_t i = 0; i < ARRAY_LENGTH(heads); i++)
 		list_init(heads[i]);
 	loop_deferred_init(&pool->pump, pump, pool);
 	pool->multi = curl_multi_init();
 	CHECK(pool->multi != NULL);
 	pool_socket_setup(pool);
+	pool_room_setup(pool);
 	limit(pool);
 	return pool;
 }
 
+void pool_change(struct pool *pool, const struct pool_options *options)
+{
+	CHECK(pool->magic == POOL_MAGIC && !pool->dying);
+	CHECK(options->idle_timeout > 0 && options->max_age > 0 && options->validate_after >= 0);
+	pool->options.connections = options->connections;
+	pool->options.least = options->least;
+	pool->options.start = options->start;
+	pool->options.warm = options->warm;
+	pool->options.group_connections = options->group_connections;
+	pool->options.idle_timeout = options->idle_timeout;
+	pool->options.max_age = options->max_age;
+	pool->options.validate_after = options->validate_after;
+	memcpy(pool->options.weight, options->weight, sizeof(options->weight));
+	pool_room_bound(pool);
+	pool_line_weigh(&pool->line, options->weight);
+	limit(pool);
+	pool_idle_tick_soon(pool);
+	pool_pump_soon(pool);
+}
+
+/* Each in its own way: those that stand in the line are in no list of the pool's. */
+static struct transfer *any_transfer(struct pool *pool)
+{
+	struct list *const places[] = { &pool->waiting, &pool->light, &pool->running, &pool->cancelled };
+	for (size_t i = 0; i < ARRAY_LENGTH(places); i++)
+		if (!list_empty(places[i]))
+			return CONTAINER_OF(places[i]->next, struct transfer, node);
+	struct pool_call *call = pool_line_any(&pool->line);
+	return call != NULL ? CONTAINER_OF(call, struct transfer, call) : NULL;
+}
+
 static void destroy(struct pool *pool)
 {
-	struct list *const places[] = { &pool->waiting, &pool->running, &pool->cancelled };
-	for (size_t i = 0; i < ARRAY_LENGTH(places); i++)
-		while (!list_empty(places[i]))
-			leave_state(CONTAINER_OF(places[i]->next, struct transfer, node));
+	for (struct transfer *t; (t = any_transfer(pool)) != NULL;)
+		leave_state(t);
 	bury_ended(pool);
 	for (struct list *node; (node = list_pop_front(&pool->spare)) != NULL;)
 		pool_handle_destroy(CONTAINER_OF(node, struct pool_handle, node));
-	for (struct list *node; (node = list_pop_front(&pool->warmings)) != NULL;) {
-		struct pool_warming *w = CONTAINER_OF(node, struct pool_warming, node);
-		loop_undefer(&w->nothing_to_do);
-		mem_free(w);
-	}
+	pool_light_cleanup(pool);
 	if (pool->sweeping)
 		curl_multi_remove_handle(pool->multi, pool->sweeper);
 	curl_easy_cleanup(pool->sweeper);
 	curl_multi_cleanup(pool->multi);
 	pool_socket_cleanup(pool);
+	pool_room_cleanup(pool);
 	pool_trust_close(&pool->trust);
 	loop_undefer(&pool->pump);
 	mem_free((char *)pool->options.origin);
 	mem_free((char *)pool->options.ca_file);
+	mem_free((char *)pool->options.name);
+	mem_free((char *)pool->options.owner);
+	mem_free((char *)pool->options.group);
 	pool->magic = 0;
 	mem_free(pool);
 }
@@ -426,9 +509,7 @@ void pool_free(struct pool **held)
 		return;
 	CHECK(pool->magic == POOL_MAGIC && !pool->dying);
 	pool->dying = true;
-	struct list *const places[] = { &pool->waiting, &pool->running };
-	for (size_t i = 0; i < ARRAY_LENGTH(places); i++)
-		LIST_EACH (places[i], node, following)
-			CONTAINER_OF(node, struct transfer, node)->silenced = true;
+	LIST_EACH (&pool->running, node, following)
+		CONTAINER_OF(node, struct transfer, node)->silenced = true;
 	pool_pump_soon(pool);
 }

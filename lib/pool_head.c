@@ -106,7 +106,6 @@ static bool deliver(struct transfer *t)
 	if (!read_framing(t, fields, head.fields_count))
 		return false;
 	t->head_done = true;
-	t->pool->multiplexes = t->multiplexed;
 	t->receiver.head(t, t->arg, &head);
 	return !t->silenced;
 }

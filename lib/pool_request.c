@@ -53,7 +53,7 @@ static size_t unwanted(const struct transfer *t, const struct pool_request *requ
 
 static size_t aligned_text_size(const struct pool_request *request)
 {
-	size_t size = request->method.len + 1 + request->target.len + 1;
+	size_t size = request->method.len + 1 + request->target.len + 1 + request->tenant.len;
 	for (size_t i = 0; i < request->fields_count; i++)
 		size += request->fields[i].name.len + 2 + request->fields[i].value.len + 1;
 	size += UNWANTED_MOST * sizeof("Content-Type:");
@@ -73,7 +73,8 @@ void pool_request_check(const struct pool_request *request)
 	      slice_find(request->target, '\t') == request->target.len);
 	for (size_t i = 0; i < request->fields_count; i++)
 		CHECK(text_is_token(request->fields[i].name) && bytes_all(request->fields[i].value, BYTES_FIELD));
-	CHECK(request->wait_timeout > 0 && request->first_byte_timeout > 0);
+	CHECK((unsigned)request->lane < LANES);
+	CHECK(request->wait_timeout >= 0 && request->first_byte_timeout > 0);
 	CHECK(request->idle_timeout > 0 && request->total_timeout > 0);
 }
 
@@ -98,6 +99,8 @@ void pool_request_copy(struct transfer *t, const struct pool_request *request)
 	at = pool_put(at, request->method) + 1;
 	t->target = at;
 	at = pool_put(at, request->target) + 1;
+	t->tenant = slice_make(at, request->tenant.len);
+	at = pool_put(at, request->tenant);
 	for (size_t i = 0; i < request->fields_count; i++) {
 		const struct pool_field *field = &request->fields[i];
 		struct slice value = slice_trim(field->value);

@@ -1,7 +1,7 @@
 /* The book of sockets: every descriptor of this pool from the moment libcurl opens it to the moment libcurl closes it,
  * and the events through which the loop tells libcurl about it.
  *
- *   OPENSOCKET ─► connecting ─► attach ─► active ◄──► idle ─► retired (pool_idle.c: age, or the peer closed it)
+ *   OPENSOCKET ─► connecting ─► attach ─► active ◄──► idle ─► retired (pool_idle.c: age, or the peer closed it, or libcurl is about to)
  *                                                               │ libcurl finds it dead when it looks
  *                                                               ▼
  *                                       CLOSESOCKET ─► events deleted at once, freed at the end of the turn
@@ -100,6 +100,7 @@ static struct pool_socket *open_entry(struct pool *pool, int descriptor, bool fo
 	s->descriptor = descriptor;
 	s->foreign = foreign;
 	s->opened_at = clock_now();
+	s->ends_at = pool_idle_end_of(pool, s->opened_at);
 	struct event_base *base = loop_base(pool->loop);
 	CHECK(event_assign(&s->read_event, base, descriptor, EV_READ | EV_PERSIST, on_event, s) == 0);
 	CHECK(event_assign(&s->write_event, base, descriptor, EV_WRITE | EV_PERSIST, on_event, s) == 0);
@@ -120,9 +121,12 @@ static void close_entry(struct pool_socket *s)
 	pool_idle_leave(s);
 	for (struct list *user; (user = list_pop_front(&s->users)) != NULL;)
 		CONTAINER_OF(user, struct transfer, on_socket)->socket = NULL;
+	s->closed = true;
+	pool_room_count(s);
+	if (s->uses > 0 && !s->retired)
+		pool_part_closed(&pool->part);
 	pool->open_count -= !s->foreign;
 	pool->retired_count -= s->retired;
-	s->closed = true;
 	list_remove(&s->chain);
 	list_remove(&s->port);
 	list_push_back(&pool->dead_sockets, &s->chain);
@@ -140,15 +144,26 @@ void pool_socket_bury(struct pool *pool)
 
 /* ---- what libcurl calls ---- */
 
-/* A transfer that has been sent must not be sent again behind our back: refused here it costs not even a connection. */
+/* A transfer that has been sent must not be sent again behind our back: refused here it costs not even a connection. One that is to try an idle connection opens none. */
 static bool may_connect(struct transfer *t)
 {
+	bool tries = t->kind == TRANSFER_VALIDATING;
 	long sent = 0;
+	if (t->attempts == 0 && tries)
+		pool_outcome_judge(t, POOL_NO_SLOT, "no connection is idle");
 	if (t->attempts == 0 || curl_easy_getinfo(t->handle->easy, CURLINFO_REQUEST_SIZE, &sent) != CURLE_OK)
-		return t->attempts == 0;
+		return t->attempts == 0 && !tries;
 	if (sent > 0)
 		pool_outcome_judge(t, POOL_RESET, "the connection died after the request was sent");
-	return sent == 0;
+	return sent == 0 && !tries;
+}
+
+bool pool_socket_may_open(struct transfer *t)
+{
+	if (t->silenced || !may_connect(t))
+		return false;
+	t->refused = !pool_room_may_open(t);
+	return !t->refused;
 }
 
 /* As libcurl writes it. */
@@ -166,7 +181,7 @@ static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockad
 	struct pool_handle *handle = arg;
 	struct transfer *t = handle->transfer;
 	(void)purpose;
-	if (t->silenced || !may_connect(t))
+	if (!pool_socket_may_open(t))
 		return CURL_SOCKET_BAD;
 	if (!t->pool->options.allow_private && !pool_address_is_public(&address->addr)) {
 		t->refused_address = true;
@@ -175,7 +190,11 @@ static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockad
 	int descriptor = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, address->protocol);
 	if (descriptor < 0)
 		return CURL_SOCKET_BAD;
-	note_peer(open_entry(t->pool, descriptor, false), &address->addr);
+	struct pool_socket *s = open_entry(t->pool, descriptor, false);
+	s->era = handle->era;
+	note_peer(s, &address->addr);
+	pool_room_expect(s);
+	pool_room_seat(t, SEAT_OPENING);
 	return descriptor;
 }
 
@@ -263,20 +282,47 @@ static struct pool_socket *find_port(struct pool *pool, int port, const char *pe
 	return NULL;
 }
 
+static void count_use(struct transfer *t)
+{
+	struct pool *pool = t->pool;
+	if (!t->result.reused) {
+		pool->totals.opened++;
+		pool_part_opened(&pool->part);
+	} else if (t->kind == TRANSFER_CALL) {
+		pool->totals.reused++;
+		pool->totals.saved_total += pool->handshake_mean;
+	}
+}
+
 void pool_socket_attach(struct transfer *t, int local_port, const char *peer)
 {
 	struct pool_socket *s = find_port(t->pool, local_port, peer);
 	pool_socket_detach(t);
+	/* On one that we do not know, too: it is being sent, and never goes back to the line. */
+	pool_room_seat(t, SEAT_TAKEN);
 	if (s == NULL)
 		return;
 	pool_idle_leave(s);
 	t->socket = s;
 	t->result.reused = s->uses++ > 0;
+	if (!t->result.reused)
+		pool_room_learn(s, pool_trust_multiplexes(t));
+	s->load++; /* for a moment more than it takes: libcurl gives on what it has not told to be over */
+	if (s->takes == 0)
+		s->takes = s->load; /* it does, after all */
+	pool_room_count(s);
 	list_push_back(&s->users, &t->on_socket);
-	if (t->result.reused)
-		t->pool->totals.reused++;
-	else
-		t->pool->totals.opened++;
+	count_use(t);
+}
+
+/* While libcurl says goodbye on it the descriptor is open, and nobody is told. All that it does say is that it does not have the connection for a later transfer. */
+void pool_socket_over(struct transfer *t)
+{
+	curl_socket_t kept = CURL_SOCKET_BAD;
+	if (!t->pool->lingers || t->socket == NULL)
+		return;
+	curl_easy_getinfo(t->handle->easy, CURLINFO_ACTIVESOCKET, &kept);
+	t->socket->ending = kept == CURL_SOCKET_BAD; /* with others still on it that is no news: the last one tells */
 }
 
 void pool_socket_detach(struct transfer *t)
@@ -284,11 +330,18 @@ void pool_socket_detach(struct transfer *t)
 	struct pool_socket *s = t->socket;
 	if (s == NULL)
 		return;
+	int64_t now = clock_now();
 	t->socket = NULL;
 	list_remove(&t->on_socket);
+	s->load--;
+	pool_room_count(s);
+	if (t->kind != TRANSFER_VALIDATING)
+		s->idle_since = now;
 	if (!pool_idle_is(s))
 		return;
-	pool_idle_enter(s);
+	pool_idle_enter(s, now);
+	if (s->takes == 0 && pool_idle_is(s))
+		pool_idle_retire(s);
 }
 
 /* Before 8.1 reading does not flush what waits to be written; the window update of a neighbour that pauses and goes on
@@ -346,19 +399,27 @@ void pool_socket_schedule(struct pool *pool)
 	loop_timer_set(&pool->curl_timer, pool->curl_deadline - clock_now());
 }
 
-void pool_socket_timeout(struct pool *pool)
+bool pool_socket_timeout(struct pool *pool)
 {
 	if (pool->curl_deadline == INT64_MAX || (pool->curl_deadline > 0 && clock_now() < pool->curl_deadline))
-		return;
+		return false;
 	pool->curl_deadline = INT64_MAX;
 	act(pool, CURL_SOCKET_TIMEOUT, 0);
+	return true;
+}
+
+void pool_socket_place(struct pool *pool, unsigned streams)
+{
+	curl_multi_setopt(pool->multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long)streams);
+	act(pool, CURL_SOCKET_TIMEOUT, 0);
+	curl_multi_setopt(pool->multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long)pool->options.streams_per_connection);
 }
 
 static void on_curl_due(void *arg)
 {
 	struct pool *pool = arg;
 	CHECK(pool->magic == POOL_MAGIC);
-	pool_socket_timeout(pool);
+	(void)pool_socket_timeout(pool);
 	pool_socket_schedule(pool);
 }
 

@@ -12,7 +12,9 @@
 #include <openssl/sha.h>
 #include <openssl/ssl.h>
 #include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
 #include <pthread.h>
+#include <stdio.h>
 
 #include "lib/buf.h"
 #include "lib/file.h"
@@ -39,7 +41,10 @@ const char *pool_system_ca_file(void)
 	return named != NULL ? named : "/etc/ssl/certs/ca-certificates.crt";
 }
 
-/* Certificates, and lists of revoked ones; anything else in the file is passed over. How many were taken. */
+/* Certificates, and lists of revoked ones; anything else in the file is passed over. How many were taken.
+ *
+ * OpenSSL decodes a certificate's extensions when they are first asked for. That is done here, before it is shared: the first hand-shakes of all workers then only
+ * read (X509_check_purpose(3); a certificate that cannot be decoded is one that nobody can be verified by, which they will be told). */
 static int fill_store(X509_STORE *store, struct slice pem)
 {
 	BIO *from = BIO_new_mem_buf(pem.data, (int)pem.len);
@@ -48,8 +53,10 @@ static int fill_store(X509_STORE *store, struct slice pem)
 	int taken = 0;
 	for (int i = 0; found != NULL && i < sk_X509_INFO_num(found); i++) {
 		const X509_INFO *info = sk_X509_INFO_value(found, i);
-		if (info->x509 != NULL)
+		if (info->x509 != NULL) {
+			(void)X509_check_purpose(info->x509, -1, 0);
 			taken += X509_STORE_add_cert(store, info->x509);
+		}
 		if (info->crl != NULL)
 			taken += X509_STORE_add_crl(store, info->crl);
 	}
@@ -130,6 +137,15 @@ static CURLcode on_context(CURL *easy, void *context, void *arg)
 	return CURLE_OK;
 }
 
+/* libcurl reuses a connection only for a handle with the same settings of TLS, and has no other word for "not that one". The folder is never looked into: it cannot
+ * be there, and on_context puts our own store in the place of what was made of it. */
+void pool_trust_era(CURL *easy, unsigned era)
+{
+	char folder[sizeof("/dev/null/4294967295")];
+	snprintf(folder, sizeof(folder), "/dev/null/%u", era);
+	curl_easy_setopt(easy, CURLOPT_CAPATH, folder);
+}
+
 void pool_trust_handle(struct pool_trust *trust, CURL *easy)
 {
 	curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
@@ -143,6 +159,22 @@ void pool_trust_handle(struct pool_trust *trust, CURL *easy)
 	}
 	curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, on_context);
 	curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, trust);
+}
+
+/* RFC 7301. In plain text it was agreed on beforehand. */
+bool pool_trust_multiplexes(const struct transfer *t)
+{
+	static const unsigned char two[] = { 'h', '2' };
+	const struct pool *pool = t->pool;
+	struct curl_tlssessioninfo *session = NULL;
+	const unsigned char *agreed = NULL;
+	unsigned length = 0;
+	if (!pool->two || !pool->tls)
+		return pool->two;
+	CHECK(curl_easy_getinfo(t->handle->easy, CURLINFO_TLS_SSL_PTR, &session) == CURLE_OK);
+	CHECK(session->backend == CURLSSLBACKEND_OPENSSL && session->internals != NULL);
+	SSL_get0_alpn_selected(session->internals, &agreed, &length);
+	return length == sizeof(two) && memcmp(agreed, two, length) == 0;
 }
 
 /* ---- the end of an answer that only its connection ends ---- */

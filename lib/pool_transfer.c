@@ -11,8 +11,14 @@
  * reported as POOL_RESET all the same. */
 #include "lib/pool_internal.h"
 
+#include <stdio.h>
+
 #include "lib/clock.h"
+#include "lib/log.h"
 #include "lib/mem.h"
+
+#define COMING_AGAIN  (10 * CLOCK_MILLISECOND) /* to look whether the hand-shake that a call waits for still goes on */
+#define LEAKS_SPACING (10 * CLOCK_SECOND)      /* between two lines of the log */
 
 enum { EYEBALLS_FIRST_MS = 200, EYEBALLS_STEP_MS = 8, EYEBALLS_PLACES = 200 };
 
@@ -23,16 +29,68 @@ int64_t pool_transfer_wait_until(const struct transfer *t)
 	return t->wait_deadline < t->total_deadline ? t->wait_deadline : t->total_deadline;
 }
 
+/* No secret: its caller may be told. */
+static const char *why_it_waits(const struct transfer *t, char *text, size_t size)
+{
+	const struct pool_tenant *tenant = t->call.flow != NULL ? t->call.tenant : NULL;
+	if (tenant != NULL && tenant->aside)
+		snprintf(text, size,
+			 tenant->bound == 1 ? "the %u connection that the tenant may occupy is in use"
+					    : "all %u connections that the tenant may occupy are in use",
+			 tenant->bound);
+	else if (t->pool->group.waits)
+		snprintf(text, size, "all %u connections of this instance, to all upstreams together, are in use",
+			 t->pool->options.group_connections);
+	else
+		snprintf(text, size, "all connections are in use");
+	return text;
+}
+
+/* Over HTTP/2 a call waits for another's connection. Where none stands and that one could not be opened, not since this call came, the upstream cannot be reached;
+ * else there is no room. */
+static bool cannot_be_reached(const struct transfer *t)
+{
+	const struct pool *pool = t->pool;
+	if (pool_room_opens(t))
+		return true;
+	if (!pool->two || pool->seats[SEAT_TAKEN] > 0 || pool->idle_count > 0)
+		return false;
+	for (const struct list *node = pool->running.next; node != &pool->running; node = node->next) {
+		const struct transfer *other = CONTAINER_OF(node, struct transfer, node);
+		if (pool_room_opens(other) && other->started <= t->started)
+			return true;
+	}
+	return pool->connect_failed_at >= t->started;
+}
+
+/* What became free in this very turn has not been given to anybody yet: so the pump asks, when it is. Past its total deadline nothing is of use to it. */
 static void on_wait_timer(void *arg)
 {
 	struct transfer *t = arg;
 	CHECK(t->magic == TRANSFER_MAGIC && t->state == TRANSFER_WAITING);
+	if (clock_now() >= t->total_deadline) {
+		pool_transfer_late(t);
+		return;
+	}
+	list_push_back(&t->pool->late, &t->late);
+	pool_pump_soon(t->pool);
+}
+
+void pool_transfer_late(struct transfer *t)
+{
+	char why[sizeof(t->result.detail)];
 	int64_t now = clock_now(), at = pool_transfer_wait_until(t);
+	if (now >= at && now < t->total_deadline && now < t->started + t->pool->options.connect_timeout &&
+	    pool_room_is_coming(t->pool))
+		at = now + COMING_AGAIN;
 	if (now < at) {
 		loop_timer_set(&t->wait_timer, at - now);
 		return;
 	}
-	pool_outcome_judge(t, POOL_NO_SLOT, "no connection was free in time");
+	if (cannot_be_reached(t))
+		pool_outcome_judge(t, POOL_CONNECT_FAILED, "no connection could be opened in time");
+	else
+		pool_outcome_judge(t, POOL_NO_SLOT, why_it_waits(t, why, sizeof(why)));
 	t->result.waited = now - t->started;
 	pool_finish(t, CURLE_OK);
 }
@@ -54,7 +112,11 @@ struct transfer *pool_transfer_new(struct pool *pool, const struct pool_request 
 	t->arg = arg;
 	list_init(&t->node);
 	list_init(&t->resuming);
+	list_init(&t->late);
 	list_init(&t->on_socket);
+	list_init(&t->call.node);
+	t->lane = request->lane;
+	t->tenant_connections = request->tenant_connections;
 	t->body = request->body;
 	t->body_count = request->body_count;
 	for (size_t i = 0; i < request->body_count; i++)
@@ -103,6 +165,24 @@ void pool_transfer_watch(struct transfer *t)
 	loop_timer_set(&t->handle->timer, at - clock_now());
 }
 
+/* Neither the upstream nor the receiver ended it: it is cut, its connection closed, and its slot free again. */
+static void take_back(struct transfer *t, int64_t now)
+{
+	struct pool *pool = t->pool;
+	pool_outcome_judge(t, POOL_TOTAL_TIMEOUT, "total deadline passed");
+	if (t->kind != TRANSFER_CALL)
+		return;
+	pool->totals.leaks++;
+	if (pool->leak_logged_at != 0 && now - pool->leak_logged_at < LEAKS_SPACING)
+		return;
+	log_say(pool->log, LOG_WARNING, "pool_leak",
+		"%s: a call was held past its deadline by %s, and taken back; %llu since the last such line",
+		pool->options.name, t->pausing ? "its receiver" : "the upstream",
+		(unsigned long long)(pool->totals.leaks - pool->leaks_logged));
+	pool->leak_logged_at = now;
+	pool->leaks_logged = pool->totals.leaks;
+}
+
 static void on_timer(void *arg)
 {
 	struct pool_handle *handle = arg;
@@ -110,11 +190,15 @@ static void on_timer(void *arg)
 	if (t == NULL || t->state != TRANSFER_RUNNING || t->silenced)
 		return;
 	CHECK(t->magic == TRANSFER_MAGIC);
+	pool_hear(t->pool); /* what came in this turn may have been the last of it */
+	if (t->state != TRANSFER_RUNNING || t->silenced)
+		return;
 	int64_t now = clock_now();
 	if (now >= t->total_deadline)
-		pool_outcome_judge(t, POOL_TOTAL_TIMEOUT, "total deadline passed");
+		take_back(t, now);
 	else if (!t->connected && now >= t->connect_deadline)
-		pool_outcome_judge(t, POOL_CONNECT_FAILED, "connect deadline passed");
+		pool_outcome_judge(t, cannot_be_reached(t) ? POOL_CONNECT_FAILED : POOL_NO_SLOT,
+				   "connect deadline passed");
 	else if (!t->head_began && now >= t->first_byte_deadline)
 		pool_outcome_judge(t, POOL_FIRST_BYTE_TIMEOUT, "no answer began in time");
 	else if (now >= t->idle_deadline)
@@ -184,6 +268,18 @@ static size_t on_read(char *out, size_t size, size_t count, void *arg)
 	return filled;
 }
 
+/* A connection will be opened for it, if it may. */
+static int on_resolving(void *resolver, void *reserved, void *arg)
+{
+	struct pool_handle *handle = arg;
+	(void)resolver;
+	(void)reserved;
+	if (!pool_socket_may_open(handle->transfer))
+		return 1;
+	pool_room_seat(handle->transfer, SEAT_LOOKING);
+	return 0;
+}
+
 /* A connection is there, and the request is about to be written: for the first time, or for the last. */
 static int before_request(void *arg, char *peer, char *own, int peer_port, int own_port)
 {
@@ -247,6 +343,8 @@ static void tell_once(struct pool *pool, struct pool_handle *handle)
 	curl_easy_setopt(easy, CURLOPT_PREREQDATA, handle);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, handle);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, handle);
+	curl_easy_setopt(easy, CURLOPT_RESOLVER_START_FUNCTION, on_resolving);
+	curl_easy_setopt(easy, CURLOPT_RESOLVER_START_DATA, handle);
 	pool_socket_handle(pool, easy);
 	if (pool->tls) {
 		curl_easy_setopt(easy, CURLOPT_HAPPY_EYEBALLS_TIMEOUT_MS, other_family_after(pool));
@@ -328,13 +426,17 @@ void pool_transfer_prepare(struct transfer *t)
 	t->handle->transfer = t;
 	buf_clear(&t->handle->head);
 	t->slot_at = clock_now();
+	pool_idle_wake(t->pool, t->slot_at);
 	t->result.waited = t->slot_at - t->started;
 	t->first_byte_deadline += t->slot_at;
 	t->connect_deadline = t->slot_at + t->pool->options.connect_timeout;
 	curl_easy_setopt(easy, CURLOPT_REQUEST_TARGET, t->target);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, t->headers);
-	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, t->fresh ? 1L : 0L);
-	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, t->pool->two && !t->fresh ? 1L : 0L);
+	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, t->kind == TRANSFER_FRESH ? 1L : 0L);
 	tell_method(t);
+	if (t->handle->era != t->pool->era + t->next_era) {
+		t->handle->era = t->pool->era + t->next_era;
+		pool_trust_era(easy, t->handle->era);
+	}
 	pool_transfer_watch(t);
 }

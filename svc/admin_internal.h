@@ -43,9 +43,10 @@ struct admin {
 	double fullest[LIMITER_SCOPES][LIMIT_COUNT];
 };
 
-/* The pools of one upstream, summed over the workers. */
+/* The pools of one upstream: each worker's summed, and what they are like all together. */
 struct admin_pools {
 	struct pool_stats calls, streams;
+	struct pool_shared_stats all_calls, all_streams;
 };
 
 /* What is shared of answers, summed over the workers. */

@@ -49,6 +49,14 @@ static void add_mode(struct admin_question *q, const struct worker *w)
 	q->mode.alone += state.alone;
 }
 
+/* What they are like together, each worker knows: the last one's word stands. */
+static void add_pools(struct admin_pools *pools, const struct worker_upstream *u)
+{
+	pools->all_calls = pools->all_streams = (struct pool_shared_stats){ 0 };
+	worker_upstream_stats(u, &pools->calls, &pools->streams);
+	worker_upstream_shared(u, &pools->all_calls, &pools->all_streams);
+}
+
 void admin_visit_status(struct worker *w, void *question)
 {
 	struct admin_question *q = question;
@@ -78,8 +86,7 @@ void admin_visit_status(struct worker *w, void *question)
 			config_find_upstream(q->config, slice_of(w->now->config->upstreams[i].name));
 		if (u == NULL)
 			continue;
-		worker_upstream_stats(w->now->upstreams[i], &q->pools[u - q->config->upstreams].calls,
-				      &q->pools[u - q->config->upstreams].streams);
+		add_pools(&q->pools[u - q->config->upstreams], w->now->upstreams[i]);
 	}
 }
 
@@ -89,12 +96,31 @@ static void put_text(struct buf *out, const char *before, const char *text)
 	buf_append_json(out, slice_of(text));
 }
 
-static void put_pool(struct buf *out, const char *name, const struct pool_stats *s, int64_t limit)
+static void put_recycled(struct buf *out, const struct pool_stats *s)
 {
+	for (int i = 0; i < POOL_RECYCLED_REASONS; i++)
+		buf_format(out, "%s\"%s\":%" PRIu64, i > 0 ? "," : "", pool_recycled_name((enum pool_recycled)i),
+			   s->recycled[i]);
+}
+
+static void put_pool(struct buf *out, const char *name, const struct pool_stats *s, const struct pool_shared_stats *all)
+{
+	double handshake = s->handshakes > 0 ? (double)s->handshake_total / (double)s->handshakes : 0;
+
 	buf_format(out,
-		   "\"%s\":{\"limit\":%" PRId64 ",\"active\":%u,\"idle\":%u,\"waiting\":%u,\"opened\":%" PRIu64
-		   ",\"reused\":%" PRIu64 ",\"failed\":%" PRIu64 "}",
-		   name, limit, s->active, s->idle, s->waiting, s->opened, s->reused, s->failed);
+		   "\"%s\":{\"limit\":%u,\"size\":%u,\"active\":%u,\"busy\":%u,\"idle\":%u,\"waiting\":%u,"
+		   "\"utilization\":%.3f",
+		   name, all->limit, all->size, s->active, s->busy, s->idle, s->waiting,
+		   all->size > 0 ? (double)s->busy / all->size : 0);
+	buf_format(out,
+		   ",\"peak\":%u,\"opened\":%" PRIu64 ",\"opened_last_minute\":%u,\"reused\":%" PRIu64
+		   ",\"failed\":%" PRIu64 ",\"leaks\":%" PRIu64,
+		   all->peak, s->opened, all->opened_lately, s->reused, s->failed, s->leaks);
+	buf_format(out, ",\"handshake_ms\":%.3f,\"saved_seconds\":%.3f,\"waited_seconds\":%.3f,\"recycled\":{",
+		   handshake / CLOCK_MILLISECOND, (double)s->saved_total / CLOCK_SECOND,
+		   (double)s->waited_total / CLOCK_SECOND);
+	put_recycled(out, s);
+	buf_append(out, SLICE("}}"));
 }
 
 static void put_mode(const struct admin_question *q, struct buf *out)
@@ -126,9 +152,9 @@ static void put_upstreams(const struct admin_question *q, struct buf *out)
 		buf_append(out, SLICE(",\"endpoints\":"));
 		admin_breakers_write_endpoints(q->breakers, i, out);
 		buf_append(out, SLICE(",\"pools\":{"));
-		put_pool(out, "calls", &q->pools[i].calls, u->pool.max * (int64_t)u->endpoints_count);
+		put_pool(out, "calls", &q->pools[i].calls, &q->pools[i].all_calls);
 		buf_append_byte(out, ',');
-		put_pool(out, "streams", &q->pools[i].streams, u->pool.streams * (int64_t)u->endpoints_count);
+		put_pool(out, "streams", &q->pools[i].streams, &q->pools[i].all_streams);
 		buf_append(out, SLICE("}}"));
 	}
 	buf_append_byte(out, '}');

@@ -17,10 +17,21 @@ static void set_times(const struct request *r, struct pool_request *request)
 	int64_t left = r->tried.until - clock_now();
 
 	left = left > CLOCK_MILLISECOND ? left : CLOCK_MILLISECOND;
-	request->wait_timeout = at_most(u->pool.connect_timeout, left);
+	request->wait_timeout = at_most(u->pool.connect_timeout, at_most(request_patience(r), left));
 	request->first_byte_timeout = at_most(streams ? u->timeout.first_byte : u->timeout.first_byte_plain, left);
 	request->idle_timeout = u->timeout.idle;
 	request->total_timeout = at_most(u->timeout.total, left);
+}
+
+/* Where it stands in the pool's own line, and what bounds it there. */
+static void set_place(const struct request *r, struct pool_request *request)
+{
+	const struct config_tenant *tenant = r->caller.tenant;
+	int64_t own = tenant != NULL ? tenant->pool.max : 0;
+
+	request->lane = r->caller.lane;
+	request->tenant = request_tenant(r);
+	request->tenant_connections = (unsigned)(own > 0 ? own : r->route.upstream->pool.tenant_max);
 }
 
 bool attempt_write(struct request *r, struct pool_request *request)
@@ -34,6 +45,7 @@ bool attempt_write(struct request *r, struct pool_request *request)
 
 	*request = (struct pool_request){ .method = r->method };
 	set_times(r, request);
+	set_place(r, request);
 	buf_init(&target, HTTP_TARGET_MAX + 1024);
 	if (dialect_target(&r->call, slice_of(u->endpoints[r->route.endpoint].prefix), r->route.upstream_model,
 			   &target))

@@ -55,22 +55,61 @@ static void close_the_process(void)
 	setrlimit(RLIMIT_CORE, &none);
 }
 
-/* Every client may need a connection of its own, and an upstream's besides. */
-static void raise_descriptors(struct instance *in)
+static int64_t files_allowed(void)
 {
 	struct rlimit limit;
-	int64_t wanted = in->config->client.connections + SPARE_DESCRIPTORS;
 
-	for (size_t i = 0; i < in->config->upstreams_count; i++)
-		wanted += in->config->upstreams[i].pool.max + in->config->upstreams[i].pool.streams;
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT64_MAX)
+		return INT64_MAX;
+	return (int64_t)limit.rlim_cur;
+}
+
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
 		return;
 	limit.rlim_cur = limit.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &limit) == 0 && (int64_t)limit.rlim_cur < wanted)
+	setrlimit(RLIMIT_NOFILE, &limit); /* else it is what it was: the checks say so */
+}
+
+/* Each connection that is kept is for a call, whose client needs one too. With more than half of the files kept nobody could call, nor ask how it is. */
+static bool may_keep(const struct config *config, struct buf *error)
+{
+	int64_t kept = config_kept(config), allowed = files_allowed();
+
+	if (kept <= allowed / 2)
+		return true;
+	buf_format(error,
+		   "the upstreams' pool.min keep %lld connections open, and the process may open %lld files, of which "
+		   "clients need half: raise `ulimit -n` to %lld or lower pool.min\n",
+		   (long long)kept, (long long)allowed, 2 * (long long)kept);
+	return false;
+}
+
+static int64_t at_most(int64_t count, int64_t bound)
+{
+	return bound > 0 && bound < count ? bound : count;
+}
+
+/* Every client may need a connection of its own, and an upstream's besides. */
+static void warn_of_descriptors(const struct instance *in)
+{
+	const struct config *config = in->config;
+	int64_t calls = 0, streams = 0, pools, wanted, allowed = files_allowed();
+
+	for (size_t i = 0; i < config->upstreams_count; i++) {
+		calls += config->upstreams[i].pool.max * (int64_t)config->upstreams[i].endpoints_count;
+		streams += config->upstreams[i].pool.streams * (int64_t)config->upstreams[i].endpoints_count;
+	}
+	pools = at_most(calls, config->pool.max) + at_most(streams, config->pool.streams);
+	wanted = config->client.connections + pools + SPARE_DESCRIPTORS;
+	if (allowed < wanted)
 		log_say(in->log, LOG_WARNING, "descriptors",
-			"the process may open %lld files; client.connections and the pools may need %lld: raise "
-			"`ulimit -n` or lower client.connections",
-			(long long)limit.rlim_cur, (long long)wanted);
+			"the process may open %lld files, and may need %lld: raise `ulimit -n`, or lower "
+			"client.connections (%lld) or the pools' max and streams (%lld together)",
+			(long long)allowed, (long long)wanted, (long long)config->client.connections, (long long)pools);
 }
 
 static const char *find_config(void)
@@ -159,7 +198,7 @@ static void reload(struct instance *in)
 		say_lines(in, LOG_WARNING, "config", buf_slice(&error));
 		buf_clear(&error);
 	}
-	if (next != NULL && config_may_reload(server_config(in->server), next, &error)) {
+	if (next != NULL && config_may_reload(server_config(in->server), next, &error) && may_keep(next, &error)) {
 		server_reload(in->server, next);
 		log_set_level(in->log, (enum log_level)next->log_level);
 		config_write_summary(next, &error);
@@ -292,7 +331,7 @@ static int run(struct instance *in)
 {
 	CHECK(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
 	in->log = log_new(STDOUT_FILENO, (enum log_level)in->config->log_level);
-	raise_descriptors(in);
+	warn_of_descriptors(in);
 	in->loop = loop_new();
 	take_signals(in);
 	loop_post(in->loop, boot, in);
@@ -330,13 +369,18 @@ int command_serve(const struct command *c, int argc, char **argv)
 		return command_misused(
 			c, "there is no $SLUICE_CONFIG, ./sluice.yaml or /etc/sluice/sluice.yaml, and no -c FILE");
 	close_the_process();
+	raise_descriptors();
 	buf_init(&error, ERRORS_MOST);
 	in.config = config_load(in.path, &error);
 	fprintf(stderr, "%.*s", SLICE_ARGS(buf_slice(&error))); /* or its warnings */
+	buf_clear(&error);
 	if (in.config == NULL) {
 		code = COMMAND_MISUSED;
-	} else {
+	} else if (may_keep(in.config, &error)) {
 		code = run(&in);
+	} else {
+		fprintf(stderr, "sluice: %.*s", SLICE_ARGS(buf_slice(&error)));
+		code = COMMAND_FAILED;
 	}
 	config_release(&in.config);
 	buf_free(&error);

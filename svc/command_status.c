@@ -129,14 +129,16 @@ static void print_pools(json_t *upstreams)
 	char name_shown[SHOWN_MOST], pool_shown[SHOWN_MOST];
 	json_t *upstream, *stats;
 
-	printf("\n%-20s %-8s %7s %7s %7s %7s %9s %9s\n", "upstream", "pool", "active", "idle", "waiting", "limit",
-	       "opened", "reused");
-	json_object_foreach(upstreams, name, upstream)
-		json_object_foreach(json_object_get(upstream, "pools"), pool, stats)
-			printf("%-20s %-8s %7lld %7lld %7lld %7lld %9lld %9lld\n", shown(name, name_shown),
-			       shown(pool, pool_shown), number(stats, NULL, "active"), number(stats, NULL, "idle"),
-			       number(stats, NULL, "waiting"), number(stats, NULL, "limit"),
-			       number(stats, NULL, "opened"), number(stats, NULL, "reused"));
+	printf("\n%-20s %-8s %7s %7s %7s %7s %7s %7s %9s %9s %8s %6s\n", "upstream", "pool", "active", "idle",
+	       "waiting", "kept", "limit", "peak", "opened", "reused", "saved s", "leaks");
+	json_object_foreach(upstreams, name, upstream) json_object_foreach(json_object_get(upstream, "pools"), pool,
+									   stats)
+		printf("%-20s %-8s %7lld %7lld %7lld %7lld %7lld %7lld %9lld %9lld %8.1f %6lld\n",
+		       shown(name, name_shown), shown(pool, pool_shown), number(stats, NULL, "active"),
+		       number(stats, NULL, "idle"), number(stats, NULL, "waiting"), number(stats, NULL, "size"),
+		       number(stats, NULL, "limit"), number(stats, NULL, "peak"), number(stats, NULL, "opened"),
+		       number(stats, NULL, "reused"), json_number_value(json_object_get(stats, "saved_seconds")),
+		       number(stats, NULL, "leaks"));
 }
 
 /* Printed where it is not as it mostly is. */

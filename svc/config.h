@@ -39,6 +39,15 @@ struct config_credential {
 
 enum config_breaker { CONFIG_BREAKER_DEFAULT, CONFIG_BREAKER_FRAGILE, CONFIG_BREAKER_SIMPLE };
 
+/* Workloads that a pool is made for. */
+enum config_pool {
+	CONFIG_POOL_DEFAULT,
+	CONFIG_POOL_CLI,
+	CONFIG_POOL_BACKEND,
+	CONFIG_POOL_BATCH,
+	CONFIG_POOL_MULTI_TENANT
+};
+
 enum config_usage { CONFIG_USAGE_ASK, CONFIG_USAGE_AS_IS };
 
 struct config_upstream {
@@ -56,8 +65,10 @@ struct config_upstream {
 	size_t forward_headers_count;
 	struct limits limits;
 	struct {
-		int64_t min, start, max, streams, streams_per_connection;
-		int64_t connect_timeout, idle_timeout, max_age;
+		enum config_pool preset; /* which defaults the file's keys stand on; the others have it all */
+		int64_t min, start, max, streams, streams_per_connection; /* of one instance, to each endpoint */
+		int64_t tenant_max; /* that one tenant's calls may occupy, of all of them; 0: no such bound */
+		int64_t connect_timeout, idle_timeout, max_age, validate_after;
 		enum pool_http http;
 	} pool;
 	struct {
@@ -128,6 +139,9 @@ struct config_tenant {
 	size_t models_count;
 	struct limits limits;
 	enum config_priority priority;
+	struct {
+		int64_t max; /* connections that its calls may occupy at each upstream, in one instance; 0: the upstream's pool.tenant_max */
+	} pool;
 };
 
 /* Models that have a part of each line for themselves, when they need it. */
@@ -185,6 +199,9 @@ struct config {
 		int64_t wait, deadline;
 	} drain;
 	struct {
+		int64_t max, streams; /* connections to all upstreams together, of one instance; 0: no such bound */
+	} pool;
+	struct {
 		int64_t max_wait;      /* microseconds; 0: nobody waits */
 		struct line_rule rule; /* its shares are of the models in no group, then of each group */
 		struct config_group *groups;
@@ -214,6 +231,8 @@ struct config {
 
 /* The cores that this process may use, 1 to CONFIG_WORKERS_MOST: the default of `workers`. */
 int64_t config_cores(void);
+/* Connections that the `min` of its pools keep open, together. */
+int64_t config_kept(const struct config *);
 /* NULL when the file is refused: `error` then has one line a mistake, each "FILE:LINE: key.path: what was found; what is allowed", all of them,
  * at most 20, and how many more. When it is taken, `error` has its warnings, in the same form. The file is YAML 1.1 as libyaml reads it (anchors and tags refused), so JSON works too. */
 const struct config *config_load(const char *path, struct buf *error) MUST_CHECK;

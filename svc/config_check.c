@@ -169,6 +169,7 @@ void config_check(struct config_reader *r, const struct config_node *root)
 	check_when(&c, "cache", config->cache.when);
 	check_when(&c, "coalesce", config->coalesce.when);
 	config_check_upstreams(&c);
+	config_check_pools(&c);
 	config_check_models(&c);
 	config_check_queue(&c);
 	config_check_tenants(&c);

@@ -55,6 +55,8 @@ bool config_check_entry_is_right(const struct config_check *, const char *sectio
 bool config_check_has_token_limit(const struct limits *) MUST_CHECK;
 
 void config_check_upstreams(const struct config_check *);
+void config_check_pool(const struct config_check *, struct config_upstream *);
+void config_check_pools(const struct config_check *); /* of all upstreams together */
 void config_check_models(const struct config_check *);
 void config_check_queue(const struct config_check *); /* and gives each model its group */
 void config_check_tenants(const struct config_check *);

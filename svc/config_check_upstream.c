@@ -71,24 +71,6 @@ static void check_secrecy(const struct config_check *c, const struct config_upst
 		}
 }
 
-/* `start` has a default that may not suit min and max; only one that the file gives is judged. */
-static void check_pool(const struct config_check *c, struct config_upstream *u)
-{
-	const struct config_place *place = CONFIG_PLACE("upstreams", u->name, "pool", "start");
-
-	if (u->pool.min > u->pool.max)
-		config_check_complain(c, CONFIG_PLACE("upstreams", u->name, "pool", "min"),
-				      "found %lld, above max, %lld; allowed: 0 to max", (long long)u->pool.min,
-				      (long long)u->pool.max);
-	else if (config_check_find(c, place).node == NULL)
-		u->pool.start = u->pool.start < u->pool.min   ? u->pool.min
-				: u->pool.start > u->pool.max ? u->pool.max
-							      : u->pool.start;
-	else if (u->pool.start < u->pool.min || u->pool.start > u->pool.max)
-		config_check_complain(c, place, "found %lld; allowed: min to max, %lld to %lld",
-				      (long long)u->pool.start, (long long)u->pool.min, (long long)u->pool.max);
-}
-
 /* Relative to the configuration's folder, as ${file:…} is. */
 static void complete_path(const struct config_check *c, char **path)
 {
@@ -339,7 +321,7 @@ static void check_upstream(const struct config_check *c, struct config_upstream 
 	check_weights(c, u);
 	check_credential(c, u);
 	check_secrecy(c, u);
-	check_pool(c, u);
+	config_check_pool(c, u);
 	if (u->ca_file != NULL)
 		check_ca_file(c, u);
 	else if (trusts_the_systems(u))

@@ -22,7 +22,7 @@ static const char example[] =
 "#       - {url: \"https://gemini.example\", region: eu, priority: 1, weight: 1, lane: any}   # any | realtime | batch\n"
 "    credential: {header: x-goog-api-key, value: \"${GEMINI_API_KEY}\"}\n"
 "    limits: {rpm: 1000, tpm: 4M, concurrency: 200}   # what the provider grants: strict\n"
-"    pool: {min: 2, max: 100, streams: 100}\n"
+"    pool: {min: 2, max: 100, streams: 100}   # of one instance; or preset: cli | backend | batch | multi_tenant\n"
 "#     breaker: {preset: default, error_rate: 50%, slow: 5s, slow_rate: 1%, open_for: 30s}   # default | fragile | simple\n"
 "#     retry: {attempts: 4, base: 1s, cap: 32s, budget: 20%}   # at most a fifth of all requests are made again\n"
 "#     health: {path: /v1beta/models, interval: 10s, timeout: 5s}\n"
@@ -49,6 +49,7 @@ static const char example[] =
 "    keys: [\"${ACME_KEY}\"]          # or sha256:… of one\n"
 "    limits: {rpm: {limit: 600, burst: 60}, tpm: 400k, concurrency: 50}\n"
 "#     priority: high                # among those who wait: high | medium | low\n"
+"#     pool: {max: 10}                # connections that it may occupy at once, at each upstream\n"
 "  intern:\n"
 "    keys: [\"sha256:${INTERN_KEY_SHA256}\"]   # of `printf %s \"$KEY\" | sha256sum`\n"
 "    models: [gemini-2.5-pro, gemini-2.5-flash]\n"
@@ -57,6 +58,7 @@ static const char example[] =
 "cache: {when: deterministic, ttl: 1h, scope: tenant}   # temperature 0, embeddings, counted tokens; or always | asked | never\n"
 "coalesce: {when: deterministic, window: 100ms, streams: true}   # the same requests at once are one call\n"
 "# queue: {max_wait: 5s, depth: 10000, weights: {high: 5, medium: 3, low: 1}}   # for room in a limit: how long, how many, turns of the lanes\n"
+"# pool: {max: 400, streams: 400}   # connections of this instance, to all upstreams together\n"
 "drain: {wait: 5s, deadline: 30s}\n";
 /* clang-format on */
 

@@ -318,6 +318,28 @@ static void read_row(struct config_reader *r, const struct config_row *row, cons
 	}
 }
 
+/* What has this path below an upstream is often written without. */
+static bool is_of_upstreams(const char *path)
+{
+	const struct config_section *section = &config_table_upstream;
+	struct slice rest = slice_of(path);
+
+	while (section != NULL) {
+		struct slice name = slice_cut(rest, '.', &rest);
+		const struct config_section *below = NULL;
+		for (size_t i = 0; i < section->count; i++) {
+			const struct config_row *row = &section->rows[i];
+			if (!slice_equal(name, slice_of(row->name)))
+				continue;
+			if (rest.len == 0)
+				return row->type != CONFIG_LATER;
+			below = row->type == CONFIG_SECTION ? row->section : NULL;
+		}
+		section = below;
+	}
+	return false;
+}
+
 static void complain_unknown(struct config_reader *r, const struct config_section *section,
 			     const struct config_node *child)
 {
@@ -338,7 +360,10 @@ static void complain_unknown(struct config_reader *r, const struct config_sectio
 		buf_format(&allowed, "%s%s", allowed.len > 0 ? ", " : "", section->rows[i].name);
 	}
 	memory[allowed.len] = '\0';
-	if (nearest != NULL)
+	if (is_of_upstreams(r->path))
+		config_complain(&r->errors, child->key_line, r->path, "unknown key here; allowed: upstreams.NAME.%s",
+				r->path);
+	else if (nearest != NULL)
 		config_complain(&r->errors, child->key_line, r->path, "unknown key; did you mean `%s`?", nearest->name);
 	else
 		config_complain(&r->errors, child->key_line, r->path, "unknown key; allowed: %s", memory);

@@ -15,12 +15,17 @@ static const char *const on_failures[] = { "share", "open", "closed", NULL };
 static const char *const levels[] = { "debug", "info", "warning", "error", NULL };
 static const char *const whens[] = { "deterministic", "always", "asked", "never", NULL };
 static const char *const scopes[] = { "tenant", "shared", "user", NULL };
-static const char *const nothing[] = { NULL };
 static const char *const priorities[] = { "any", "high", "medium", "low", NULL };
 
 /* clang-format off */
 #define AT(kind, field)   offsetof(struct kind, field)
 #define TABLE(rows)       rows, ARRAY_LENGTH(rows)
+
+static const struct config_row tenant_pool_rows[] = {
+	{ "max", CONFIG_INT, AT(config_tenant, pool.max), 0, 0, "0", 0, 30000, NULL, NULL,
+	  "connections that its calls may occupy at once at an upstream, plain calls and streams, of one instance; its further calls wait; 0: as the upstream's pool.tenant_max" },
+};
+static const struct config_section tenant_pool = { sizeof(struct config_tenant), TABLE(tenant_pool_rows), NULL, 0, NULL };
 
 static const struct config_row tenant_rows[] = {
 	{ "keys", CONFIG_KEYS, AT(config_tenant, keys), AT(config_tenant, keys_count), CONFIG_REQUIRED | CONFIG_SECRET, NULL, 1, 1000, NULL, NULL,
@@ -30,7 +35,7 @@ static const struct config_row tenant_rows[] = {
 	{ "limits", CONFIG_LIMITS, AT(config_tenant, limits), 0, 0, NULL, 0, 0, NULL, NULL, "its own quotas; the default burst is the limit" },
 	{ "priority", CONFIG_WORD, AT(config_tenant, priority), 0, 0, "any", 0, 0, priorities, NULL,
 	  "the lane of its requests where there is not enough for all. any: what each says in `Priority` (RFC 9218), medium if nothing; else this one, or a lower one that a request says" },
-	{ "pool", CONFIG_LATER, 0, 0, 0, NULL, 0, 0, nothing, NULL, "" },
+	{ "pool", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &tenant_pool, "" },
 };
 static const struct config_section tenant = { sizeof(struct config_tenant), TABLE(tenant_rows), "letters, digits, '.', '_' and '-'", 64, NULL };
 
@@ -61,6 +66,13 @@ static const struct config_row drain_rows[] = {
 	{ "deadline", CONFIG_DURATION, AT(config, drain.deadline), 0, 0, "30s", 0, CLOCK_DAY, NULL, NULL, "after SIGTERM: what has not ended by then is ended" },
 };
 static const struct config_section drain = { sizeof(struct config), TABLE(drain_rows), NULL, 0, NULL };
+
+static const struct config_row pool_rows[] = {
+	{ "max", CONFIG_INT, AT(config, pool.max), 0, 0, "0", 0, 1000000, NULL, NULL,
+	  "connections for plain calls to all upstreams together, of one instance, on top of each upstream's own max; 0: no such bound" },
+	{ "streams", CONFIG_INT, AT(config, pool.streams), 0, 0, "0", 0, 1000000, NULL, NULL, "the same for streams, which have theirs apart here too" },
+};
+static const struct config_section pool = { sizeof(struct config), TABLE(pool_rows), NULL, 0, NULL };
 
 static const struct config_row cache_rows[] = {
 	{ "ttl", CONFIG_DURATION, AT(config, cache.ttl), 0, 0, "1h", CLOCK_SECOND, 30 * CLOCK_DAY, NULL, NULL, "how long a kept answer is fresh" },
@@ -138,6 +150,7 @@ static const struct config_row root_rows[] = {
 	{ "cache", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &cache, "" },
 	{ "coalesce", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &coalesce, "" },
 	{ "queue", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &queue, "" },
+	{ "pool", CONFIG_SECTION, 0, 0, 0, NULL, 0, 0, NULL, &pool, "" },
 };
 const struct config_section config_root = { sizeof(struct config), TABLE(root_rows), NULL, 0, NULL };
 /* clang-format on */

@@ -5,6 +5,7 @@
 
 static const char *const lanes[] = { "any", "realtime", "batch", NULL };
 static const char *const presets[] = { "default", "fragile", "simple", NULL };
+static const char *const workloads[] = { "default", "cli", "backend", "batch", "multi_tenant", NULL };
 static const char *const dialects[] = { "gemini", "openai", "anthropic", "http", NULL };
 static const char *const usages[] = { "ask", "as_is", NULL };
 static const char *const versions[] = { "auto", "1.1", "2", NULL };
@@ -31,21 +32,49 @@ static const struct config_row credential_rows[] = {
 };
 static const struct config_section credential = { sizeof(struct config_credential), TABLE(credential_rows), NULL, 0, NULL };
 
+/* The keys that are not here are as in `default`. */
+static const struct config_preset pool_presets[] = {
+	{ CONFIG_POOL_CLI, "min", "0" },
+	{ CONFIG_POOL_CLI, "start", "1" },
+	{ CONFIG_POOL_CLI, "max", "5" },
+	{ CONFIG_POOL_CLI, "streams", "5" },
+	{ CONFIG_POOL_BACKEND, "min", "2" },
+	{ CONFIG_POOL_BACKEND, "max", "30" },
+	{ CONFIG_POOL_BACKEND, "streams", "30" },
+	{ CONFIG_POOL_BATCH, "min", "0" },
+	{ CONFIG_POOL_BATCH, "start", "40" },
+	{ CONFIG_POOL_BATCH, "max", "80" },
+	{ CONFIG_POOL_BATCH, "streams", "20" },
+	{ CONFIG_POOL_MULTI_TENANT, "min", "5" },
+	{ CONFIG_POOL_MULTI_TENANT, "start", "20" },
+	{ CONFIG_POOL_MULTI_TENANT, "tenant_max", "10" },
+	{ 0, NULL, NULL },
+};
 static const struct config_row pool_rows[] = {
-	{ "min", CONFIG_INT, AT(config_upstream, pool.min), 0, 0, "1", 0, 10000, NULL, NULL, "connections opened before the instance is ready (tried for 10 s), and kept; divided like max" },
-	{ "start", CONFIG_INT, AT(config_upstream, pool.start), 0, 0, "10", 0, 10000, NULL, NULL, "where growing begins (later versions); min to max" },
-	{ "max", CONFIG_INT, AT(config_upstream, pool.max), 0, 0, "100", 1, 10000, NULL, NULL, "connections for plain calls, of one instance; divided among its workers, at least one each" },
-	{ "streams", CONFIG_INT, AT(config_upstream, pool.streams), 0, 0, "100", 1, 20000, NULL, NULL, "connections for streams, which have them apart; divided like max" },
+	{ "preset", CONFIG_WORD, AT(config_upstream, pool.preset), 0, 0, "default", 0, 0, workloads, NULL,
+	  "what the keys below are when they are not given; cli: min 0, start 1, max 5, streams 5; backend: min 2, max 30, streams 30; batch: min 0, start 40, max 80, streams 20; "
+	  "multi_tenant: min 5, start 20, tenant_max 10, of 200 in all" },
+	{ "min", CONFIG_INT, AT(config_upstream, pool.min), 0, 0, "1", 0, 10000, NULL, NULL,
+	  "connections for plain calls that are opened before the instance is ready, and kept; each is tried once, for 10 s at most, and what failed is opened later; 0: the first call opens the first" },
+	{ "start", CONFIG_INT, AT(config_upstream, pool.start), 0, 0, "10", 0, 10000, NULL, NULL,
+	  "how many are kept although idle, at first: 20% more after 60s above 80% in use, 10% fewer after 5m below 30%; min to max. No call waits for that: it has one opened up to max" },
+	{ "max", CONFIG_INT, AT(config_upstream, pool.max), 0, 0, "100", 1, 10000, NULL, NULL,
+	  "connections for plain calls to each endpoint, of one instance, all its workers together; further calls wait" },
+	{ "streams", CONFIG_INT, AT(config_upstream, pool.streams), 0, 0, "100", 1, 20000, NULL, NULL, "the same for streams, which have them apart: neither takes one from the other" },
 	{ "streams_per_connection", CONFIG_INT, AT(config_upstream, pool.streams_per_connection), 0, 0, "100", 1, 1000, NULL, NULL,
 	  "HTTP/2: requests at once on one connection" },
+	{ "tenant_max", CONFIG_INT, AT(config_upstream, pool.tenant_max), 0, 0, "0", 0, 30000, NULL, NULL,
+	  "connections that the calls of one tenant may occupy at once, plain calls and streams, unless it has a pool.max of its own; 0: no such bound" },
 	{ "connect_timeout", CONFIG_DURATION, AT(config_upstream, pool.connect_timeout), 0, 0, "30s", CLOCK_MILLISECOND, CLOCK_HOUR, NULL, NULL,
-	  "how long a request waits for a connection of the pool" },
+	  "how long a request waits for a connection of the pool, at most (opening one: timeout.connect); queue.max_wait bounds it too, so that more than that, as the default, never acts" },
 	{ "idle_timeout", CONFIG_DURATION, AT(config_upstream, pool.idle_timeout), 0, 0, "5m", CLOCK_SECOND, CLOCK_DAY, NULL, NULL, "an unused connection is closed after" },
-	{ "max_age", CONFIG_DURATION, AT(config_upstream, pool.max_age), 0, 0, "1h", CLOCK_SECOND, CLOCK_DAY, NULL, NULL, "a connection is replaced after" },
+	{ "validate_after", CONFIG_DURATION, AT(config_upstream, pool.validate_after), 0, 0, "1m", 0, CLOCK_DAY, NULL, NULL,
+	  "an unused connection is tried by a light request (HEAD /, no credential), each time after; 0: never" },
+	{ "max_age", CONFIG_DURATION, AT(config_upstream, pool.max_age), 0, 0, "1h", CLOCK_SECOND, CLOCK_DAY, NULL, NULL, "a connection is replaced before it is older, up to a tenth earlier" },
 	{ "http", CONFIG_WORD, AT(config_upstream, pool.http), 0, 0, "auto", 0, 0, versions, NULL, "auto: HTTP/2 where libcurl is 8.1 or newer" },
 };
 /* Sections that are no struct of their own lie in their parent's. */
-static const struct config_section pool = { sizeof(struct config_upstream), TABLE(pool_rows), NULL, 0, NULL };
+static const struct config_section pool = { sizeof(struct config_upstream), TABLE(pool_rows), NULL, 0, pool_presets };
 
 static const struct config_row timeout_rows[] = {
 	{ "connect", CONFIG_DURATION, AT(config_upstream, timeout.connect), 0, 0, "10s", CLOCK_MILLISECOND, CLOCK_HOUR, NULL, NULL, "DNS, TCP and TLS of a new connection" },

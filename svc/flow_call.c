@@ -7,6 +7,8 @@
 #include "svc/charge.h"
 #include "svc/reply.h"
 
+#define WAITED_LEAST CLOCK_MILLISECOND /* for a connection: less is its being given one */
+
 /* ---- upstream -------------------------------------------------------------------------------------------------------- */
 
 static void upstream_head(struct transfer *t, void *arg, const struct pool_head *head)
@@ -70,14 +72,25 @@ enum stage stage_upstream(struct request *r)
 	return flow_await(r, r->transfer);
 }
 
+void flow_note_called(struct request *r)
+{
+	int64_t spent = clock_now() - r->entered;
+	bool in_vain = r->has_result ? r->result.outcome == POOL_NO_SLOT : pool_waited(r->transfer) < 0;
+
+	if (!r->has_result)
+		r->result.waited = in_vain ? spent : pool_waited(r->transfer);
+	if (r->result.waited >= WAITED_LEAST)
+		r->took.pool += r->result.waited;
+	if (!in_vain)
+		r->took.upstream += spent - (r->result.waited >= WAITED_LEAST ? r->result.waited : 0);
+}
+
 enum stage stage_upstream_done(struct request *r)
 {
-	int64_t now = clock_now();
-
-	r->took.upstream += now - r->entered;
+	flow_note_called(r);
 	if (r->has_result) /* it ended before an answer began */
 		return STAGE_retry;
-	r->took.first_byte = now - r->born;
+	r->took.first_byte = clock_now() - r->born;
 	if (r->refusal != REFUSAL_none)
 		return STAGE_settle;
 	return r->attempt.has_error ? STAGE_error : STAGE_stream;

@@ -99,6 +99,8 @@ void flow_abort(struct request *r, enum refusal why)
 	r->waiting = NULL;
 	r->running = true;
 	base_note(r->stage_name, r->id);
+	if (r->stage == STAGE_upstream)
+		flow_note_called(r); /* who leaves has waited, too */
 	advance(r, is_told(r) ? STAGE_settle : flow_refuse(r, why));
 }
 

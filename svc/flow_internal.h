@@ -72,6 +72,8 @@ enum route_found flow_find_target(struct request *, struct route *, struct route
  * once more. */
 bool flow_may_call(const struct request *);
 void flow_note_waited(struct request *); /* it does not stand in a line any more (flow_quota.c) */
+/* How long it waited for a connection, and for the provider; once for each call, when that has brought something or is given up (flow_call.c). */
+void flow_note_called(struct request *);
 /* Who has a ticket waits for a quota no longer than this: the ticket is for so long and the call. */
 #define FLOW_TICKET_WAITS (5 * CLOCK_SECOND)
 /* No target will do: what is stale, another model, the upstream's own error, a refusal; the first of them that there is. */

@@ -47,11 +47,16 @@ enum { METRICS_LABELS_MAX = 5, METRICS_SERIES_MAX = 2000 };
 	X(tokens_total,           COUNTER,   "tenant,model,kind",                         "Tokens that providers reported: input, cached, output.") \
 	X(pool_connections,       GAUGE,     "upstream,pool,state",                       "Connections now: active, idle; and waiting requests.") \
 	X(pool_limit,             GAUGE,     "upstream,pool",                             "The most connections that the pool may open.") \
+	X(pool_size,              GAUGE,     "upstream,pool",                             "Connections that it keeps although idle: grows and shrinks with the work that lasts.") \
+	X(pool_peak,              GAUGE,     "upstream,pool",                             "The most connections that were open at once.") \
 	X(pool_opened_total,      COUNTER,   "upstream,pool",                             "Connections opened.") \
 	X(pool_reused_total,      COUNTER,   "upstream,pool",                             "Requests that went over a connection that was open already.") \
+	X(pool_saved_seconds_total,COUNTER,  "upstream,pool",                             "What these would have taken to open one: the mean hand-shake until then, each.") \
+	X(pool_recycled_total,    COUNTER,   "upstream,pool,reason",                      "Idle connections that were closed: for their age; idle for too long; surplus: more than are kept or may be, or in a pool that a reload has replaced; failed their validation; ceded: another worker or upstream needed the place.") \
+	X(pool_leaks_total,       COUNTER,   "upstream,pool",                             "Calls that nobody ended by their deadline, and that were taken back.") \
 	X(pool_handshake_seconds, HISTOGRAM, "upstream",                                  "DNS, connect and TLS of new connections.") \
 	X(pool_wait_seconds,      HISTOGRAM, "upstream",                                  "Waiting for a connection.") \
-	X(pool_utilization,       GAUGE,     "upstream,pool",                             "Active connections over the limit.") \
+	X(pool_utilization,       GAUGE,     "upstream,pool",                             "Connections in use over the size, above 1 in a burst.") \
 	X(redis_seconds,          HISTOGRAM, "script",                                    "Script calls, from sending to the answer.") \
 	X(redis_errors_total,     COUNTER,   "error",                                     "Calls to Redis without a good answer, by kind: timed_out; lost, with its connection; unsent, for there was none; else the error.") \
 	X(redis_up,               GAUGE,     "worker",                                    "1 while this worker has a connection to Redis.") \

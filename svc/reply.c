@@ -197,6 +197,7 @@ static void add_common(struct lines *l, const struct request *r)
 	put_timing(&l->text, start, SLICE("quota"), r->took.quota);
 	put_timing(&l->text, start, SLICE("queue"), r->took.queue);
 	put_timing(&l->text, start, SLICE("retry"), r->took.retry);
+	put_timing(&l->text, start, SLICE("pool"), r->took.pool);
 	put_timing(&l->text, start, SLICE("upstream"), r->took.upstream);
 	if (l->text.len > start)
 		add(l, SLICE("Server-Timing"), start);

@@ -277,7 +277,7 @@ static void observe(const struct request *r, const struct worker_upstream *u, in
 		metrics_observe(u->seconds.first_byte, r->took.first_byte);
 	if (r->took.queue > 0)
 		metrics_observe(r->worker->queue_wait_seconds[r->caller.lane], r->took.queue);
-	if (r->has_result)
+	if (r->has_result || r->result.waited > 0) /* who has left, too */
 		metrics_observe(u->seconds.pool_wait, r->result.waited);
 	if (r->has_result && r->result.handshake > 0)
 		metrics_observe(u->seconds.pool_handshake, r->result.handshake);
@@ -415,6 +415,8 @@ static void say(const struct request *r, int64_t now)
 	log_milliseconds(&line, "quota_ms", r->took.quota);
 	if (r->took.queue > 0)
 		log_milliseconds(&line, "queue_ms", r->took.queue);
+	if (r->took.pool > 0)
+		log_milliseconds(&line, "pool_ms", r->took.pool);
 	if (r->took.retry > 0)
 		log_milliseconds(&line, "retry_ms", r->took.retry);
 	if (r->took.first_byte > 0)
@@ -446,6 +448,8 @@ void request_write(const struct request *r, struct buf *out)
 	put_member(out, "stage", slice_of(r->stage_name));
 	buf_format(out, ",\"age_ms\":%lld,\"stage_age_ms\":%lld", (long long)((now - r->born) / CLOCK_MILLISECOND),
 		   (long long)((now - r->entered) / CLOCK_MILLISECOND));
+	if (r->transfer != NULL && pool_waited(r->transfer) < 0)
+		put_member(out, "waits_for", SLICE("connection"));
 	put_member(out, "tenant", request_tenant(r));
 	put_member(out, "model", r->route.model);
 	put_member(out, "upstream", upstream_name(r));

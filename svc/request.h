@@ -150,11 +150,11 @@ struct request {
 	bool unsent; /* the last attempt ended before it wrote a byte */
 	struct meter *meter;
 	struct meter_result metered;
-	int64_t used;                                                     /* tokens settled */
-	bool blocked;                                                     /* the client takes no more for now */
-	uint64_t sent;                                                    /* bytes of the answer's body */
-	struct {                                                          /* microseconds */
-		int64_t cache, quota, queue, retry, upstream, first_byte; /* 0: not asked */
+	int64_t used;                                                           /* tokens settled */
+	bool blocked;                                                           /* the client takes no more for now */
+	uint64_t sent;                                                          /* bytes of the answer's body */
+	struct {                                                                /* microseconds */
+		int64_t cache, quota, queue, pool, retry, upstream, first_byte; /* 0: not asked; pool: nor waited for */
 		int64_t ours; /* neither waiting for the client nor for the upstream */
 	} took;
 };

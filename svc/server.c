@@ -16,6 +16,7 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
+#include "lib/pool.h"
 #include "lib/text.h"
 #include "svc/flow.h"
 #include "svc/http.h"
@@ -143,6 +144,7 @@ struct server *server_new(struct loop *control, const struct config *config, con
 	s->shared.redis = redis;
 	s->shared.answers_redis = answers;
 	s->shared.log = log;
+	s->shared.pools = pool_shares_new();
 	s->shared.lease_lost = flow_lease_lost;
 	name_instance(s->shared.instance);
 	s->handler = (struct http_handler){ take_head,   flow_body, flow_body_end, flow_writable,
@@ -273,6 +275,7 @@ void server_free(struct server **handle)
 	for (size_t i = 0; i < s->listeners_count; i++)
 		http_listener_free(&s->listeners[i]);
 	loop_timer_free(&s->drain_timer);
+	pool_shares_free(&s->shared.pools);
 	config_release(&s->config);
 	mem_free(s->threads);
 	s->magic = 0;

@@ -274,7 +274,7 @@ static void warm_upstream(struct warming *all, size_t index, struct warming_pool
 
 	for (size_t i = 0; i < u->endpoints_count; i++, one++) {
 		*one = (struct warming_pool){ .all = all, .upstream = u, .endpoint = &u->endpoints[i] };
-		one->wanted = u->pool.min > 0 ? worker_part(all->worker, config, u->pool.min) : 0;
+		one->wanted = worker_part(all->worker, config, u->pool.min);
 		pool_warm(all->generation->upstreams[index]->endpoints[i].calls, WORKER_WARM_TIMEOUT, pool_warmed, one);
 	}
 }
@@ -304,6 +304,7 @@ void worker_reload(struct worker *w, const struct config *next)
 	struct worker_generation *before = w->now;
 
 	w->now = open_generation(w, next, before);
+	worker_leave_behind(before, w->now);
 	worker_release(&before);
 }
 

@@ -28,7 +28,7 @@ struct http_server;
 struct log;
 struct log_batch;
 struct map;
-struct pool_stats;
+struct pool_shares;
 struct queue;
 struct redis;
 struct redis_call;
@@ -39,13 +39,11 @@ struct worker_health;
 /* One endpoint in one worker. Its upstream's; dies with it. */
 struct worker_endpoint {
 	struct pool *calls, *streams;
-	struct worker_counted {
-		uint64_t opened, reused;
-	} calls_counted, streams_counted; /* of what the pools count, what stands in the metrics already */
-	struct breaker *breaker;          /* of all its models, where none has its own */
-	struct map *models;               /* model -> its breaker, with breaker.per_model */
-	int64_t swept;                    /* when those that are idle were last forgotten */
-	struct worker_health *health;     /* NULL: it is not looked at */
+	struct pool_stats calls_counted, streams_counted; /* of what they count, what stands in the metrics already */
+	struct breaker *breaker;                          /* of all its models, where none has its own */
+	struct map *models;                               /* model -> its breaker, with breaker.per_model */
+	int64_t swept;                                    /* when those that are idle were last forgotten */
+	struct worker_health *health;                     /* NULL: it is not looked at */
 	unsigned in_flight;
 	struct worker_latency {
 		int64_t mean, at; /* to the first byte, decaying; -1: nothing was measured; when it last was */
@@ -91,6 +89,7 @@ struct worker_shared {
 	_Atomic int pressure;        /* enum worker_pressure */
 	_Atomic int64_t memory_used; /* bytes, as last looked at */
 	char instance[24];           /* names this process in the ids of leases: unique for ever */
+	struct pool_shares *pools;   /* how many connections all workers' pools have together */
 	const struct redis_options *redis, *answers_redis; /* of quotas; of answers and flights: the same, or another */
 	struct log *log;
 	void (*lease_lost)(struct lease *, void *request); /* the flow's: this instance slept past a lease */
@@ -157,8 +156,11 @@ struct worker_generation *worker_hold(struct worker *);             /* the newes
 struct worker_generation *worker_share(struct worker_generation *); /* one that the caller holds, once more */
 void worker_release(struct worker_generation **);
 
-/* Adds what the pools of all its endpoints are like: active, idle, waiting, opened, reused, failed. */
+/* Adds what the pools of all its endpoints are like, in this worker. */
 void worker_upstream_stats(const struct worker_upstream *, struct pool_stats *calls, struct pool_stats *streams);
+/* Adds what they are like in all workers together: the same from each. */
+void worker_upstream_shared(const struct worker_upstream *, struct pool_shared_stats *calls,
+			    struct pool_shared_stats *streams);
 
 /* What a worker does about quotas: "normal", with Redis; without it what redis.on_failure says. */
 const char *worker_mode_name(const struct worker *);

@@ -9,9 +9,11 @@
 /* worker_upstreams.c: the upstream of the next generation: that of the one before (NULL: there is none) once more, or a new one that begins to warm. */
 struct worker_upstream *worker_carry_over(struct worker *, const struct config *, size_t index,
 					  struct worker_generation *before);
+/* Those of `before` that were not carried over keep nothing for later. */
+void worker_leave_behind(const struct worker_generation *before, const struct worker_generation *now);
 void worker_release_upstream(struct worker_upstream **);
 void worker_gauge_upstreams(struct worker *);
-/* A worker's share of what an instance may have: as even as can be, the first workers take the rest, and never none. */
+/* A worker's part of what an instance keeps warm: as even as can be, the first workers take the rest. */
 unsigned worker_part(const struct worker *, const struct config *, int64_t all);
 
 /* worker_breakers.c: the breakers, and what is pushed of them; those of one endpoint. */

@@ -4,43 +4,75 @@
  * all that was learnt of it. */
 #include <string.h>
 
+#include "lib/buf.h"
 #include "lib/clock.h"
 #include "lib/mem.h"
 #include "lib/pool.h"
 #include "svc/worker_internal.h"
 
+enum { WORKER_POOL_NAME = 2048 };
 #define WORKER_NAME_AGE (30 * CLOCK_SECOND) /* a provider that moves is found again within this */
 
 unsigned worker_part(const struct worker *w, const struct config *config, int64_t all)
 {
-	int64_t part = all / config->workers + (w->index < all % config->workers ? 1 : 0);
-
-	return all > 0 && part < 1 ? 1 : (unsigned)part;
+	return (unsigned)(all / config->workers + (w->index < all % config->workers ? 1 : 0));
 }
 
 /* ---- birth and death ------------------------------------------------------------------------------------------------- */
 
+enum { CALLS, STREAMS, KINDS };
+static const char *const kinds[KINDS] = { "calls", "streams" };
+
+static unsigned at_most(int64_t count, int64_t most)
+{
+	return (unsigned)(count < most ? count : most);
+}
+
+/* What of the options a reload may change while the pool runs. Nothing is kept warm for streams: they last longer than a hand-shake. */
+static void set_sizes(const struct worker *w, const struct config *config, const struct config_upstream *u, int kind,
+		      struct pool_options *options)
+{
+	int64_t most = kind == CALLS ? u->pool.max : u->pool.streams, least = kind == CALLS ? u->pool.min : 0;
+
+	options->connections = (unsigned)most;
+	options->least = at_most(least, most);
+	options->start = at_most(u->pool.start, most);
+	options->warm = worker_part(w, config, options->least);
+	options->group_connections = (unsigned)(kind == CALLS ? config->pool.max : config->pool.streams);
+	options->idle_timeout = u->pool.idle_timeout;
+	options->max_age = u->pool.max_age;
+	options->validate_after = u->pool.validate_after;
+	memcpy(options->weight, config->queue.rule.weight, sizeof(options->weight));
+}
+
+/* Its pools in the other workers have the same name; the other endpoints', and the other kind's, have others. */
 static struct pool *open_pool(struct worker *w, const struct config *config, const struct config_upstream *u,
-			      const struct config_endpoint *e, int64_t connections, int64_t warm)
+			      const struct config_endpoint *e, int kind)
 {
 	struct pool_options options = {
 		.origin = e->origin,
-		.connections = worker_part(w, config, connections),
+		.shares = w->shared->pools,
+		.owner = u->name,
+		.group = kinds[kind],
 		.streams_per_connection = (unsigned)u->pool.streams_per_connection,
 		.http = u->pool.http,
 		.connect_timeout = u->timeout.connect,
 		.name_age = WORKER_NAME_AGE,
-		.idle_timeout = u->pool.idle_timeout,
-		.max_age = u->pool.max_age,
 		.ca_file = u->ca_file,
 		.verify = true,
 		.allow_private = true, /* the operator named this host */
 	};
+	struct buf name;
+	struct pool *pool;
 
-	options.warm = warm > 0 ? worker_part(w, config, warm) : 0;
-	if (options.warm > options.connections)
-		options.warm = options.connections;
-	return pool_new(w->loop, &options, w->log);
+	buf_init(&name, WORKER_POOL_NAME);
+	buf_format(&name, "%s, %s of %s", u->name, kinds[kind], e->url);
+	buf_append_byte(&name, '\0');
+	options.name = name.data;
+	set_sizes(w, config, u, kind, &options);
+	pool = pool_new(w->loop, &options, w->log);
+	buf_free(&name);
+	return pool;
 }
 
 static struct worker_upstream *open_upstream(struct worker *w, const struct config *config,
@@ -58,8 +90,8 @@ static struct worker_upstream *open_upstream(struct worker *w, const struct conf
 	};
 	for (size_t i = 0; i < u->endpoints_count; i++)
 		opened->endpoints[i] = (struct worker_endpoint){
-			.calls = open_pool(w, config, u, &u->endpoints[i], u->pool.max, u->pool.min),
-			.streams = open_pool(w, config, u, &u->endpoints[i], u->pool.streams, 0),
+			.calls = open_pool(w, config, u, &u->endpoints[i], CALLS),
+			.streams = open_pool(w, config, u, &u->endpoints[i], STREAMS),
 		};
 	for (size_t i = 0; i < u->endpoints_count; i++)
 		worker_open_endpoint(w, opened, i);
@@ -89,16 +121,28 @@ static bool same_endpoints(const struct config_upstream *a, const struct config_
 	return true;
 }
 
-/* Whether the pools of `a` can serve `b`: these are what is read when they are opened; all else is read per request. */
+/* Whether the pools of `a` can serve `b`: these are what is read when they are opened; sizes they take over as they run, and all else is read per request. */
 static bool same_pools(const struct config_upstream *a, const struct config_upstream *b)
 {
 	return strcmp(a->name, b->name) == 0 && same_endpoints(a, b) && same_text(a->ca_file, b->ca_file) &&
 	       memcmp(a->ca_sha256, b->ca_sha256, sizeof(a->ca_sha256)) == 0 &&
-	       a->timeout.connect == b->timeout.connect && a->pool.min == b->pool.min && a->pool.max == b->pool.max &&
-	       a->pool.streams == b->pool.streams && a->pool.streams_per_connection == b->pool.streams_per_connection &&
+	       a->timeout.connect == b->timeout.connect &&
+	       a->pool.streams_per_connection == b->pool.streams_per_connection &&
 	       same_text(a->health.path, b->health.path) && a->health.interval == b->health.interval &&
-	       a->health.timeout == b->health.timeout && a->pool.http == b->pool.http &&
-	       a->pool.idle_timeout == b->pool.idle_timeout && a->pool.max_age == b->pool.max_age;
+	       a->health.timeout == b->health.timeout && a->pool.http == b->pool.http;
+}
+
+static void change_pools(struct worker *w, const struct config *config, const struct config_upstream *u,
+			 struct worker_upstream *opened)
+{
+	struct pool_options options = { 0 };
+
+	for (size_t i = 0; i < u->endpoints_count; i++) {
+		set_sizes(w, config, u, CALLS, &options);
+		pool_change(opened->endpoints[i].calls, &options);
+		set_sizes(w, config, u, STREAMS, &options);
+		pool_change(opened->endpoints[i].streams, &options);
+	}
 }
 
 struct worker_upstream *worker_carry_over(struct worker *w, const struct config *config, size_t index,
@@ -111,6 +155,7 @@ struct worker_upstream *worker_carry_over(struct worker *w, const struct config 
 		if (same_pools(before->upstreams[i]->upstream, u)) {
 			before->upstreams[i]->references++;
 			worker_renew_rules(w, u, before->upstreams[i]);
+			change_pools(w, config, u, before->upstreams[i]);
 			return before->upstreams[i];
 		}
 	opened = open_upstream(w, config, u);
@@ -120,27 +165,53 @@ struct worker_upstream *worker_carry_over(struct worker *w, const struct config 
 	return opened;
 }
 
+static bool is_in(const struct worker_generation *g, const struct worker_upstream *u)
+{
+	for (size_t i = 0; i < g->config->upstreams_count; i++)
+		if (g->upstreams[i] == u)
+			return true;
+	return false;
+}
+
+void worker_leave_behind(const struct worker_generation *before, const struct worker_generation *now)
+{
+	for (size_t i = 0; i < before->config->upstreams_count; i++) {
+		struct worker_upstream *u = before->upstreams[i];
+		for (size_t j = 0; j < u->upstream->endpoints_count && !is_in(now, u); j++) {
+			pool_wind_down(u->endpoints[j].calls);
+			pool_wind_down(u->endpoints[j].streams);
+		}
+	}
+}
+
 /* ---- what is counted, and what is read ----------------------------------------------------------------------------- */
 
 /* Adds what the pool has counted since it was last asked. So the sum neither falls when a pool is replaced nor loses what the old one did. */
-static void count_pool(struct worker_upstream *u, const char *name, const struct pool *pool,
-		       struct worker_counted *counted)
+static void count_pool(struct worker_upstream *u, int kind, const struct pool *pool, struct pool_stats *counted)
 {
-	struct slice labels[2] = { slice_of(u->upstream->name), slice_of(name) };
+	struct slice labels[3] = { slice_of(u->upstream->name), slice_of(kinds[kind]) };
 	struct pool_stats stats;
 
 	pool_stats(pool, &stats);
 	metrics_add(u->metrics, METRIC_pool_opened_total, labels, (double)(stats.opened - counted->opened));
 	metrics_add(u->metrics, METRIC_pool_reused_total, labels, (double)(stats.reused - counted->reused));
-	*counted = (struct worker_counted){ stats.opened, stats.reused };
+	metrics_add(u->metrics, METRIC_pool_leaks_total, labels, (double)(stats.leaks - counted->leaks));
+	metrics_add(u->metrics, METRIC_pool_saved_seconds_total, labels,
+		    (double)(stats.saved_total - counted->saved_total) / CLOCK_SECOND);
+	for (int i = 0; i < POOL_RECYCLED_REASONS; i++) {
+		labels[2] = slice_of(pool_recycled_name((enum pool_recycled)i));
+		metrics_add(u->metrics, METRIC_pool_recycled_total, labels,
+			    (double)(stats.recycled[i] - counted->recycled[i]));
+	}
+	*counted = stats;
 }
 
 static void count_upstream(struct worker_upstream *u)
 {
 	for (size_t i = 0; i < u->upstream->endpoints_count; i++) {
 		struct worker_endpoint *e = &u->endpoints[i];
-		count_pool(u, "calls", e->calls, &e->calls_counted);
-		count_pool(u, "streams", e->streams, &e->streams_counted);
+		count_pool(u, CALLS, e->calls, &e->calls_counted);
+		count_pool(u, STREAMS, e->streams, &e->streams_counted);
 	}
 }
 
@@ -169,11 +240,34 @@ static void add_stats(struct pool_stats *sum, const struct pool *pool)
 
 	pool_stats(pool, &stats);
 	sum->active += stats.active;
+	sum->busy += stats.busy;
 	sum->idle += stats.idle;
 	sum->waiting += stats.waiting;
 	sum->opened += stats.opened;
 	sum->reused += stats.reused;
 	sum->failed += stats.failed;
+	sum->requests += stats.requests;
+	sum->leaks += stats.leaks;
+	sum->handshakes += stats.handshakes;
+	sum->handshake_total += stats.handshake_total;
+	sum->waited_total += stats.waited_total;
+	sum->saved_total += stats.saved_total;
+	for (int i = 0; i < POOL_RECYCLED_REASONS; i++)
+		sum->recycled[i] += stats.recycled[i];
+}
+
+static void add_shared(struct pool_shared_stats *sum, const struct pool *pool)
+{
+	struct pool_shared_stats stats;
+
+	pool_shared_stats(pool, &stats);
+	sum->limit += stats.limit;
+	if (stats.group_limit > 0 && sum->limit > stats.group_limit)
+		sum->limit = stats.group_limit; /* an upstream never has more */
+	sum->size += stats.size;
+	sum->open += stats.open;
+	sum->peak += stats.peak;
+	sum->opened_lately += stats.opened_lately;
 }
 
 void worker_upstream_stats(const struct worker_upstream *u, struct pool_stats *calls, struct pool_stats *streams)
@@ -184,37 +278,51 @@ void worker_upstream_stats(const struct worker_upstream *u, struct pool_stats *c
 	}
 }
 
-/* Merging adds gauges up: each worker brings its part of the instance's mean utilisation. */
-static void gauge_pools(struct worker *w, const struct config_upstream *u, const char *name,
-			const struct pool_stats *stats, unsigned limit)
+void worker_upstream_shared(const struct worker_upstream *u, struct pool_shared_stats *calls,
+			    struct pool_shared_stats *streams)
 {
-	struct slice labels[3] = { slice_of(u->name), slice_of(name), SLICE("active") };
+	for (size_t i = 0; i < u->upstream->endpoints_count; i++) {
+		add_shared(calls, u->endpoints[i].calls);
+		add_shared(streams, u->endpoints[i].streams);
+	}
+}
 
-	metrics_set(w->metrics, METRIC_pool_connections, labels, stats->active);
+/* Merging adds gauges up: each worker brings its own calls and connections, the first one what all have together. */
+static void gauge_pools(struct worker *w, const struct config_upstream *u, int kind, const struct pool_stats *stats,
+			const struct pool_shared_stats *shared)
+{
+	struct slice labels[3] = { slice_of(u->name), slice_of(kinds[kind]), SLICE("active") };
+
+	metrics_set(w->metrics, METRIC_pool_connections, labels, stats->busy);
 	labels[2] = SLICE("idle");
 	metrics_set(w->metrics, METRIC_pool_connections, labels, stats->idle);
 	labels[2] = SLICE("waiting");
 	metrics_set(w->metrics, METRIC_pool_connections, labels, stats->waiting);
-	metrics_set(w->metrics, METRIC_pool_limit, labels, limit);
-	metrics_set(w->metrics, METRIC_pool_utilization, labels,
-		    (double)stats->active / limit / (double)w->now->config->workers);
+	metrics_set(w->metrics, METRIC_pool_utilization, labels, (double)stats->busy / shared->size);
+	if (w->index != 0)
+		return;
+	metrics_set(w->metrics, METRIC_pool_limit, labels, shared->limit);
+	metrics_set(w->metrics, METRIC_pool_size, labels, shared->size);
+	metrics_set(w->metrics, METRIC_pool_peak, labels, shared->peak);
 }
 
 void worker_gauge_upstreams(struct worker *w)
 {
 	/* a reload may have taken upstreams away */
-	static const enum metric pools[] = { METRIC_pool_connections, METRIC_pool_limit, METRIC_pool_utilization };
+	static const enum metric pools[] = { METRIC_pool_connections, METRIC_pool_limit, METRIC_pool_size,
+					     METRIC_pool_peak, METRIC_pool_utilization };
 	const struct config *config = w->now->config;
 
 	for (size_t i = 0; i < ARRAY_LENGTH(pools); i++)
 		metrics_forget(w->metrics, pools[i]);
 	for (size_t i = 0; i < config->upstreams_count; i++) {
 		const struct config_upstream *u = &config->upstreams[i];
-		unsigned endpoints = (unsigned)u->endpoints_count;
-		struct pool_stats calls = { 0 }, streams = { 0 };
+		struct pool_shared_stats shared[KINDS] = { { 0 } };
+		struct pool_stats stats[KINDS] = { { 0 } };
 		count_upstream(w->now->upstreams[i]);
-		worker_upstream_stats(w->now->upstreams[i], &calls, &streams);
-		gauge_pools(w, u, "calls", &calls, endpoints * worker_part(w, config, u->pool.max));
-		gauge_pools(w, u, "streams", &streams, endpoints * worker_part(w, config, u->pool.streams));
+		worker_upstream_stats(w->now->upstreams[i], &stats[CALLS], &stats[STREAMS]);
+		worker_upstream_shared(w->now->upstreams[i], &shared[CALLS], &shared[STREAMS]);
+		for (int kind = 0; kind < KINDS; kind++)
+			gauge_pools(w, u, kind, &stats[kind], &shared[kind]);
 	}
 }

@@ -24,7 +24,7 @@
 #include "lib/mem.h"
 #include "lib/pool.h"
 
-enum { UP = 2048, DOWN = 1024, LANES = 64 };
+enum { UP = 2048, DOWN = 1024, WIDTH = 64 };
 #define HEAD_OF_ANSWER "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1024\r\n\r\n"
 
 /* ---- the server: counts UP bytes of body behind each head, and answers ---- */
@@ -59,14 +59,14 @@ static bool serve_some(struct guest *guest, const char *answer, size_t answer_le
 static _Noreturn void serve(int listener)
 {
 	char answer[sizeof(HEAD_OF_ANSWER) - 1 + DOWN];
-	struct epoll_event events[LANES], one = { .events = EPOLLIN };
+	struct epoll_event events[WIDTH], one = { .events = EPOLLIN };
 	int epoll = epoll_create1(EPOLL_CLOEXEC);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	memcpy(answer, HEAD_OF_ANSWER, sizeof(HEAD_OF_ANSWER) - 1);
 	memset(answer + sizeof(HEAD_OF_ANSWER) - 1, 'x', DOWN);
 	epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &one);
 	for (;;) {
-		int n = epoll_wait(epoll, events, LANES, -1);
+		int n = epoll_wait(epoll, events, WIDTH, -1);
 		for (int i = 0; i < n; i++) {
 			struct guest *guest = events[i].data.ptr;
 			if (guest == NULL) {
@@ -205,7 +205,7 @@ static double by_plain_multi(const char *origin, unsigned lanes, unsigned total)
 	struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
 	char url[256];
 	unsigned started = 0, done = 0;
-	CURL *easies[LANES];
+	CURL *easies[WIDTH];
 	snprintf(url, sizeof(url), "%s/v1beta/models/gemini-2.5-pro:generateContent", origin);
 	int64_t before = cpu_used();
 	for (; started < lanes; started++) {
@@ -241,10 +241,10 @@ int main(int count, char **arguments)
 {
 	unsigned total = count > 1 ? (unsigned)strtoul(arguments[1], NULL, 10) : 20000;
 	const char *only = count > 2 ? arguments[2] : "both";
-	static const unsigned lanes[] = { 1, LANES };
+	static const unsigned lanes[] = { 1, WIDTH };
 	char origin[64];
-	if (total < LANES) {
-		fprintf(stderr, "usage: bench_pool [requests, at least %d] [pool|plain]\n", LANES);
+	if (total < WIDTH) {
+		fprintf(stderr, "usage: bench_pool [requests, at least %d] [pool|plain]\n", WIDTH);
 		return 2;
 	}
 	memset(request_body, 'r', UP);

@@ -33,6 +33,52 @@ def test_sixty_four_descriptors(start_gateway, sim, redis):
     at_rest([gateway], redis, sim)
 
 
+def serve_with(files, folder, sim, redis, changes):
+    """The program as it starts where it may open so many files: what it writes to stdout goes to a file."""
+    path, out = folder / f"{files}.yaml", folder / f"{files}.out"
+    path.write_text(json.dumps(configuration(sim.url, redis.url, f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}", changes)))
+    with open(out, "wb") as stdout:
+        return out, subprocess.Popen(["prlimit", f"--nofile={files}:{files}", binary("sluice"), "serve", "-c", path], stdout=stdout, stderr=subprocess.PIPE,
+                                     text=True, preexec_fn=die_with_parent)
+
+
+def keeping(count):
+    return {"upstreams": {"openai": {"pool": {"min": count, "start": count, "max": 3000}}}}
+
+
+def test_more_is_kept_open_than_may_be(start_gateway, sim, redis, folder):
+    """Refused, at the start and by a reload: it would say that it is ready, and nobody could call it."""
+    told = ("the upstreams' pool.min keep 3003 connections open, and the process may open 1024 files, of which clients need half: "
+            "raise `ulimit -n` to 6006 or lower pool.min")
+    _, started = serve_with(1024, folder, sim, redis, keeping(3000))
+    try:
+        _, errors = started.communicate(timeout=20)
+    finally:
+        started.kill()
+    assert started.returncode == 1 and f"sluice: {told}\n" in errors, errors
+    gateway = start_gateway(sim.url, redis.url)
+    subprocess.run(["prlimit", "--pid", str(gateway.pid), "--nofile=1024:1024"], check=True)
+    gateway.reload(keeping(3000))
+    wait_until(lambda: [line for line in gateway.log() if line["event"] == "reload_refused" and line["message"] == told], "it is refused")
+    gateway.reload(keeping(500))
+    wait_until(lambda: gateway.status()["upstreams"]["openai"]["pools"]["calls"]["idle"] == 500, "half of them is not too much")
+    assert gateway.ask("openai", "[[sim tokens=1]]").status == 200
+
+
+def test_what_may_need_descriptors_is_told_part_by_part(sim, redis, folder):
+    """The pools' part is of each endpoint, and within the bounds of the instance."""
+    out, gateway = serve_with(900, folder, sim, redis, {"pool": {"streams": 100}, "client": {"connections": 700}, "upstreams": {
+        "openai": {"pool": {"max": 300}, "endpoints": [{"url": sim.url}, {"url": sim.url + "/other"}]}}})
+    try:
+        wait_until(lambda: '"started"' in out.read_text(), "it has started")
+    finally:
+        gateway.terminate()
+        gateway.communicate(timeout=20)
+    pools = 2 * 300 + 3 * 64 + 100
+    assert (f"the process may open 900 files, and may need {700 + pools + 128}: raise `ulimit -n`, or lower client.connections (700) or the pools' max and streams "
+            f"({pools} together)") in out.read_text(), out.read_text()
+
+
 def test_reloads_in_a_storm(start_gateway, sim, redis):
     gateway = start_gateway(sim.url, redis.url, {"redis": {"timeout": "5s"}})  # a busy machine is not what is tested here
     reports = []
@@ -107,7 +153,7 @@ def test_a_flood_does_not_drown_redis(start_gateway, sim, redis):
 
 
 def test_a_burst_of_hand_shakes_holds_nobody_up(start_gateway, sim, redis, tls_front, authority):
-    """600 streams at once, each over a new TLS connection: Redis, who is well, is heard meanwhile."""
+    """600 streams at once, nearly each over a new TLS connection (the first may have ended when the last one comes): Redis, who is well, is heard meanwhile."""
     count, front = 600, tls_front(sim.port, program="nginx")
     gateway = start_gateway(front.url, redis.url, {
         "redis": {"timeout": "300ms" if LONG else "3s"}, "tenants": {"acme": {"limits": {"rpm": {"limit": 1000000, "burst": 10000}}}},
@@ -115,5 +161,5 @@ def test_a_burst_of_hand_shakes_holds_nobody_up(start_gateway, sim, redis, tls_f
                                  "pool": {"streams": count, "http": "1.1", "connect_timeout": "30s"}}}})
     report = drive(gateway, "latency=2s tokens=3", stream=True, connections=count, requests=count)
     assert report["by_status"] == {"200": count}, report["by_status"]
-    assert gateway.status()["upstreams"]["openai"]["pools"]["streams"]["opened"] >= count
+    assert gateway.status()["upstreams"]["openai"]["pools"]["streams"]["opened"] >= 0.75 * count
     at_rest([gateway], redis, sim)

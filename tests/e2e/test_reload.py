@@ -9,7 +9,7 @@ import pytest
 
 from support.client import request
 from support.gateway import configuration
-from support.process import binary, die_with_parent, free_port, wait_until
+from support.process import binary, descriptors, die_with_parent, free_port, wait_until
 from support.tls import Authority
 
 
@@ -87,6 +87,24 @@ def test_certificates_that_stayed_keep_their_connections(start_gateway, start_si
         gateway.signal(signal.SIGHUP)
         wait_until(lambda: sum(line["event"] == "reload" for line in gateway.log()) == count + 1, "it is reloaded")
     assert gateway.status()["upstreams"]["openai"]["pools"]["calls"]["opened"] == 1
+
+
+def test_pools_that_were_replaced_keep_nothing(start_gateway, sim, redis):
+    """What pools were opened with has changed, and a stream goes on over the old ones: their floor is not kept beside the new one's."""
+    floor = 12
+    gateway = start_gateway(sim.url, redis.url, {"workers": 2, "upstreams": {"openai": {"pool": {"min": floor, "start": floor, "max": 2 * floor}}}})
+
+    def idle():
+        return gateway.status()["upstreams"]["openai"]["pools"]["calls"]["idle"]
+
+    wait_until(lambda: idle() == floor, "it is warm")
+    with gateway.open_stream("openai", "[[sim tokens=100000 rate=50]]") as stream:
+        assert stream.read_event()
+        before = descriptors(gateway.pid)
+        gateway.reload({"upstreams": {"openai": {"timeout": {"connect": "7s"}}}})
+        wait_until(lambda: any(line["event"] == "reload" for line in gateway.log()) and idle() == floor, "the new ones are warm")
+        wait_until(lambda: descriptors(gateway.pid) < before + floor / 2, "the old ones keep nothing")
+        assert stream.read_event()
 
 
 def takes_signals(gateway):

@@ -292,6 +292,12 @@ static void *accept_thread(void *arg)
 }
 
 const struct bad_step bad_server_echo[] = { { .verb = BAD_REQUEST }, { .verb = BAD_ECHO }, { .verb = BAD_AGAIN } };
+const struct bad_step bad_server_far_away[] = {
+	{ .verb = BAD_REQUEST }, { .verb = BAD_PAUSE, .count = 20 }, { .verb = BAD_ECHO }, { .verb = BAD_AGAIN }
+};
+const struct bad_step bad_server_echo_at_gate[] = {
+	{ .verb = BAD_REQUEST }, { .verb = BAD_GATE }, { .verb = BAD_ECHO }, { .verb = BAD_AGAIN }
+};
 
 static struct bad_server *start(const char *host, int port, const struct bad_step *const *scripts, size_t count)
 {

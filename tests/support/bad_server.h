@@ -34,6 +34,10 @@ struct bad_step {
 
 /* Answers every request with its target, for ever. */
 extern const struct bad_step bad_server_echo[];
+/* The same, as far away as a provider is: the first is not answered before the last of a few is asked. */
+extern const struct bad_step bad_server_far_away[];
+/* The same, each at one bad_server_open_gate. */
+extern const struct bad_step bad_server_echo_at_gate[];
 
 /* `count` arrays, each ended by BAD_END, BAD_RESET or BAD_AGAIN; the arrays are borrowed until bad_server_free. */
 struct bad_server *bad_server_new(const struct bad_step *const *scripts, size_t count);

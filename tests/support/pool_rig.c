@@ -1,12 +1,12 @@
 #include "tests/support/pool_rig.h"
 
-#include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "lib/base.h"
+#include "lib/pool_internal.h"
 #include "tests/support/descriptors.h"
+#include "tests/support/pool_check.h"
 
 static void wake(void *arg)
 {
@@ -26,6 +26,8 @@ void rig_turn(struct rig *rig)
 	loop_timer_set(&timer, 5 * CLOCK_MILLISECOND);
 	loop_turn(rig->loop, true);
 	loop_timer_free(&timer);
+	if (rig->pool != NULL)
+		pool_check(rig->pool);
 }
 
 void rig_for(struct rig *rig, int64_t microseconds)
@@ -39,6 +41,8 @@ void rig_options(struct rig *rig, const char *origin)
 {
 	*rig = (struct rig){ .options = { .origin = origin,
 					  .connections = 8,
+					  .least = 0,
+					  .start = 8,
 					  .warm = 0,
 					  .streams_per_connection = 100,
 					  .http = POOL_HTTP_1,
@@ -57,19 +61,17 @@ void rig_open(struct rig *rig)
 	rig->pool = pool_new(rig->loop, &rig->options, NULL);
 }
 
+void rig_connect_within(struct rig *rig, int64_t microseconds)
+{
+	rig->pool->options.connect_timeout = microseconds;
+}
+
 void rig_close(struct rig *rig)
 {
 	pool_free(&rig->pool);
 	rig_turn(rig);
 	loop_free(&rig->loop);
-	/* The server's threads close their ends of the same connections in their own time. */
-	for (int tries = 0; descriptors_open() > rig->base_descriptors; tries++) {
-		if (tries == 5000) {
-			fprintf(stderr, "%d descriptors before, %d after\n", rig->base_descriptors, descriptors_open());
-			abort();
-		}
-		poll(NULL, 0, 1);
-	}
+	descriptors_await(rig->base_descriptors);
 }
 
 void rig_start(struct rig *rig, struct bad_server *server)
@@ -174,4 +176,58 @@ enum pool_outcome rig_finish(struct rig_call *call)
 	RIG_UNTIL(call->rig, call->dones > 0);
 	CHECK(call->dones == 1);
 	return call->result.outcome;
+}
+
+struct pool_stats rig_stats(const struct rig *rig)
+{
+	struct pool_stats stats;
+	pool_stats(rig->pool, &stats);
+	return stats;
+}
+
+struct pool_shared_stats rig_shared(const struct rig *rig)
+{
+	struct pool_shared_stats stats;
+	pool_shared_stats(rig->pool, &stats);
+	return stats;
+}
+
+/* ---- time in the test's hands ---- */
+
+void rig_stop_clock(void)
+{
+	clock_test_set(CLOCK_DAY, 0);
+}
+
+int rig_let_clock_run(void **state)
+{
+	(void)state;
+	clock_test_release();
+	return 0;
+}
+
+void rig_pass(struct rig *rig, int seconds)
+{
+	for (int i = 0; i < seconds; i++) {
+		clock_test_advance(CLOCK_SECOND);
+		pool_idle_tick(rig->pool);
+		loop_turn(rig->loop, false);
+	}
+}
+
+struct pool_request rig_lasting(const char *target)
+{
+	struct pool_request request = rig_request("GET", target);
+	request.wait_timeout = request.first_byte_timeout = request.idle_timeout = request.total_timeout =
+		10 * CLOCK_DAY;
+	return request;
+}
+
+void rig_quick(struct rig *rig, struct rig_call *call)
+{
+	struct pool_request request = rig_lasting("/quick");
+	memset(call, 0, sizeof(*call));
+	rig_call(rig, call, &request);
+	enum pool_outcome outcome = rig_finish(call);
+	CHECK(outcome == POOL_DONE);
 }

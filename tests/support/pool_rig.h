@@ -36,6 +36,8 @@ struct rig_call {
 
 void rig_options(struct rig *, const char *origin);
 void rig_open(struct rig *);
+/* From now on. A test whose deadline must pass sets it behind the hand-shakes that it needs: they take as long as the machine does. */
+void rig_connect_within(struct rig *, int64_t microseconds);
 void rig_close(struct rig *); /* and sees to it that no descriptor is left */
 /* The two for a pool of the usual options towards this server, and both at their end. */
 void rig_start(struct rig *, struct bad_server *);
@@ -57,5 +59,15 @@ void rig_watch(void);
 void rig_turn(struct rig *);
 void rig_for(struct rig *, int64_t microseconds); /* turns the loop for so long: for what must not happen */
 enum pool_outcome rig_finish(struct rig_call *);  /* until done; its outcome */
+
+struct pool_stats rig_stats(const struct rig *);
+struct pool_shared_stats rig_shared(const struct rig *);
+
+/* Time in the test's hands: rig_stop_clock at its beginning, rig_let_clock_run as its teardown, so that it runs again behind a test that failed too. */
+void rig_stop_clock(void);
+int rig_let_clock_run(void **state);
+void rig_pass(struct rig *, int seconds);            /* one after the other, as the pool would see them */
+struct pool_request rig_lasting(const char *target); /* a GET without a deadline to speak of */
+void rig_quick(struct rig *, struct rig_call *);     /* such a call, done well */
 
 #endif

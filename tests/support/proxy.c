@@ -33,7 +33,7 @@ static bool is_listening(int port)
 	return up;
 }
 
-static _Noreturn void run(const char *certificate, const char *key, int port, int backend_port)
+static _Noreturn void run(const char *certificate, const char *key, int port, int backend_port, const char *option)
 {
 	char frontend[64], backend[64];
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -43,11 +43,12 @@ static _Noreturn void run(const char *certificate, const char *key, int port, in
 	dup2(null, STDOUT_FILENO);
 	dup2(null, STDERR_FILENO);
 	execlp("nghttpx", "nghttpx", "--conf=/dev/null", "--workers=1", "--single-process",
-	       "--backend-read-timeout=600s", frontend, backend, key, certificate, (char *)NULL);
+	       "--backend-read-timeout=600s", frontend, backend, option != NULL ? option : "--no-ocsp", key,
+	       certificate, (char *)NULL);
 	_exit(127);
 }
 
-struct proxy *proxy_new(const char *certificate, const char *key, int backend_port)
+struct proxy *proxy_new_with(const char *certificate, const char *key, int backend_port, const char *option)
 {
 	struct proxy *proxy = calloc(1, sizeof(*proxy));
 	CHECK(proxy != NULL);
@@ -57,7 +58,7 @@ struct proxy *proxy_new(const char *certificate, const char *key, int backend_po
 	proxy->child = fork();
 	CHECK(proxy->child >= 0);
 	if (proxy->child == 0)
-		run(certificate, key, port, backend_port);
+		run(certificate, key, port, backend_port, option);
 	for (int tries = 0; !is_listening(port); tries++) {
 		int status;
 		CHECK(tries < 6000);
@@ -72,6 +73,11 @@ struct proxy *proxy_new(const char *certificate, const char *key, int backend_po
 	return proxy;
 }
 
+struct proxy *proxy_new(const char *certificate, const char *key, int backend_port)
+{
+	return proxy_new_with(certificate, key, backend_port, NULL);
+}
+
 void proxy_free(struct proxy **held)
 {
 	struct proxy *proxy = *held;
@@ -80,6 +86,13 @@ void proxy_free(struct proxy **held)
 	CHECK(waitpid(proxy->child, NULL, 0) == proxy->child);
 	port_release(&proxy->port);
 	free(proxy);
+}
+
+void proxy_silence(struct proxy *proxy, bool silent)
+{
+	int status;
+	CHECK(kill(proxy->child, silent ? SIGSTOP : SIGCONT) == 0);
+	CHECK(waitpid(proxy->child, &status, WUNTRACED | WCONTINUED) == proxy->child);
 }
 
 const char *proxy_origin(const struct proxy *proxy)

@@ -18,9 +18,11 @@ struct identity {
 	X509 *certificate;
 };
 
-static void extend(X509 *certificate, int kind, const char *value)
+static void extend(X509 *certificate, X509 *issuer, int kind, const char *value)
 {
-	X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, NULL, kind, value);
+	X509V3_CTX context;
+	X509V3_set_ctx(&context, issuer, certificate, NULL, NULL, 0);
+	X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &context, kind, value);
 	CHECK(extension != NULL && X509_add_ext(certificate, extension, -1) == 1);
 	X509_EXTENSION_free(extension);
 }
@@ -39,9 +41,13 @@ static struct identity identify(const char *name, const struct identity *issuer,
 	CHECK(X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8, (const unsigned char *)name, -1, -1, 0) == 1);
 	const struct identity *signer = issuer != NULL ? issuer : &id;
 	X509_set_issuer_name(id.certificate, X509_get_subject_name(signer->certificate));
-	extend(id.certificate, NID_basic_constraints, issuer == NULL ? "critical,CA:TRUE" : "critical,CA:FALSE");
+	extend(id.certificate, signer->certificate, NID_basic_constraints,
+	       issuer == NULL ? "critical,CA:TRUE" : "critical,CA:FALSE");
+	/* As real authorities do: by these the verifier tells two of the same name apart. */
+	extend(id.certificate, signer->certificate, NID_subject_key_identifier, "hash");
+	extend(id.certificate, signer->certificate, NID_authority_key_identifier, "keyid:always");
 	if (hosts != NULL)
-		extend(id.certificate, NID_subject_alt_name, hosts);
+		extend(id.certificate, signer->certificate, NID_subject_alt_name, hosts);
 	CHECK(X509_sign(id.certificate, signer->key, EVP_sha256()) > 0);
 	return id;
 }

@@ -88,12 +88,10 @@ static int connect_backend(int port)
 	return backend;
 }
 
-static void wait_at_gate(struct tls_relay *relay, int socket)
+static void wait_at_gate(struct tls_relay *relay, bool hello)
 {
-	char byte;
-	ssize_t hello = recv(socket, &byte, 1, MSG_PEEK);
 	pthread_mutex_lock(&relay->lock);
-	relay->begun += hello == 1;
+	relay->begun += hello;
 	while (!relay->gate_is_open)
 		pthread_cond_wait(&relay->gate, &relay->lock);
 	pthread_mutex_unlock(&relay->lock);
@@ -106,8 +104,9 @@ static void *relay_thread(void *arg)
 	free(arg);
 	SSL *ssl = SSL_new(relay->context);
 	CHECK(ssl != NULL && SSL_set_fd(ssl, ticket.socket) == 1);
+	char byte;
 	if (relay->options.gated)
-		wait_at_gate(relay, ticket.socket);
+		wait_at_gate(relay, recv(ticket.socket, &byte, 1, MSG_PEEK) == 1);
 	if (SSL_accept(ssl) == 1) {
 		pthread_mutex_lock(&relay->lock);
 		relay->handshakes++;
@@ -115,6 +114,8 @@ static void *relay_thread(void *arg)
 		int backend = connect_backend(relay->options.backend_port);
 		while (relay_some(relay, ssl, ticket.socket, backend))
 			continue;
+		if (relay->options.lingers)
+			wait_at_gate(relay, false);
 		if (!relay->options.unclean)
 			SSL_shutdown(ssl);
 		close(backend);

@@ -13,6 +13,7 @@ struct tls_relay_options {
 	int newest_version; /* TLS1_1_VERSION …; 0: no limit */
 	bool unclean;       /* ends a connection without close_notify */
 	bool gated;         /* answers no hand-shake before tls_relay_open_gate */
+	bool lingers;       /* ends no connection before tls_relay_open_gate, though its client has */
 };
 struct tls_relay *tls_relay_new(const struct tls_relay_options *);
 void tls_relay_free(struct tls_relay **);

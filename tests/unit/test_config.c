@@ -42,8 +42,8 @@ static const char whole[] =
 	"    usage: as_is\n"
 	"    forward_headers: [X-One, X-Two]\n"
 	"    limits: {rpm: 1000, tpm: 4M, concurrency: 200}\n"
-	"    pool: {min: 10, start: 50, max: 90, streams: 40, streams_per_connection: 7, connect_timeout: 3s,\n"
-	"           idle_timeout: 2m, max_age: 30m, http: 1.1}\n"
+	"    pool: {min: 10, start: 50, max: 90, streams: 110, streams_per_connection: 7, connect_timeout: 3s,\n"
+	"           idle_timeout: 2m, max_age: 30m, validate_after: 40s, tenant_max: 9, http: 1.1}\n"
 	"    timeout: {connect: 4s, first_byte: 50s, first_byte_plain: 9m, idle: 40s, total: 8m}\n"
 	"  plain: {dialect: http, endpoints: [{url: 'http://[::1]'}]}\n"
 	"models:\n"
@@ -69,11 +69,13 @@ static void judge_upstream(const struct config_upstream *u)
 	assert_int_equal(u->pool.min, 10);
 	assert_int_equal(u->pool.start, 50);
 	assert_int_equal(u->pool.max, 90);
-	assert_int_equal(u->pool.streams, 40);
+	assert_int_equal(u->pool.streams, 110);
 	assert_int_equal(u->pool.streams_per_connection, 7);
 	assert_int_equal(u->pool.connect_timeout, 3 * CLOCK_SECOND);
 	assert_int_equal(u->pool.idle_timeout, 2 * CLOCK_MINUTE);
 	assert_int_equal(u->pool.max_age, 30 * CLOCK_MINUTE);
+	assert_int_equal(u->pool.validate_after, 40 * CLOCK_SECOND);
+	assert_int_equal(u->pool.tenant_max, 9);
 	assert_int_equal(u->pool.http, POOL_HTTP_1);
 	assert_int_equal(u->timeout.connect, 4 * CLOCK_SECOND);
 	assert_int_equal(u->timeout.first_byte, 50 * CLOCK_SECOND);

@@ -54,7 +54,7 @@ static void refuses_a_key_that_stands_twice(void **state)
 		{ U "tenants:\n  a: {keys: [12345678]}\n  a: {keys: [87654321]}\nnonsense: 1\n",
 		  "t:4: tenants.a: stands twice, first in line 3; allowed: once\n"
 		  "t:5: nonsense: unknown key; allowed: listen, admin, admin_token, workers, region, allow_anonymous, trusted_proxies, max_body, memory_limit, "
-		  "log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce, queue\n" },
+		  "log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce, queue, pool\n" },
 	};
 	(void)state;
 	CONFIG_RIG_JUDGE(cases);
@@ -76,6 +76,9 @@ static void survives_what_could_not_be_read(void **state)
 static void names_unknown_keys_and_their_neighbours(void **state)
 {
 	static const struct config_rig_case cases[] = {
+		{ U "pool: {min: 1}\n", "t:2: pool.min: unknown key here; allowed: upstreams.NAME.pool.min\n" },
+		{ U "breaker: {slow: 1s}\n", "t:2: breaker: unknown key here; allowed: upstreams.NAME.breaker\n" },
+		{ U "pool: {mix: 1}\n", "t:2: pool.mix: unknown key; did you mean `max`?\n" },
 		{ U "lisen: 1\n", "t:2: lisen: unknown key; did you mean `listen`?\n" },
 		{ U "redis: {ulr: embedded}\n", "t:2: redis.ulr: unknown key; did you mean `url`?\n" },
 		{ U "redis:\n  Timeout: 1s\n", "t:3: redis.Timeout: unknown key; did you mean `timeout`?\n" },
@@ -84,7 +87,7 @@ static void names_unknown_keys_and_their_neighbours(void **state)
 		{ U "drain: {'<<': 1}\n", "t:2: drain.<<: unknown key; allowed: wait, deadline\n" },
 		{ U "\"line\\nfeed\": 1\ndrain: {\"x\\ny\": 1}\n",
 		  "t:2: line?feed: unknown key; allowed: listen, admin, admin_token, workers, region, allow_anonymous, trusted_proxies, max_body, memory_limit, "
-		  "log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce, queue\n"
+		  "log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce, queue, pool\n"
 		  "t:3: drain.x?y: unknown key; allowed: wait, deadline\n" },
 		{ "tenants: {a: {keys: [12345678], limits: {rpn: 5}}}\n" U, "t:1: tenants.a.limits.rpn: unknown key; allowed: rps, rpm, rph, rpd, tpm, tph, tpd, concurrency\n" },
 	};
@@ -208,7 +211,7 @@ static void warns_of_a_burst_that_is_too_small(void **state)
 	config_rig_judge(LIMITS_OF("rpm: {limit: 600, burst: 1}"), NULL);
 	config_rig_judge(LIMITS_OF("rps: {limit: 1k, burst: 1}") "nonsense-word: 1\n",
 			 "t:7: nonsense-word: unknown key; allowed: listen, admin, admin_token, workers, region, allow_anonymous, "
-			 "trusted_proxies, max_body, memory_limit, log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce, queue\n");
+			 "trusted_proxies, max_body, memory_limit, log_level, redis, client, drain, upstreams, models, tenants, cache, coalesce, queue, pool\n");
 }
 
 static void guards_the_doors(void **state)
@@ -491,7 +494,7 @@ static void tells_twenty_mistakes_and_counts_the_rest(void **state)
 				 "t:%d: k%d-entirely-different: unknown key; allowed: listen, admin, admin_token, "
 				 "workers, region, allow_anonymous, trusted_proxies, max_body, memory_limit, "
 				 "log_level, redis, "
-				 "client, drain, upstreams, models, tenants, cache, coalesce, queue\n",
+				 "client, drain, upstreams, models, tenants, cache, coalesce, queue, pool\n",
 				 i + 2, i);
 	}
 	snprintf(told + strlen(told), sizeof(told) - strlen(told), "t: 5 more mistakes\n");

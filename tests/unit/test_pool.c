@@ -13,10 +13,6 @@
 #include "tests/support/descriptors.h"
 #include "tests/support/pool_rig.h"
 
-static const struct bad_step echo_at_gate[] = {
-	{ .verb = BAD_REQUEST }, { .verb = BAD_GATE }, { .verb = BAD_ECHO }, { .verb = BAD_AGAIN }
-};
-
 static void gets_an_answer(void **state)
 {
 	struct bad_server *server = bad_server_of(bad_server_echo);
@@ -155,7 +151,7 @@ static void reuses_its_connection(void **state)
 static void the_line_is_first_come_first_served(void **state)
 {
 	enum { CALLS = 40 };
-	struct bad_server *server = bad_server_of(echo_at_gate);
+	struct bad_server *server = bad_server_of(bad_server_echo_at_gate);
 	struct rig rig;
 	static struct rig_call calls[CALLS];
 	struct pool_stats stats;
@@ -204,7 +200,7 @@ static void never_has_more_connections_than_allowed(void **state)
 
 static void a_waiter_has_its_own_deadline(void **state)
 {
-	struct bad_server *server = bad_server_of(echo_at_gate);
+	struct bad_server *server = bad_server_of(bad_server_echo_at_gate);
 	struct rig rig;
 	struct rig_call holder = { 0 }, patient = { 0 }, hasty = { 0 }, doomed = { 0 };
 	(void)state;

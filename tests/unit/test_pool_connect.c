@@ -73,6 +73,33 @@ static void each_deadline_has_its_outcome(void **state)
 	}
 }
 
+/* Its end and its deadline are found in the same turn, as where a loop was held up: it has ended. */
+static void what_came_until_the_deadline_counts(void **state)
+{
+	static const struct bad_step script[] = { { .verb = BAD_REQUEST },
+						  { .verb = BAD_SEND, .text = OK "Content-Length: 4\r\n\r\n12" },
+						  { .verb = BAD_GATE },
+						  { .verb = BAD_SEND, .text = "34" },
+						  { .verb = BAD_END } };
+	struct bad_server *server = bad_server_of(script);
+	struct rig rig;
+	struct rig_call call = { 0 };
+	(void)state;
+	rig_start(&rig, server);
+	struct pool_request request = rig_request("GET", "/x");
+	request.total_timeout = 300 * CLOCK_MILLISECOND;
+	int64_t deadline = clock_now() + request.total_timeout;
+	rig_call(&rig, &call, &request);
+	RIG_UNTIL(&rig, call.received == 2);
+	uint64_t sent = bad_server_record(server).sent;
+	bad_server_open_gate(server, 1);
+	while (bad_server_record(server).sent < sent + 2 || clock_now() <= deadline)
+		usleep(1000);
+	assert_int_equal(rig_finish(&call), POOL_DONE);
+	assert_string_equal(call.body, "1234");
+	rig_stop(&rig, server);
+}
+
 /* ---- connecting ---- */
 
 static int listener_of(int backlog, char *origin, size_t size)
@@ -99,6 +126,7 @@ static enum pool_outcome connects(const char *origin, bool allow_private, int64_
 	memset(call, 0, sizeof(*call));
 	rig_get(&rig, call, "/x");
 	enum pool_outcome outcome = rig_finish(call);
+	assert_int_equal(rig_shared(&rig).peak, rig_stats(&rig).opened); /* one that failed never stood */
 	rig_close(&rig);
 	return outcome;
 }
@@ -236,6 +264,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_deadline_has_its_outcome),
+		cmocka_unit_test(what_came_until_the_deadline_counts),
 		cmocka_unit_test(nobody_there_is_connect_failed),
 		cmocka_unit_test(a_black_hole_is_connect_failed_in_time),
 		cmocka_unit_test(a_hanging_resolver_blocks_nobody),

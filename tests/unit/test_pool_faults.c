@@ -345,22 +345,22 @@ static unsigned noise(unsigned *seed)
  * nonce. */
 static void answers_never_cross(void **state)
 {
-	enum { LANES = 16, ROUNDS = 1500 };
+	enum { WIDTH = 16, ROUNDS = 1500 };
 	static const struct bad_step dies[] = { { .verb = BAD_REQUEST }, { .verb = BAD_ECHO },
 						{ .verb = BAD_REQUEST }, { .verb = BAD_CHUNK_ECHO },
 						{ .verb = BAD_REQUEST }, { .verb = BAD_RESET } };
 	struct bad_server *server = bad_server_of(dies);
 	struct rig rig;
-	static struct rig_call calls[LANES];
-	static char targets[LANES][64];
+	static struct rig_call calls[WIDTH];
+	static char targets[WIDTH][64];
 	unsigned seed = 7, done = 0;
 	(void)state;
 	rig_options(&rig, bad_server_origin(server));
-	rig.options.connections = LANES;
+	rig.options.connections = WIDTH;
 	rig_open(&rig);
 	memset(calls, 0, sizeof(calls));
 	for (unsigned round = 0; round < ROUNDS; round++) {
-		struct rig_call *call = &calls[noise(&seed) % LANES];
+		struct rig_call *call = &calls[noise(&seed) % WIDTH];
 		size_t lane = (size_t)(call - calls);
 		if (call->transfer != NULL && noise(&seed) % 2 == 0) {
 			rig_turn(&rig);
@@ -378,19 +378,20 @@ static void answers_never_cross(void **state)
 			loop_turn(rig.loop, false);
 	}
 	assert_true(done > ROUNDS / 20);
-	for (size_t i = 0; i < LANES; i++)
+	for (size_t i = 0; i < WIDTH; i++)
 		pool_cancel(&calls[i].transfer);
 	rig_stop(&rig, server);
 }
 
 static void a_thousand_cuts_leave_the_pool_whole(void **state)
 {
-	enum { CALLS = 1000, SCRIPTS = 61, LANES = 8 };
+	enum { CALLS = 1000, SCRIPTS = 61, WIDTH = 8 };
 	static struct bad_step steps[SCRIPTS][3];
 	static const struct bad_step *scripts[SCRIPTS];
 	static struct rig_call calls[CALLS];
 	struct pool_stats stats;
-	unsigned seed = 99;
+	struct pool_shared_stats shared;
+	unsigned seed = 99, cut = 0;
 	struct rig rig;
 	(void)state;
 	for (size_t i = 0; i < SCRIPTS; i++) {
@@ -404,10 +405,13 @@ static void a_thousand_cuts_leave_the_pool_whole(void **state)
 	memset(calls, 0, sizeof(calls));
 	struct bad_server *server = bad_server_new(scripts, SCRIPTS - 1); /* the last cutting script repeats */
 	rig_options(&rig, bad_server_origin(server));
-	rig.options.connections = LANES;
+	rig.options.connections = WIDTH;
 	rig_open(&rig);
 	for (size_t i = 0; i < CALLS; i++) {
 		struct pool_request request = rig_request(i % 2 ? "GET" : "POST", "/x");
+		request.lane = (enum lane)(i % LANES);
+		request.tenant = i % 5 < 2 ? SLICE("bounded") : SLICE("other");
+		request.tenant_connections = i % 5 < 2 ? WIDTH / 2 : 0;
 		rig_call(&rig, &calls[i], &request);
 		if (noise(&seed) % 8 == 0)
 			pool_cancel(&calls[noise(&seed) % (i + 1)].transfer);
@@ -415,10 +419,21 @@ static void a_thousand_cuts_leave_the_pool_whole(void **state)
 			loop_turn(rig.loop, false);
 	}
 	RIG_UNTIL(&rig, (pool_stats(rig.pool, &stats), stats.active == 0 && stats.waiting == 0));
-	for (size_t i = 0; i < CALLS; i++)
+	for (size_t i = 0; i < CALLS; i++) {
 		assert_null(calls[i].transfer);
+		cut += calls[i].dones == 0 || calls[i].result.outcome != POOL_DONE;
+	}
 	assert_int_equal(stats.open, stats.idle);
-	assert_true(bad_server_record(server).most_open <= 2 * LANES); /* the server's threads close later than we do */
+	pool_shared_stats(rig.pool, &shared); /* whole: each place that is taken has its connection */
+	assert_int_equal(shared.open, stats.open);
+	assert_true(shared.peak <= WIDTH);
+	printf("  %d calls, %u of them cut or cancelled: %u connections left, all idle, %u places taken\n", CALLS, cut,
+	       stats.open, shared.open);
+	memset(calls, 0, sizeof(calls));
+	for (size_t i = 0; i < WIDTH; i++) /* and all of it can be used */
+		rig_get(&rig, &calls[i], "/after");
+	RIG_UNTIL(&rig, (pool_stats(rig.pool, &stats), stats.active == 0 && stats.waiting == 0));
+	assert_true(bad_server_record(server).most_open <= 2 * WIDTH); /* the server's threads close later than we do */
 	rig_stop(&rig, server);
 	server = bad_server_of(bad_server_echo);
 	bad_server_free(&server);

@@ -24,11 +24,6 @@
 #define BEFORE "127.0.0.1"
 #define AFTER  "127.0.0.2"
 
-/* Answers each request when its gate is opened. */
-static const struct bad_step gated[] = {
-	{ .verb = BAD_REQUEST }, { .verb = BAD_GATE }, { .verb = BAD_ECHO }, { .verb = BAD_AGAIN }
-};
-
 /* ---- a resolver of our own ---------------------------------------------------------------------------------------------------- */
 
 static bool write_file(const char *path, const char *text)
@@ -198,7 +193,7 @@ static void open_connections_are_used_on(void **state)
 	struct rig_call one = { 0 }, two = { 0 };
 	struct move m;
 
-	open_move(&m, state, gated, 0, true);
+	open_move(&m, state, bad_server_echo_at_gate, 0, true);
 	bad_server_open_gate(m.before, 1);
 	get(&m);
 	point_name_at(state, AFTER);

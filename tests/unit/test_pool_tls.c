@@ -1,6 +1,7 @@
-/* The pool over TLS, and over HTTP/2: who is trusted, what a cut looks like, streams that share a connection. */
+/* The pool over TLS: who is trusted, what a cut looks like, hand-shakes. */
 #include <arpa/inet.h>
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,8 +20,8 @@
 #include "lib/base.h"
 #include "lib/buf.h"
 #include "lib/file.h"
+#include "lib/pool_internal.h"
 #include "tests/support/pool_rig.h"
-#include "tests/support/proxy.h"
 #include "tests/support/tls_files.h"
 #include "tests/support/tls_relay.h"
 
@@ -276,6 +277,52 @@ static void connections_are_reused_over_tls(void **state)
 	loop_free(&rig.loop);
 }
 
+/* From 8.9 on libcurl says close_notify and waits for the peer's: such a connection is none that a call could have, and no reason to open one more than there may be. */
+static void a_connection_that_is_ending_counts_no_more(void **state)
+{
+	static const struct bad_step last_words[] = {
+		{ .verb = BAD_REQUEST },
+		{ .verb = BAD_SEND, .text = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok" },
+		{ .verb = BAD_STALL },
+		{ .verb = BAD_END }
+	};
+	static const int newest[] = { TLS1_2_VERSION, TLS1_3_VERSION };
+	(void)state;
+	for (size_t v = 0; v < ARRAY_LENGTH(newest); v++) {
+		struct bad_server *server = bad_server_of(last_words);
+		struct tls_relay *relay =
+			tls_relay_new(&(struct tls_relay_options){ .certificate = files.leaf,
+								   .key = files.leaf_key,
+								   .backend_port = bad_server_port(server),
+								   .newest_version = newest[v],
+								   .lingers = true });
+		struct rig rig;
+		rig_options(&rig, tls_relay_origin(relay));
+		rig.options.ca_file = files.ca;
+		rig.options.connections = 2;
+		rig_open(&rig);
+		for (int i = 0; i < 4; i++) {
+			struct rig_call calls[3] = { 0 };
+			for (size_t c = 0; c < ARRAY_LENGTH(calls); c++)
+				rig_get(&rig, &calls[c], "/last");
+			for (size_t c = 0; c < ARRAY_LENGTH(calls); c++) {
+				assert_int_equal(rig_finish(&calls[c]), POOL_DONE);
+				assert_false(calls[c].result.reused);
+				assert_int_equal(rig_stats(&rig).idle, 0);
+			}
+			assert_int_equal(rig_stats(&rig).open, 0);
+			assert_true(rig_shared(&rig).peak <= 2);
+		}
+		RIG_UNTIL(&rig, rig.pool->open_count == 0); /* whenever the peer ends its side */
+		tls_relay_open_gate(relay);
+		pool_free(&rig.pool);
+		rig_turn(&rig);
+		tls_relay_free(&relay);
+		rig_close(&rig);
+		bad_server_free(&server);
+	}
+}
+
 /* ---- a burst of hand-shakes ---- */
 
 enum { BURST = 40, MOST_STEPS = 8 };
@@ -363,189 +410,85 @@ static void a_turn_has_few_steps_of_hand_shakes(void **state)
 	}
 }
 
-/* ---- HTTP/2, behind a real proxy ---- */
-
-struct front {
-	struct bad_server *server;
-	struct proxy *proxy;
+/* Those that are opened ahead take one place each, also while they shake hands. */
+static void a_hand_shake_takes_one_place(void **state)
+{
+	struct bad_server *server = bad_server_of(bad_server_echo);
+	struct tls_relay_options options = { .certificate = files.leaf, .key = files.leaf_key, .gated = true };
+	struct pool_shared_stats shared;
+	struct pool_stats stats;
 	struct rig rig;
-};
+	(void)state;
+	options.backend_port = bad_server_port(server);
+	struct tls_relay *relay = tls_relay_new(&options);
+	rig_options(&rig, tls_relay_origin(relay));
+	rig.options.ca_file = files.ca;
+	rig.options.warm = 3;
+	rig_open(&rig);
+	pool_warm(rig.pool, 10 * CLOCK_SECOND, NULL, NULL);
+	RIG_UNTIL(&rig, tls_relay_begun(relay) == 3);
+	rig_turn(&rig);
+	pool_shared_stats(rig.pool, &shared);
+	assert_int_equal(shared.open, 3);
+	tls_relay_open_gate(relay);
+	RIG_UNTIL(&rig, (pool_stats(rig.pool, &stats), stats.idle == 3));
+	pool_shared_stats(rig.pool, &shared);
+	assert_int_equal(shared.open, 3);
+	assert_int_equal(shared.peak, 3);
+	pool_free(&rig.pool);
+	tls_relay_free(&relay);
+	rig_turn(&rig);
+	rig_close(&rig);
+	bad_server_free(&server);
+}
 
-static void front_open(struct front *f, const struct bad_step *script, enum pool_http http)
+enum { WORKERS = 4 };
+
+static struct {
+	pthread_barrier_t start;
+	struct pool_trust *trust;
+	const char *origin;
+} together;
+
+static void *shake_hands(void *arg)
 {
-	f->server = bad_server_of(script);
-	f->proxy = proxy_new(files.leaf, files.leaf_key, bad_server_port(f->server));
-	if (f->proxy == NULL) {
-		bad_server_free(&f->server);
-		skip();
+	CURLcode *code = arg;
+	CURL *easy = curl_easy_init();
+	assert_non_null(easy);
+	curl_easy_setopt(easy, CURLOPT_URL, together.origin);
+	curl_easy_setopt(easy, CURLOPT_CONNECT_ONLY, 1L);
+	pool_trust_handle(together.trust, easy);
+	pthread_barrier_wait(&together.start);
+	*code = curl_easy_perform(easy);
+	curl_easy_cleanup(easy);
+	return NULL;
+}
+
+/* What is trusted belongs to all workers, and is complete before it is shared: ThreadSanitizer judges that nothing of it is written by the first who verify a peer. */
+static void workers_verify_their_peers_at_once(void **state)
+{
+	struct tls_relay_options options = { .certificate = files.leaf, .key = files.leaf_key };
+	struct bad_server *server = bad_server_of(bad_server_echo);
+	options.backend_port = bad_server_port(server);
+	struct tls_relay *relay = tls_relay_new(&options);
+	(void)state;
+	together.origin = tls_relay_origin(relay);
+	assert_int_equal(pthread_barrier_init(&together.start, NULL, WORKERS), 0);
+	for (int round = 0; round < 30; round++) {
+		pthread_t workers[WORKERS];
+		CURLcode codes[WORKERS];
+		together.trust = pool_trust_open(files.ca, NULL);
+		for (int i = 0; i < WORKERS; i++)
+			assert_int_equal(pthread_create(&workers[i], NULL, shake_hands, &codes[i]), 0);
+		for (int i = 0; i < WORKERS; i++) {
+			assert_int_equal(pthread_join(workers[i], NULL), 0);
+			assert_int_equal(codes[i], CURLE_OK);
+		}
+		pool_trust_close(&together.trust);
 	}
-	rig_options(&f->rig, proxy_origin(f->proxy));
-	f->rig.options.ca_file = files.ca;
-	f->rig.options.http = http;
-	f->rig.options.connections = 2;
-	rig_open(&f->rig);
-}
-
-static void front_close(struct front *f)
-{
-	pool_free(&f->rig.pool);
-	rig_turn(&f->rig);
-	proxy_free(&f->proxy);
-	bad_server_free(&f->server);
-	loop_free(&f->rig.loop);
-}
-
-static void streams_share_a_connection(void **state)
-{
-	enum { CALLS = 60 };
-	struct front f;
-	static struct rig_call calls[CALLS];
-	struct rig_call first = { 0 };
-	struct pool_stats stats;
-	(void)state;
-	front_open(&f, bad_server_echo, POOL_HTTP_2);
-	rig_get(&f.rig, &first, "/first");
-	assert_int_equal(rig_finish(&first), POOL_DONE);
-	memset(calls, 0, sizeof(calls));
-	for (int i = 0; i < CALLS; i++) {
-		char target[32];
-		snprintf(target, sizeof(target), "/call-%d", i);
-		rig_get(&f.rig, &calls[i], target);
-	}
-	for (int i = 0; i < CALLS; i++) {
-		char target[32];
-		snprintf(target, sizeof(target), "/call-%d", i);
-		assert_int_equal(rig_finish(&calls[i]), POOL_DONE);
-		assert_string_equal(calls[i].body, target);
-		assert_int_equal(calls[i].status, 200);
-		assert_true(calls[i].result.reused);
-	}
-	pool_stats(f.rig.pool, &stats);
-	assert_int_equal(stats.opened, 1);
-	assert_int_equal(stats.reused, CALLS);
-	assert_int_equal(stats.idle, 1);
-	front_close(&f);
-}
-
-static void auto_and_one_pick_their_version(void **state)
-{
-	struct front f;
-	struct rig_call call = { 0 }, second = { 0 };
-	(void)state;
-	front_open(&f, bad_server_echo, POOL_HTTP_AUTO);
-	struct slice body = SLICE("hello");
-	rig_post(&f.rig, &call, "/auto", &body);
-	assert_int_equal(rig_finish(&call), POOL_DONE);
-	assert_string_equal(call.body, "/auto");
-	front_close(&f);
-	front_open(&f, bad_server_echo, POOL_HTTP_1);
-	rig_post(&f.rig, &second, "/one", &body);
-	assert_int_equal(rig_finish(&second), POOL_DONE);
-	front_close(&f);
-}
-
-static void cancelling_a_stream_ends_it_alone(void **state)
-{
-	static const struct bad_step streams[] = { { .verb = BAD_REQUEST },
-						   { .verb = BAD_SEND,
-						     .text = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun" },
-						   { .verb = BAD_STALL },
-						   { .verb = BAD_END } };
-	struct bad_server *server =
-		bad_server_new((const struct bad_step *const[]){ streams, streams, bad_server_echo }, 3);
-	struct front f = { .server = server };
-	struct rig_call cancelled = { 0 }, kept = { 0 }, after = { 0 };
-	struct pool_stats stats;
-	(void)state;
-	f.proxy = proxy_new(files.leaf, files.leaf_key, bad_server_port(server));
-	if (f.proxy == NULL) {
-		bad_server_free(&server);
-		skip();
-	}
-	rig_options(&f.rig, proxy_origin(f.proxy));
-	f.rig.options.ca_file = files.ca;
-	f.rig.options.http = POOL_HTTP_2;
-	f.rig.options.connections = 1;
-	rig_open(&f.rig);
-	rig_get(&f.rig, &cancelled, "/cancelled");
-	RIG_UNTIL(&f.rig, cancelled.received == 5);
-	rig_get(&f.rig, &kept, "/kept");
-	RIG_UNTIL(&f.rig, kept.received == 5);
-	pool_cancel(&cancelled.transfer);
-	RIG_UNTIL(&f.rig, bad_server_record(server).left ==
-				  1); /* the proxy passes the reset on to the server, and waits longer */
-	rig_get(&f.rig, &after, "/after");
-	assert_int_equal(rig_finish(&after), POOL_DONE);
-	assert_true(after.result.reused);
-	assert_int_equal(kept.dones, 0);
-	pool_stats(f.rig.pool, &stats);
-	assert_int_equal(stats.opened, 1);
-	front_close(&f);
-}
-
-static void a_cut_stream_is_truncated(void **state)
-{
-	static const struct bad_step cuts[] = { { .verb = BAD_REQUEST },
-						{ .verb = BAD_SEND,
-						  .text = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun" },
-						{ .verb = BAD_GATE },
-						{ .verb = BAD_RESET } };
-	static const struct bad_step chunked[] = {
-		{ .verb = BAD_REQUEST },
-		{ .verb = BAD_SEND, .text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n" },
-		{ .verb = BAD_GATE },
-		{ .verb = BAD_RESET }
-	};
-	static const struct bad_step *const scripts[] = { cuts, chunked };
-	(void)state;
-	for (size_t i = 0; i < ARRAY_LENGTH(scripts); i++) {
-		struct front f;
-		struct rig_call call = { 0 };
-		front_open(&f, scripts[i], POOL_HTTP_2);
-		rig_get(&f.rig, &call, "/cut");
-		RIG_UNTIL(&f.rig, call.received == 5);
-		bad_server_open_gate(f.server, 1);
-		assert_int_equal(rig_finish(&call), POOL_TRUNCATED);
-		front_close(&f);
-	}
-}
-
-static void a_dead_proxy_costs_one_attempt(void **state)
-{
-	static const struct bad_step first_only[] = { { .verb = BAD_REQUEST },
-						      { .verb = BAD_ECHO },
-						      { .verb = BAD_REQUEST },
-						      { .verb = BAD_STALL },
-						      { .verb = BAD_END } };
-	struct front f;
-	struct rig_call first = { 0 }, second = { 0 };
-	struct slice body = SLICE("{\"once\":true}");
-	(void)state;
-	front_open(&f, first_only, POOL_HTTP_2);
-	rig_post(&f.rig, &first, "/first", &body);
-	assert_int_equal(rig_finish(&first), POOL_DONE);
-	rig_post(&f.rig, &second, "/second", &body);
-	RIG_UNTIL(&f.rig, bad_server_record(f.server).requests == 2);
-	proxy_free(&f.proxy);
-	assert_int_equal(rig_finish(&second), POOL_RESET);
-	assert_int_equal(bad_server_record(f.server).requests, 2);
-	f.proxy = proxy_new(files.leaf, files.leaf_key, bad_server_port(f.server));
-	front_close(&f);
-}
-
-static void warm_streams_open_their_own_connections(void **state)
-{
-	struct front f;
-	struct pool_stats stats;
-	(void)state;
-	front_open(&f, bad_server_echo, POOL_HTTP_2);
-	pool_free(&f.rig.pool);
-	f.rig.options.warm = 2;
-	f.rig.pool = pool_new(f.rig.loop, &f.rig.options, NULL);
-	pool_warm(f.rig.pool, 10 * CLOCK_SECOND, NULL, NULL);
-	RIG_UNTIL(&f.rig, (pool_stats(f.rig.pool, &stats), stats.idle == 2));
-	assert_int_equal(stats.opened, 2);
-	front_close(&f);
+	pthread_barrier_destroy(&together.start);
+	tls_relay_free(&relay);
+	bad_server_free(&server);
 }
 
 int main(void)
@@ -553,18 +496,15 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(only_the_right_certificate_is_trusted),
 		cmocka_unit_test(a_new_pool_reads_its_certificates_again),
+		cmocka_unit_test(workers_verify_their_peers_at_once),
 		cmocka_unit_test(plain_text_where_tls_is_due_is_tls_failed),
 		cmocka_unit_test(an_end_without_close_notify_is_truncation),
 		cmocka_unit_test(a_reset_on_reuse_over_tls_is_not_sent_again),
 		cmocka_unit_test(a_connection_closed_while_idle_costs_nothing),
 		cmocka_unit_test(connections_are_reused_over_tls),
+		cmocka_unit_test(a_connection_that_is_ending_counts_no_more),
 		cmocka_unit_test(a_turn_has_few_steps_of_hand_shakes),
-		cmocka_unit_test(streams_share_a_connection),
-		cmocka_unit_test(auto_and_one_pick_their_version),
-		cmocka_unit_test(cancelling_a_stream_ends_it_alone),
-		cmocka_unit_test(a_cut_stream_is_truncated),
-		cmocka_unit_test(a_dead_proxy_costs_one_attempt),
-		cmocka_unit_test(warm_streams_open_their_own_connections),
+		cmocka_unit_test(a_hand_shake_takes_one_place),
 	};
 	return cmocka_run_group_tests_name("pool over TLS", tests, make_files, remove_files);
 }

@@ -68,9 +68,9 @@ class NghttpxFront(_Front):
 
 
 class NginxFront(_Front):
-    """TLS by nginx, HTTP/1.1 (http2=True: HTTP/2 too), responses not buffered."""
+    """TLS by nginx, HTTP/1.1 (http2=True: HTTP/2 too), responses not buffered. `protocols`: its ssl_protocols; by default nginx before 1.23.4 knows no TLS 1.3."""
 
-    def __init__(self, folder, backend_port, key, certificate, name="nginx", http2=False, connections=4096):
+    def __init__(self, folder, backend_port, key, certificate, name="nginx", http2=False, connections=4096, protocols=""):
         port = free_port()
         folder = pathlib.Path(folder)
         (folder / f"{name}.conf").write_text(f"""
@@ -83,6 +83,7 @@ http {{
     upstream backend {{ server 127.0.0.1:{backend_port}; keepalive 64; }}
     server {{
         listen 127.0.0.1:{port} ssl{' http2' if http2 else ''};
+        {f"ssl_protocols {protocols};" if protocols else ""}
         ssl_certificate {certificate}; ssl_certificate_key {key};
         client_max_body_size 0;
         location / {{

@@ -172,6 +172,34 @@ void pool_warm(struct pool *pool, int64_t timeout, void (*warmed)(void *, unsign
 	(void)pool, (void)timeout, (void)warmed, (void)arg;
 }
 
+void pool_change(struct pool *pool, const struct pool_options *options)
+{
+	(void)pool, (void)options;
+}
+
+void pool_wind_down(struct pool *pool)
+{
+	(void)pool;
+}
+
+void pool_shared_stats(const struct pool *pool, struct pool_shared_stats *stats)
+{
+	(void)pool;
+	*stats = (struct pool_shared_stats){ .limit = 1, .size = 1 };
+}
+
+bool pool_multiplexes(enum pool_http http, const char *origin)
+{
+	(void)origin;
+	return http == POOL_HTTP_2;
+}
+
+const char *pool_recycled_name(enum pool_recycled why)
+{
+	(void)why;
+	return "age";
+}
+
 void pool_stats(const struct pool *pool, struct pool_stats *stats)
 {
 	(void)pool;
@@ -217,6 +245,7 @@ struct transfer *pool_start(struct pool *pool, const struct pool_request *reques
 	for (size_t i = 0; i < request->body_count; i++)
 		assert_true(buf_append(&t->sent, request->body[i]));
 	check_fields(request);
+	assert_true((unsigned)request->lane < LANES && request->tenant.len > 0);
 	return t;
 }
 
@@ -236,6 +265,12 @@ void pool_cancel(struct transfer **handle)
 	assert_false(t->ended || t->cancelled);
 	check_body(t);
 	t->cancelled = true;
+}
+
+int64_t pool_waited(const struct transfer *t)
+{
+	assert_false(t->ended || t->cancelled);
+	return 0; /* it has all the connections that it wants */
 }
 
 bool pool_may_be_sent(const struct transfer *t)
