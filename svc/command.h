@@ -18,6 +18,7 @@ int command_check(const struct command *, int argc, char **argv);
 int command_config(const struct command *, int argc, char **argv);
 int command_status(const struct command *, int argc, char **argv);
 int command_top(const struct command *, int argc, char **argv);
+int command_pool_size(const struct command *, int argc, char **argv);
 int command_flow(const struct command *, int argc, char **argv);
 int command_version(const struct command *, int argc, char **argv);
 

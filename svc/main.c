@@ -41,6 +41,19 @@ static const struct command commands[] = {
 	  "  -n, --count N   end after N times; else at Ctrl-C\n\n"
 	  "example: sluice top -n 10\n",
 	  command_top },
+	{ "pool-size", "say how many connections a workload needs",
+	  "usage: sluice pool-size --users N --response DURATION --interval DURATION [--instances N]\n"
+	  "                       [--streams-per-connection N] [--workers N]\n\n"
+	  "Explains its arithmetic and ends with the `pool` of an upstream, to paste. Take the busiest hour: a steady load is reckoned with.\n\n"
+	  "  --users N                    who call at the same time\n"
+	  "  --response DURATION          from a call's start to the end of its answer\n"
+	  "  --interval DURATION          from the start of a user's call to the start of his next; --response or longer\n"
+	  "  --instances N                over which the users are spread; default 1. A pool is one instance's\n"
+	  "  --streams-per-connection N   HTTP/2: calls at once on one connection; default 1, HTTP/1.1\n"
+	  "  --workers N                  of an instance; over HTTP/2 a connection belongs to one. Default: one a core of this machine, as \"workers\" has it\n\n"
+	  "Sources: Little's law (1961); Erlang's delay formula (1917); square-root staffing (Halfin and Whitt, 1981).\n\n"
+	  "example: sluice pool-size --users 100 --response 8s --interval 30s\n",
+	  command_pool_size },
 	{ "flow", "print the stages of a request as a graph",
 	  "usage: sluice flow\n\n"
 	  "Prints the table of stages that every request goes through, in the DOT language.\n\n"

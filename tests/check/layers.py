@@ -28,6 +28,7 @@ ROWS = [
     ("flow", "svc/flow"),
     ("doors", "svc/server"),
     ("doors", "svc/admin"),
+    ("commands", "svc/staffing"),
     ("commands", "svc/command"),
     ("top", "svc/main"),
 ]

@@ -13,7 +13,7 @@ from support.client import request
 from support.gateway import KEY, parse_series
 from support.process import binary, free_port, wait_until
 
-COMMANDS = ["serve", "check", "config", "status", "top", "flow", "version"]
+COMMANDS = ["serve", "check", "config", "status", "top", "pool-size", "flow", "version"]
 
 
 def sluice(*arguments, env=None, cwd=None):
@@ -28,7 +28,7 @@ def test_help_everywhere():
         told = sluice(name, "--help")
         assert told.returncode == 0 and told.stdout.startswith(f"usage: sluice {name}") and "example: " in told.stdout
     for wrong in ([], ["nonsense"], ["serve", "--nope"], ["check"], ["config"], ["flow", "x"], ["top", "--count", "0"], ["serve", "-c"], ["status", "x"],
-                  ["status", "-c", "1"], ["check", "-c", "x"]):
+                  ["status", "-c", "1"], ["check", "-c", "x"], ["pool-size"]):
         told = sluice(*wrong)
         assert told.returncode == 2 and (told.stderr + told.stdout).strip(), wrong
 
@@ -45,6 +45,49 @@ def test_help_everywhere():
 def test_what_is_typed_wrong_is_named_with_what_may_be_meant(typed, told):
     said = sluice(*typed)
     assert said.returncode == 2 and told in said.stderr and "secret" not in said.stderr and not said.stdout
+
+
+def test_pool_size_ends_in_what_check_takes(folder):
+    told = sluice("pool-size", "--users", "100", "--response", "8s", "--interval", "30s")
+    lines = told.stdout.splitlines()
+    assert told.returncode == 0 and len(lines) <= 10 and "3.33 a second x 8s = 26.7 on average" in told.stdout
+    assert lines[-1].startswith("pool: {min: 27, start: 41, max: 41}")
+    for options, pool in (([], "{min: 27, start: 41, max: 41}"), (["--instances=3"], "{min: 9, start: 18, max: 18}"),
+                          (["--streams-per-connection", "20", "--workers", "1"], "{http: 2, streams_per_connection: 20, min: 2, start: 3, max: 3}"),
+                          (["--streams-per-connection", "100", "--workers", "2"], "{http: 2, streams_per_connection: 100, min: 2, start: 2, max: 2}")):
+        told = sluice("pool-size", "--users", "0.1k", "--response", "8000ms", "--interval", "30s", *options)
+        assert told.returncode == 0 and told.stdout.splitlines()[-1].startswith(f"pool: {pool}"), told
+        path = folder / "pool.yaml"
+        path.write_text(f"upstreams:\n  a:\n    dialect: http\n    endpoints: [{{url: 'http://127.0.0.1:1'}}]\n    {told.stdout.splitlines()[-1]}\n")
+        assert sluice("check", path).returncode == 0, sluice("check", path).stderr
+    assert "  # of upstreams.NAME; " in told.stdout
+    many = [int(sluice("pool-size", "--users", "1", "--response", "1s", "--interval", "1s", "--streams-per-connection", "9", *more).stdout.rsplit(" ", 1)[1])
+            for more in ([], ["--workers", "7"])]
+    assert many == [len(os.sched_getaffinity(0)), 7]
+    one = sluice("pool-size", "--users", "1", "--response", "8s", "--interval", "30s").stdout
+    assert "0.267 on average" in one and "  min         1: one, which is in use now and then, is kept warm\n" in one
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([binary("sluice"), "pool-size", "--users", "1", "--response", "1s", "--interval", "1s"], stdout=full,
+                              stderr=subprocess.PIPE).returncode == 1
+
+
+@pytest.mark.parametrize("options, told", [
+    ("--users 0 --response 8s --interval 30s", '--users: found "0"; allowed: 1 to 1G'),
+    ("--users -5 --response 8s --interval 30s", '--users: found "-5"; allowed: 1 to 1G'),
+    ("--users 100 --response 0s --interval 30s", '--response: found "0s"; allowed: 1ms to 1d'),
+    ("--users 100 --response 8 --interval 30s", '--response: found "8"; allowed: 1ms to 1d, such as 8s'),
+    ("--users 100 --response 8s --interval 2d", '--interval: found "2d"; allowed: 1ms to 1d'),
+    ("--users 100 --response 8s --interval 5s", "--interval: found 5s, less than --response, 8s"),
+    ("--users 100 --response 8s", "--interval is missing; allowed: 1ms to 1d"),
+    ("--users 100 --response 8s --interval 30s --instances 0.1", '--instances: found "0.1"; allowed: 1 to 10k'),
+    ("--users 100 --response 8s --interval 30s --workers 257", '--workers: found "257"; allowed: 1 to 256'),
+    ("--users 1M --response 8s --interval 8s", "more than 10000 connections"),
+    ("--users 1 --response 1s --interval 1s now", 'found "now"; allowed: options alone'),
+    ("--users 1 --response 1s --intervall 1s", "did you mean --interval?"),
+])
+def test_pool_size_refuses_nonsense(options, told):
+    said = sluice("pool-size", *options.split())
+    assert said.returncode == 2 and told in said.stderr and not said.stdout
 
 
 def test_version_and_flow():
