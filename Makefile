@@ -44,7 +44,7 @@ MAIN = $(call objects,svc/main.c)
 SIM = $(call objects,tests/sim/*.c)
 LOAD = $(call objects,tests/bench/load*.c)
 SUPPORT = $(call objects,tests/support/*.c)
-SUPPORT_PROGRAMS = $(B)/tests/fault-proxy $(B)/tests/http-echo $(B)/tests/clock-shift.so
+SUPPORT_PROGRAMS = $(B)/tests/fault-proxy $(B)/tests/latency-relay $(B)/tests/http-echo $(B)/tests/clock-shift.so
 UNIT = $(call programs,tests/unit/*.c tests/lua/*.c tests/flow/*.c)
 FUZZ = $(call programs,tests/fuzz/fuzz_*.c)
 LOADER = $(if $(LOAD),$(B)/sluice-load)
@@ -83,6 +83,10 @@ $(B)/libservice.a: $(SVC) $(LLHTTP) svc/.
 
 # The fault proxy for tests that drive the program from outside; it needs nothing of ours.
 $(B)/tests/fault-proxy: $(B)/tests/support/programs/fault_proxy.o $(B)/tests/support/fault_proxy.o
+	$(call say,link)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^
+# The link that is as long as a wide-area one, for benches.
+$(B)/tests/latency-relay: $(B)/tests/support/programs/latency_relay.o $(B)/libsluice.a
 	$(call say,link)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^
 # The HTTP server alone, with an answer that says what it understood.
@@ -208,10 +212,10 @@ tidy: $(B)/gen/scripts.h ## run clang-tidy over the sources
 format: ## format the C sources (clang-format 14)
 	clang-format -i $(C_FILES)
 
-bench: ## measure CPU, latency and memory beside nginx and HAProxy (BENCH=--quick)
+bench: ## measure CPU, latency and memory beside nginx and HAProxy, and what pooling spares (BENCH=--quick)
 	@tests/check/packages.sh build run bench
 	@$(again) all
-	@$(again) $(patsubst tests/bench/%.c,$(B)/tests/bench/%,$(wildcard tests/bench/bench_*.c)) $(B)/tests/http-echo
+	@$(again) $(patsubst tests/bench/%.c,$(B)/tests/bench/%,$(wildcard tests/bench/bench_*.c)) $(B)/tests/http-echo $(B)/tests/latency-relay
 	@$(PYTHON) tests/bench/bench.py $(B) $(BENCH)
 
 demo: ## three instances, HAProxy, one Redis, the simulator: watch 300 streams be one call, and one quota hold

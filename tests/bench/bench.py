@@ -1,6 +1,8 @@
 """Measures Sluice beside nginx and HAProxy: the same simulated provider, the same load, in turn, several rounds, medians.
 
-    bench.py BUILD [--quick] [--rounds N] [--seconds N] [--streams N] [--before PROGRAM] [--json FILE]
+    bench.py BUILD [--quick] [--only PART] [--rounds N] [--seconds N] [--streams N] [--before PROGRAM] [--json FILE]
+
+Parts: `peers` (beside nginx and HAProxy; what is stored; the layers; streams), `pooling` (pooling.py: beside clients that open a connection for each call).
 
 These machines are noisy: only what one run shows side by side counts, so ratios and differences are taken within a round, and CPU per request (the
 kernel's own account of each process) is steadier than throughput. Each round begins with another of them. Beside each figure stands its target. No
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import time
 
+PARTS = ("peers", "pooling")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 
@@ -26,6 +29,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build")
     parser.add_argument("--quick", action="store_true", help="one short round, 1000 streams, no budget per layer")
+    parser.add_argument("--only", choices=PARTS, metavar="PART", help=f"one part of {', '.join(PARTS)}; default: all of them")
     parser.add_argument("--rounds", type=int, help="default 5; quick: 1")
     parser.add_argument("--seconds", type=float, help="of load for each in each round; default 4, quick: 2")
     parser.add_argument("--streams", type=int, help="open at once; default 5000, quick: 1000")
@@ -44,7 +48,8 @@ os.environ["SLUICE_BUILD"] = GIVEN.build
 import hits  # noqa: E402
 import layers  # noqa: E402
 import peers  # noqa: E402
-from figures import cpu, drive, machine, memory  # noqa: E402
+import pooling  # noqa: E402
+from figures import Table, cpu, drive, machine, memory  # noqa: E402
 from support import load  # noqa: E402
 from support.process import wait_until  # noqa: E402
 from support.redis_server import RedisServer  # noqa: E402
@@ -163,22 +168,6 @@ def say(text):
         print(f"{text:<60}", end="\r", file=sys.stderr, flush=True)
 
 
-class Table:
-    """Figures with their targets, printed as they come and kept for the file."""
-
-    def __init__(self):
-        self.rows = []
-
-    def add(self, what, value, unit, target=None, rounds=None):
-        met = None if target is None else value <= target
-        self.rows.append({"what": what, "value": value, "unit": unit, "target": target, "met": met, "rounds": rounds})
-        wanted = "" if target is None else f"target ≤ {target:g} {unit}"
-        spread = f"rounds {min(rounds):.2f} to {max(rounds):.2f}" if rounds and len(rounds) > 1 else ""
-        verdict = {None: "", True: "met", False: "NOT met"}[met]
-        digits = 2 if unit == "×" else 1
-        print(f"  {what:<50} {value:>9.{digits}f} {unit:<5} {wanted:<18} {verdict:<9} {spread}".rstrip(), flush=True)
-
-
 COLUMNS = (("CPU µs/req", "cpu_us"), ("simulator", "sim_us"), ("Redis", "redis_us"), ("requests/s", "rate"), ("p50, 1", "p50_1"), ("p99, 1", "p99_1"),
            ("p50, 64", f"p50_{MANY}"), ("p99, 64", f"p99_{MANY}"))
 
@@ -215,7 +204,7 @@ def report_rounds(table, rounds, names, calls, idle):
     table.add("idle memory, no TLS upstream", idle / 1024, "MiB", 16)
 
 
-def run(folder, table, result):
+def run_peers(folder, table, result):
     started = []
 
     def start(process):
@@ -268,6 +257,11 @@ def run(folder, table, result):
             process.stop()
 
 
+def run_pooling(folder, table, result):
+    result["pooling"] = pooling.measure(folder, BODY, GIVEN.rounds, GIVEN.seconds / 3, say)
+    pooling.report(table, result["pooling"])
+
+
 def our_cpu(started):
     """Of everything that this bench runs: the processes that live, the loads that have ended, and itself."""
     pids = [pid for process in started for pid in (process.processes() if hasattr(process, "processes") else [process.pid])]
@@ -282,7 +276,10 @@ def main():
     table, result = Table(), {"rounds_of_seconds": GIVEN.seconds, "streams": GIVEN.streams, "body_bytes": len(BODY)}
     error = None
     try:
-        run(folder, table, result)
+        if GIVEN.only != "pooling":
+            run_peers(folder, table, result)
+        if GIVEN.only != "peers":
+            run_pooling(folder, table, result)
     except (OSError, RuntimeError) as failure:  # TimeoutError is an OSError
         error = result["error"] = f"{type(failure).__name__}: {failure}"
     finally:

@@ -1,4 +1,4 @@
-"""What is read off: CPU by the kernel's account of each process, memory, and what a load saw."""
+"""What is read off: CPU by the kernel's account of each process, memory, and what a load saw; and the table that it ends in."""
 
 import os
 import pathlib
@@ -32,9 +32,30 @@ def memory(pid):
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
 
-def drive(port, connections, seconds, body, requests=None):
+def checked(url, **how):
     """The report of a load; anything but a 200 for every request ends the bench: a figure of something else means nothing."""
-    report = load.run(f"http://127.0.0.1:{port}{peers.PATH}", connections=connections, duration=seconds, requests=requests, body=body, headers=peers.HEADERS)
+    report = load.run(url, **how)
     if not report["completed"] or report["by_status"] != {"200": report["completed"]} or report["errors"]:
-        raise RuntimeError(f"port {port}, {connections} connections: answers {report['by_status']}, errors {report['errors']}")
+        raise RuntimeError(f"{url}, {how['connections']} connections: answers {report['by_status']}, errors {report['errors']}")
     return report
+
+
+def drive(port, connections, seconds, body, requests=None):
+    return checked(f"http://127.0.0.1:{port}{peers.PATH}", connections=connections, duration=seconds, requests=requests, body=body, headers=peers.HEADERS)
+
+
+class Table:
+    """Figures with their targets, printed as they come and kept for the file."""
+
+    def __init__(self):
+        self.rows = []
+
+    def add(self, what, value, unit, target=None, rounds=None, at_least=None):
+        """`target` is the most that it may be, `at_least` the least."""
+        met = value >= at_least if at_least is not None else None if target is None else value <= target
+        self.rows.append({"what": what, "value": value, "unit": unit, "target": target, "at_least": at_least, "met": met, "rounds": rounds})
+        wanted = f"target ≥ {at_least:g} {unit}" if at_least is not None else "" if target is None else f"target ≤ {target:g} {unit}"
+        spread = f"rounds {min(rounds):.2f} to {max(rounds):.2f}" if rounds and len(rounds) > 1 else ""
+        verdict = {None: "", True: "met", False: "NOT met"}[met]
+        digits = 2 if unit == "×" else 1
+        print(f"  {what:<50} {value:>9.{digits}f} {unit:<5} {wanted:<18} {verdict:<9} {spread}".rstrip(), flush=True)

@@ -4,12 +4,13 @@
  *   open loop:   request k is due at k / rate and goes to any idle connection; its latency counts from when it was due, so a
  *                server that stands still is charged for the requests that had to wait (no coordinated omission)
  *
- * It does not follow redirects, speak TLS, or look into bodies. */
+ * It does not follow redirects or look into bodies. TLS: load_channel.h. */
 #include <errno.h>
 #include <inttypes.h>
 #include <llhttp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/ssl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 
 #include "lib/base.h"
 #include "lib/list.h"
+#include "load_channel.h"
 #include "load_options.h"
 #include "load_report.h"
 
@@ -39,8 +41,9 @@ struct connection {
 	struct load *load;
 	struct list node;
 	struct target *target;
-	int fd;
+	struct channel channel;
 	enum state state;
+	bool connected;   /* while CONNECTING: TCP's part is over */
 	bool keep, begun; /* begun: the parser is inside an answer */
 	llhttp_t parser;
 	char *own; /* a copy of the request, where it holds a number */
@@ -53,6 +56,7 @@ struct load {
 	struct options *options;
 	struct report *report;
 	int epoll;
+	SSL_CTX *context; /* NULL: no target is asked over TLS */
 	llhttp_settings_t settings;
 	struct list idle, busy;
 	uint64_t scheduled; /* requests given to a connection */
@@ -142,9 +146,7 @@ static void book_error(struct connection *c, enum load_error error)
 
 static void close_connection(struct connection *c)
 {
-	if (c->fd >= 0)
-		close(c->fd);
-	c->fd = -1;
+	channel_close(&c->channel);
 	c->state = CLOSED;
 }
 
@@ -162,24 +164,31 @@ static void fail(struct connection *c, enum load_error error)
 static void reset_hard(struct connection *c, enum load_error error)
 {
 	const struct linger now = { .l_onoff = 1 };
-	setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	setsockopt(c->channel.fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 	fail(c, error);
 }
 
+/* Of a connection for every request the name is looked up each time, as by a client that knows nothing from before. */
 static bool open_connection(struct connection *c)
 {
 	const int one = 1;
 	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c };
-	c->fd = socket(c->target->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (c->fd < 0)
+	if (c->load->options->fresh && c->target->is_named && !target_resolve(c->target))
+		return false;
+	int fd = socket(c->target->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	c->channel.fd = fd;
+	if (fd < 0)
 		return false;
 	if (c->target->address.ss_family == AF_INET)
-		setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	int result = connect(c->fd, (struct sockaddr *)&c->target->address, c->target->address_len);
-	if ((result != 0 && errno != EINPROGRESS) || epoll_ctl(c->load->epoll, EPOLL_CTL_ADD, c->fd, &event) != 0)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	int result = connect(fd, (struct sockaddr *)&c->target->address, c->target->address_len);
+	if ((result != 0 && errno != EINPROGRESS) || epoll_ctl(c->load->epoll, EPOLL_CTL_ADD, fd, &event) != 0)
 		return false;
+	if (c->target->is_secure)
+		channel_secure(&c->channel, c->load->context, c->target);
 	c->load->report->opened++;
-	c->state = result == 0 ? BUSY : CONNECTING;
+	c->connected = result == 0;
+	c->state = result == 0 && !c->target->is_secure ? BUSY : CONNECTING;
 	llhttp_init(&c->parser, HTTP_RESPONSE, &c->load->settings);
 	c->parser.data = c;
 	return true;
@@ -195,7 +204,7 @@ static void send_request(struct connection *c)
 {
 	const char *request = c->own != NULL ? c->own : c->target->request;
 	while (c->sent < c->target->request_len) {
-		ssize_t sent = send(c->fd, request + c->sent, c->target->request_len - c->sent, MSG_NOSIGNAL);
+		ssize_t sent = channel_write(&c->channel, request + c->sent, c->target->request_len - c->sent);
 		if (sent < 0 && errno == EINTR)
 			continue;
 		if (sent < 0) {
@@ -330,8 +339,8 @@ static bool after_bytes(struct connection *c)
 static void read_answer(struct connection *c, bool ended)
 {
 	struct load *l = c->load;
-	while (c->fd >= 0) {
-		ssize_t got = recv(c->fd, l->scratch, READ_SIZE, 0);
+	while (c->channel.fd >= 0) {
+		ssize_t got = channel_read(&c->channel, l->scratch, READ_SIZE);
 		if (got < 0 && errno == EAGAIN)
 			return;
 		if (got < 0 && errno == EINTR)
@@ -353,28 +362,38 @@ static void read_answer(struct connection *c, bool ended)
 			fail(c, LOAD_protocol);
 			return;
 		}
-		if (!after_bytes(c) || (got < READ_SIZE && !ended))
+		if (!after_bytes(c) || (got < READ_SIZE && !ended && c->channel.ssl == NULL))
 			return;
 	}
 }
 
+/* True when the request can be sent. */
+static bool go_on_connecting(struct connection *c, uint32_t events)
+{
+	int error = 0;
+	socklen_t len = sizeof(error);
+	if (getsockopt(c->channel.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0) {
+		fail(c, LOAD_connect);
+		return false;
+	}
+	c->connected = c->connected || (events & EPOLLOUT) != 0;
+	int shaken = c->connected ? channel_shake_hands(&c->channel) : 0;
+	if (shaken < 0)
+		fail(c, LOAD_connect);
+	else if (shaken > 0)
+		c->state = BUSY;
+	return shaken > 0;
+}
+
 static void on_event(struct connection *c, uint32_t events)
 {
-	if (c->state == CONNECTING) {
-		int error = 0;
-		socklen_t len = sizeof(error);
-		if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0) {
-			fail(c, LOAD_connect);
-			return;
-		}
-		if (!(events & EPOLLOUT))
-			return;
-		c->state = BUSY;
-	}
-	if (c->state == BUSY && (events & EPOLLOUT) && c->sent < c->target->request_len)
+	bool may_send = (events & EPOLLOUT) != 0;
+	if (c->state == CONNECTING && !(may_send = go_on_connecting(c, events)))
+		return;
+	if (c->state == BUSY && may_send && c->sent < c->target->request_len)
 		send_request(c);
 	const uint32_t ends = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
-	if (c->fd >= 0 && (events & (EPOLLIN | ends)))
+	if (c->channel.fd >= 0 && (events & (EPOLLIN | ends)))
 		read_answer(c, (events & ends) != 0);
 }
 
@@ -437,8 +456,11 @@ static void run(struct load *l)
 		struct timespec wait = time_to_wait(l, next_sweep);
 		int count = epoll_pwait2(l->epoll, events, EVENTS, &wait, NULL);
 		l->now = monotonic();
-		for (int i = 0; i < count; i++)
+		for (int i = 0; i < count; i++) {
 			on_event(events[i].data.ptr, events[i].events);
+			if (l->context != NULL) /* the hand-shakes before this event took their time */
+				l->now = monotonic();
+		}
 	}
 	LIST_EACH (&l->busy, node, following)
 		reset_hard(CONTAINER_OF(node, struct connection, node), LOAD_unfinished);
@@ -462,7 +484,7 @@ static struct connection *make_connections(struct load *l)
 	if (all == NULL || l->scratch == NULL)
 		abort();
 	for (unsigned i = 0; i < o->connections; i++) {
-		all[i] = (struct connection){ .load = l, .target = &o->targets[i % o->target_count], .fd = -1 };
+		all[i] = (struct connection){ .load = l, .target = &o->targets[i % o->target_count], .channel.fd = -1 };
 		list_init(&all[i].node);
 		list_push_back(&l->idle, &all[i].node);
 	}
@@ -472,8 +494,15 @@ static struct connection *make_connections(struct load *l)
 int main(int argc, char **argv)
 {
 	struct options options = options_read(argc, argv);
+	SSL_CTX *context = options_secure(&options) ? channel_context(&options) : NULL;
+	if (context == NULL && options_secure(&options)) {
+		options_free(&options);
+		return 2;
+	}
 	struct report *report = calloc(1, sizeof(*report));
-	struct load load = { .options = &options, .report = report, .epoll = epoll_create1(EPOLL_CLOEXEC) };
+	struct load load = {
+		.options = &options, .report = report, .context = context, .epoll = epoll_create1(EPOLL_CLOEXEC)
+	};
 	if (report == NULL || load.epoll < 0)
 		abort();
 	if (options.series && (report->series = calloc(SERIES_MAX, sizeof(*report->series))) == NULL)
@@ -482,6 +511,7 @@ int main(int argc, char **argv)
 		perror(options.record);
 		return 2;
 	}
+	signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
 	signal(SIGINT, on_interrupt);
 	signal(SIGTERM, on_interrupt);
 	raise_descriptors();
@@ -504,6 +534,7 @@ int main(int argc, char **argv)
 	free(report->series);
 	free(report);
 	options_free(&options);
+	SSL_CTX_free(context);
 	close(load.epoll);
 	return recorded && fflush(stdout) == 0 ? 0 : 1;
 }

@@ -45,8 +45,9 @@ int64_t histogram_percentile(const struct histogram *h, double share)
 
 void histogram_print(const struct histogram *h)
 {
-	printf("{\"count\":%" PRIu64 ",\"mean\":%.1f,\"p50\":%" PRId64 ",\"p90\":%" PRId64 ",\"p99\":%" PRId64
-	       ",\"p999\":%" PRId64 ",\"max\":%" PRId64 "}",
+	printf("{\"count\":%" PRIu64 ",\"mean\":%.1f,\"p50\":%" PRId64 ",\"p90\":%" PRId64 ",\"p95\":%" PRId64
+	       ",\"p99\":%" PRId64 ",\"p999\":%" PRId64 ",\"max\":%" PRId64 "}",
 	       h->count, h->count > 0 ? (double)h->sum / (double)h->count : 0.0, histogram_percentile(h, 0.5),
-	       histogram_percentile(h, 0.9), histogram_percentile(h, 0.99), histogram_percentile(h, 0.999), h->max);
+	       histogram_percentile(h, 0.9), histogram_percentile(h, 0.95), histogram_percentile(h, 0.99),
+	       histogram_percentile(h, 0.999), h->max);
 }

@@ -2,6 +2,7 @@
 
 #include <getopt.h>
 #include <netdb.h>
+#include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,8 @@
 
 static const char help[] =
 	"usage: sluice-load [options] URL...\n"
-	"  URL                       http://host:port/path or unix:/socket:/path; connections are dealt out in turn\n"
+	"  URL                       http:// or https://host:port/path, or unix:/socket:/path; connections are dealt "
+	"out in turn\n"
 	"  -c, --connections N       default 1\n"
 	"  -n, --requests N          stop after N requests; default: until the duration is over\n"
 	"  -d, --duration SECONDS    default 10, or no limit with --requests\n"
@@ -24,7 +26,9 @@ static const char help[] =
 	"  -t, --timeout SECONDS     per request, default 30\n"
 	"  -g, --grace SECONDS       for what is in flight at the end, default 5\n"
 	"      --abort-after BYTES   leave in the middle of a body\n"
-	"      --fresh               a new connection for every request\n"
+	"      --fresh               a new connection for every request, its host looked up anew\n"
+	"      --ca FILE             https: trusted certificates; default: the system's\n"
+	"      --tls 1.2|1.3         https: this version; default: the newest that both know\n"
 	"      --series              a line of numbers per second\n"
 	"      --record FILE         per request: due, latency, first byte (us), status, error\n"
 	"Prints one JSON object. Example:\n"
@@ -97,6 +101,60 @@ static void add_header(struct draft *d, const char *line)
 	memcpy(d->headers + used + len, "\r\n", 3);
 }
 
+static int tls_version(const char *text)
+{
+	if (strcmp(text, "1.2") != 0 && strcmp(text, "1.3") != 0)
+		misused("--tls", text);
+	return text[2] == '2' ? TLS1_2_VERSION : TLS1_3_VERSION;
+}
+
+/* What is sent. False: it is another option. */
+static bool take_request(struct draft *d, int option, const char *value)
+{
+	switch (option) {
+	case 'X':
+		d->method = value;
+		return true;
+	case 'H':
+		add_header(d, value);
+		return true;
+	case 'b':
+		free(d->body);
+		d->body = memory(strdup(value));
+		d->body_len = strlen(value);
+		return true;
+	case 'f':
+		read_file(d, value);
+		return true;
+	case 'F':
+		d->options.first_number = (uint64_t)number(value, "--first");
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* How it is sent. False: it is another option. */
+static bool take_way(struct options *o, int option, const char *value)
+{
+	switch (option) {
+	case 'A':
+		o->abort_after = (uint64_t)number(value, "--abort-after");
+		return true;
+	case 'x':
+		o->fresh = true;
+		return true;
+	case 'C':
+		o->ca = value;
+		return true;
+	case 'T':
+		o->tls_version = tls_version(value);
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void take(struct draft *d, int option, const char *value)
 {
 	struct options *o = &d->options;
@@ -113,34 +171,11 @@ static void take(struct draft *d, int option, const char *value)
 	case 'r':
 		o->rate = number(value, "--rate");
 		break;
-	case 'X':
-		d->method = value;
-		break;
-	case 'H':
-		add_header(d, value);
-		break;
-	case 'b':
-		free(d->body);
-		d->body = memory(strdup(value));
-		d->body_len = strlen(value);
-		break;
-	case 'f':
-		read_file(d, value);
-		break;
 	case 't':
 		o->timeout = seconds(value, "--timeout");
 		break;
 	case 'g':
 		o->grace = seconds(value, "--grace");
-		break;
-	case 'A':
-		o->abort_after = (uint64_t)number(value, "--abort-after");
-		break;
-	case 'F':
-		o->first_number = (uint64_t)number(value, "--first");
-		break;
-	case 'x':
-		o->fresh = true;
 		break;
 	case 's':
 		o->series = true;
@@ -152,13 +187,26 @@ static void take(struct draft *d, int option, const char *value)
 		fputs(help, stdout);
 		exit(0);
 	default:
-		exit(2);
+		if (!take_request(d, option, value) && !take_way(o, option, value))
+			exit(2);
 	}
+}
+
+bool target_resolve(struct target *t)
+{
+	struct addrinfo hints = { .ai_family = AF_INET, .ai_socktype = SOCK_STREAM }, *found;
+	/* localhost is the loopback (RFC 6761, section 6.3), also where /etc/hosts is missing */
+	if (getaddrinfo(t->host, t->port, &hints, &found) != 0 &&
+	    (strcmp(t->host, "localhost") != 0 || getaddrinfo("127.0.0.1", t->port, &hints, &found) != 0))
+		return false;
+	memcpy(&t->address, found->ai_addr, found->ai_addrlen);
+	t->address_len = found->ai_addrlen;
+	freeaddrinfo(found);
+	return true;
 }
 
 static void resolve(struct target *t, const char *url, const char **host, size_t *host_len, const char **path)
 {
-	char name[256];
 	if (strncmp(url, "unix:", 5) == 0) {
 		struct sockaddr_un *address = (struct sockaddr_un *)&t->address;
 		const char *colon = strchr(url + 5, ':');
@@ -173,24 +221,23 @@ static void resolve(struct target *t, const char *url, const char **host, size_t
 		*path = colon + 1;
 		return;
 	}
-	if (strncmp(url, "http://", 7) != 0)
+	t->is_secure = strncmp(url, "https://", 8) == 0;
+	if (!t->is_secure && strncmp(url, "http://", 7) != 0)
 		misused("URL", url);
-	*host = url + 7;
+	*host = url + (t->is_secure ? 8 : 7);
 	*host_len = strcspn(*host, "/");
 	*path = (*host)[*host_len] == '/' ? *host + *host_len : "/";
-	if (*host_len == 0 || *host_len >= sizeof(name))
+	if (*host_len == 0 || *host_len >= sizeof(t->host))
 		misused("URL", url);
-	memcpy(name, *host, *host_len);
-	name[*host_len] = '\0';
-	char *port = strrchr(name, ':');
+	memcpy(t->host, *host, *host_len);
+	t->host[*host_len] = '\0';
+	char *port = strrchr(t->host, ':');
 	if (port != NULL)
 		*port++ = '\0';
-	struct addrinfo hints = { .ai_family = AF_INET, .ai_socktype = SOCK_STREAM }, *found;
-	if (getaddrinfo(name, port == NULL ? "80" : port, &hints, &found) != 0)
+	snprintf(t->port, sizeof(t->port), "%s", port != NULL ? port : t->is_secure ? "443" : "80");
+	t->is_named = t->host[strspn(t->host, "0123456789.")] != '\0';
+	if (!target_resolve(t))
 		misused("URL", url);
-	memcpy(&t->address, found->ai_addr, found->ai_addrlen);
-	t->address_len = found->ai_addrlen;
-	freeaddrinfo(found);
 }
 
 /* Every {{n}} becomes a number of ten digits in place of its five characters; offsets are noted. Gives the new length. */
@@ -247,7 +294,7 @@ struct options options_read(int argc, char **argv)
 		{ "connections", 1, NULL, 'c' }, { "requests", 1, NULL, 'n' }, { "duration", 1, NULL, 'd' }, { "rate", 1, NULL, 'r' },
 		{ "method", 1, NULL, 'X' }, { "header", 1, NULL, 'H' }, { "body", 1, NULL, 'b' }, { "body-file", 1, NULL, 'f' },
 		{ "timeout", 1, NULL, 't' }, { "grace", 1, NULL, 'g' }, { "abort-after", 1, NULL, 'A' }, { "first", 1, NULL, 'F' },
-		{ "fresh", 0, NULL, 'x' }, { "series", 0, NULL, 's' }, { "record", 1, NULL, 'R' }, { "help", 0, NULL, 'h' }, { 0 },
+		{ "fresh", 0, NULL, 'x' }, { "ca", 1, NULL, 'C' }, { "tls", 1, NULL, 'T' }, { "series", 0, NULL, 's' }, { "record", 1, NULL, 'R' }, { "help", 0, NULL, 'h' }, { 0 },
 	};
 	/* clang-format on */
 	struct draft *d = memory(calloc(1, sizeof(*d)));
@@ -266,6 +313,14 @@ struct options options_read(int argc, char **argv)
 	free(d->body);
 	free(d);
 	return options;
+}
+
+bool options_secure(const struct options *o)
+{
+	for (unsigned i = 0; i < o->target_count; i++)
+		if (o->targets[i].is_secure)
+			return true;
+	return false;
 }
 
 void options_free(struct options *o)

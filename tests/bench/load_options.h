@@ -11,6 +11,8 @@
 #define NUMBER_WIDTH 10 /* digits that take the place of {{n}} */
 
 struct target {
+	char host[256], port[16]; /* empty for a unix socket */
+	bool is_secure, is_named; /* by https; by a name, not an address */
 	struct sockaddr_storage address;
 	socklen_t address_len;
 	char *request; /* head and body */
@@ -31,10 +33,14 @@ struct options {
 	uint64_t abort_after;      /* leave after that many bytes of a body; 0: never */
 	uint64_t first_number;
 	bool series, fresh; /* fresh: a connection for every request */
+	const char *ca;     /* file of trusted certificates; NULL: the system's */
+	int tls_version;    /* TLS1_2_VERSION, TLS1_3_VERSION; 0: the newest that both know */
 	const char *record; /* file for one line per request, or NULL */
 };
 
 struct options options_read(int argc, char **argv); /* ends the process with 2 when they are wrong */
+bool options_secure(const struct options *);        /* some target is asked over TLS */
+bool target_resolve(struct target *);               /* looks its host up (anew); blocks */
 void options_free(struct options *);
 
 #endif

@@ -71,16 +71,17 @@ listen door
 
 
 class Sluice(Process):
-    """`ca` makes the upstream one over TLS that this authority vouches for; `streams` is how many may be open at once; `program` another build."""
+    """`ca` makes the upstream one over TLS that this authority vouches for; `streams` is how many may be open at once, `pool` what else of the pool differs;
+    `changes` take the place of whole sections; `program` is another build."""
 
-    def __init__(self, folder, upstream, redis, name="sluice", ca=None, streams=100, changes=None, program=None):
+    def __init__(self, folder, upstream, redis, name="sluice", ca=None, streams=100, pool=None, changes=None, program=None):
         self.port, self.admin = free_port(), free_port()
         self.admin_url = f"http://127.0.0.1:{self.admin}"
         much = {"limit": "100M", "burst": "10M"}
         endpoint = f"https://localhost:{upstream.split(':')[1]}" if ca else f"http://{upstream}"
         openai = {"dialect": "openai", "default": True, "endpoints": [{"url": endpoint}], "limits": {"rpm": much},
                   "credential": {"header": "Authorization", "value": "Bearer upstream"},
-                  "pool": {"min": 4, "start": 4, "max": 100, "streams": streams, "http": "1.1"}}
+                  "pool": {"min": 4, "start": 4, "max": 100, "streams": streams, "http": "1.1", **(pool or {})}}
         if ca:
             openai["ca_file"] = str(ca)
         config = {"listen": f"127.0.0.1:{self.port}", "admin": f"127.0.0.1:{self.admin}", "workers": 1, "redis": {"url": redis.url, "timeout": "2s"},
