@@ -173,6 +173,8 @@ end
 
 -- It has to wait, or others do. All of this is made here, so that nobody else pays for it.
 local function stand_in_line(waits)
+  local HOLD, UNTOLD = 2000000, 1000000 -- UNTOLD: a place may come free that nobody tells of: whose it was knew of no such limit when it began
+
   local function price(p) -- in its line; microseconds
     local most = 1
     for _, charge in ipairs(p.charge) do most = max(most, charge) end
@@ -195,7 +197,7 @@ local function stand_in_line(waits)
 
   local function own_turn(p) -- it is called, and does not fit: when it may
     local place = p.limit > 0 and p.used >= p.limit
-    local d = max(p.timed, place and next_lease_end(p) or 0, 1)
+    local d = max(p.timed, place and math.min(next_lease_end(p), UNTOLD) or 0, 1)
     p.line.stay(d, place and 'p' or '')
     return waits_in(p, d)
   end
@@ -208,16 +210,21 @@ local function stand_in_line(waits)
 
   local up, model = lined[#lined], #lined > 1 and lined[1] or nil
 
-  -- nil: it is called at once. `first`: before all of its class there, or by its ticket.
+  -- nil: it is called at once. `first`: before all of its class there.
   local function join(p, place, first)
-    local need, told, other = p.wait, p.bound, nil
+    local need, sure, told, other = p.wait, p.timed, p.bound, nil
+    if p == model and place.limit >= max(sure, 1) and p.line.is_next(id) then
+      p.line.come_next(id, place, pace(p))
+      if p.line.is_head(id) then return nil end
+      return waits_in(p, 0)
+    end
     if p == up and model then
+      sure = max(sure, model.timed)
       local there = max(model.wait, place.waited and place.limit > 0 and 0 or model.line.behind(place, pace(model)))
       if there > need then need, told = there, model.bound end
       other = {line = model.line, price = price(model)}
     end
-    if place.front then first = first or {born = 0} end
-    local answer, estimate = p.line.join(id, place, price(p), need, pace(p), first, other)
+    local answer, estimate = p.line.join(id, place, price(p), need, sure, pace(p), first or place.front, other)
     if answer == 'in' then
       if p.line.is_head(id) then return nil end
       return waits_in(p, 0)
@@ -232,6 +239,16 @@ local function stand_in_line(waits)
     return join(p, place)
   end
 
+  -- The model's head has room there, and is next at the upstream. Its model waits for it so long as nobody has been next there for HOLD, lest who needs the model
+  -- alone took each place before it. Then it gives way: others of its model may have another upstream, which has room.
+  local function hold(place)
+    local left = model.line.hold(math.min(place.limit, HOLD - up.line.next_waits()))
+    if left <= 0 then model.line.give_way(id, place, true) end
+    if up.line.is_head(id) then own_turn(up) else waits_in(up, 0) end
+    if left > 0 then wait = math.min(wait > 0 and wait or left, left, UNTOLD) end
+    return 3
+  end
+
   -- It waits for the upstream first, and for its model when it finds that full. Nobody is called in the one while it waits in the other, or two could wait for each
   -- other; but for the model's head, which has room there, and is next at the upstream.
   local function find_line(place)
@@ -240,16 +257,20 @@ local function stand_in_line(waits)
         up.line.leave(id)
         return own_turn(model)
       end
-      model.line.stay(place.limit, 'l')
       if not up.line.has(id) and (up.wait > 0 or up.line.total() > 0) then
         if place.limit == 0 then return last_time(up, place) end
+        if up.line.next_waits() >= HOLD then -- it stands still: who has been called there is not next once more
+          model.line.give_way(id, place)
+          return join(up, place, true), true
+        end
         up.line.come_next(id, place, pace(up))
       end
+      if up.line.has(id) and not (up.line.is_head(id) and up.wait == 0) then return hold(place) end
     elseif model and model.line.has(id) then return waits_in(model, 0)
-    elseif up.line.is_head(id) and up.wait == 0 and model and (model.wait > 0 or model.line.total() > 0) then
-      local ticket = up.line.ticket(id)
+    elseif up.line.is_head(id) and up.wait == 0 and model and
+      (model.wait > 0 or (model.line.total() > 0 and not model.line.is_next(id))) then
       up.line.granted() -- it steps aside, and has had its turn
-      return join(model, place, ticket), true
+      return join(model, place, true), true
     end
     if up.line.is_head(id) then
       if up.wait > 0 then return own_turn(up) end
@@ -268,6 +289,7 @@ local function stand_in_line(waits)
           if p.line.is_head(id) then
             late = math.min(p.line.lateness(), place.credit)
             p.line.granted()
+          elseif p == model then p.line.cancel(id)
           end
         end
       end

@@ -11,25 +11,26 @@
 --         anew. Nothing was charged for them. LATEST is less than what a strict limit's burst makes good for.
 --
 -- Aside   Who is called at the upstream and finds its model full waits there from then on, and others are called. When its model has room for it, it is next at
---         the upstream, before all classes: it has had its turn. So what waits for one model holds nobody up but those who want that too.
+--         the upstream, before all classes: it has had its turn. Its model's line waits for that too, but not for long (admit's HOLD); then it gives way and is
+--         next in both, and those behind it go back to the upstream's line. So neither line stands for long because of the other.
 -- Ticket  Who waits for the upstream may have to wait for its model as well: it has its place in that order, a tag, from when it comes, and takes it when it
---         steps aside. Till then it is nobody who could be called there, but one whom others come after. A ticket of a line that has ended since, or of
---         none, is before all of its class: they came later.
+--         steps aside. Till then it is nobody who could be called there, but one whom others come after. Who has none, as the line has begun since or lost
+--         it, is before all of its class: they came later.
 --
 -- w  ZSET  id -> class * 2^47 + start tag, in units of 64 us. The head has been taken out. Class 0 are those who are next, by
---          when they came to be. "till id" of each ticket -> the same, in the upper half of the classes.
+--          when they came to be. Of those who have a ticket the same, in the upper half of the classes.
 -- f  HASH  There as long as somebody waits. shares, of all groups | head, at (its channel), due (when it is to come), told (last called), needs ('p': a
---          place, which comes free unforeseen; 'l': another line, where it stands as well)
+--          place, which comes free unforeseen; 'l': another line, until it is due)
 --          | next: how many are in class 0 | again: 1 = the head was | born | last, spacing: the last turn that was in order, and the time between
---          those on average | V, G<group> "start v", C<class> "start tag waiters": the clocks | e:<id> "till class price channel tenant born tag price":
---          the last three are its ticket | t:<class> <tenant>: where its next one's tag starts | i:<channel>: last seen | s:<channel>: its waiters
+--          those on average | V, G<group> "start v", C<class> "start tag waiters": the clocks | e:<id> "till class price channel tenant"
+--          | x:<id> "till price tenant", of a ticket | t:<class> <tenant>: where its next one's tag starts | i:<channel>: last seen | s:<channel>: its waiters
 --          lose their places
 -- Both expire 60 s after they were last looked after; the heart-beats of who waits do that.
 -- All of it is made inside line_open, so that a script that finds nobody waiting pays for nothing of it.
 -- Disadvantages: a head that needs much holds the line until it fits. The order is between those who wait; who was called and lost its turn starts over.
 local function line_open(w, f, now, rule)
   local call, max = redis.call, math.max
-  local CLASS, TICKETS, UNIT, AWAY, LATE, LATEST, ELSEWHERE, PRICIEST = 2 ^ 47, 32, 64, 1500000, 50000, 200000, 500000, 2 ^ 28
+  local CLASS, TICKETS, UNIT, AWAY, LATE, LATEST, PRICIEST = 2 ^ 47, 32, 64, 1500000, 50000, 200000, 2 ^ 28
   local word, weight, share = {}, {}, {}
   for one in rule:gmatch('%S+') do word[#word + 1] = one end
   local me, depth = word[1], tonumber(word[2])
@@ -82,9 +83,8 @@ local function line_open(w, f, now, rule)
   local function entry(id)
     local text = call('HGET', f, 'e:' .. id)
     if not text then return nil end
-    local till, c, price, channel, tenant, line, tag, there = text:match('^(%d+) (%d+) (%d+) (%S+) (%S+) (%d+) (%d+) (%d+)$')
-    return {id = id, till = tonumber(till), class = tonumber(c), price = tonumber(price), channel = channel, tenant = tenant,
-      ticket = {born = tonumber(line), tag = tonumber(tag), price = tonumber(there), name = till .. ' ' .. id}}
+    local till, c, price, channel, tenant = text:match('^(%d+) (%d+) (%d+) (%S+) (%S+)$')
+    return {id = id, till = tonumber(till), class = tonumber(c), price = tonumber(price), channel = channel, tenant = tenant}
   end
 
   local function lives(channel) -- seen of late; it may be hung all the same
@@ -132,6 +132,10 @@ local function line_open(w, f, now, rule)
     group[g].start = V + e.price / share[g]
     c.start, c.tag = c.start + e.price / weight[k], max(c.tag, e.tag)
   end
+  local function retreat(e) -- it is not served, as the head that it was
+    local g, k = parts(e.class)
+    group[g].start, class[e.class].start = group[g].start - e.price / share[g], class[e.class].start - e.price / weight[k]
+  end
   local function call_next(id) -- `id` is asking just now and need not be told
     head, at, dirty = '', '', true
     for _ = 1, 64 do
@@ -175,6 +179,21 @@ local function line_open(w, f, now, rule)
     if count_tickets() == 0 then return n end
     return n + call('ZCOUNT', w, score(TICKETS + c, 0), tag and score(TICKETS + c, tag) or '(' .. score(TICKETS + c + 1, 0))
   end
+  local function ticket(id) -- its class, its tag, its price, its tenant
+    local at = count_tickets() > 0 and tonumber(call('ZSCORE', w, id) or -1) or -1
+    local text = at >= TICKETS * CLASS and call('HGET', f, 'x:' .. id)
+    if not text then return nil end
+    local c, price, tenant = math.floor(at / CLASS) - TICKETS, text:match('^%d+ (%d+) (%S+)$')
+    return c, at - (TICKETS + c) * CLASS, tonumber(price), tenant
+  end
+  local function take_ticket(id)
+    local c, tag, price, tenant = ticket(id)
+    if c then
+      tickets = tickets - call('ZREM', w, id)
+      call('HDEL', f, 'x:' .. id)
+    end
+    return c, tag, price, tenant
+  end
 
   -- How many have their turn before one with `ahead` before it in its class. Of those who wait now, the other lanes and groups by their parts: at least so many.
   -- If others kept coming there: at most so many. A line that has stood for a quarter of what that takes is
@@ -182,7 +201,7 @@ local function line_open(w, f, now, rule)
   local function grants_before(g, k, ahead)
     local expected = {} -- of each class
     for c = 1, #class do expected[c] = count(c) end
-    local called, lanes, groups, busy, parts_busy = class[0].n + (head ~= '' and 1 or 0), ahead, 0, weight[k], share[g]
+    local called, lanes, groups, busy, parts_busy = count(0) + (head ~= '' and 1 or 0), ahead, 0, weight[k], share[g]
     for i = 1, 3 do
       local n = i ~= k and expected[3 * g - 3 + i] or 0
       lanes = lanes + math.min(n, math.ceil((ahead + 1) * weight[i] / weight[k]))
@@ -238,10 +257,6 @@ local function line_open(w, f, now, rule)
       elseif now - max(due, told) >= LATE then
         if tell(at, head) then told, dirty = now, true else pass_over(id) end
       end
-    elseif head ~= id and well and needs == 'l' then -- its instance beats in the other line, and is seen here when it is told
-      if now - told >= ELSEWHERE then
-        if tell(at, head) then told, dirty = now, true else pass_over(id) end
-      end
     elseif head ~= id and well and not lives(at) then pass_over(id)
     end
   end
@@ -252,54 +267,62 @@ local function line_open(w, f, now, rule)
   end
 
   local function forget_tickets(c) -- of those who did not come, some: the first of the class, who would be next
-    for _, name in ipairs(call('ZRANGEBYSCORE', w, score(TICKETS + c, 0), '(' .. score(TICKETS + c + 1, 0), 'LIMIT', 0, 4)) do
-      if tonumber(name:match('^%d+')) <= now then tickets = count_tickets() - call('ZREM', w, name) end
+    for _, id in ipairs(call('ZRANGEBYSCORE', w, score(TICKETS + c, 0), '(' .. score(TICKETS + c + 1, 0), 'LIMIT', 0, 4)) do
+      local text = call('HGET', f, 'x:' .. id)
+      if not text or tonumber(text:match('^%d+')) <= now then
+        tickets = count_tickets() - call('ZREM', w, id)
+        call('HDEL', f, 'x:' .. id)
+      end
     end
   end
-  -- A ticket for one that waits at the upstream first, until p.limit has passed.
+  -- A ticket for one that waits at the upstream first, until p.limit has passed. Who asks anew, as it has lost its place there, has it already.
   function line.reserve(id, p, price)
-    if total() == 0 or p.front then return nil end
+    if total() == 0 or p.front then return end
     local c, tag = position(p)
     forget_tickets(c)
-    forget_tickets(1 + math.floor(now / UNIT) % #class)
-    local ticket = {born = born, tag = tag, price = cost(price), name = int(now + p.limit) .. ' ' .. id}
-    tickets, dirty = count_tickets() + call('ZADD', w, score(TICKETS + c, tag), ticket.name), true
-    call('HSET', f, tenant_field(c, p.tenant), int(tag + ticket.price))
-    return ticket
+    forget_tickets(math.floor(now / UNIT) % (#class + 1))
+    local mine, _, paid = ticket(id)
+    local set = {'x:' .. id, int(now + p.limit) .. ' ' .. int(paid or cost(price)) .. ' ' .. p.tenant}
+    if not mine then
+      tickets, dirty = count_tickets() + call('ZADD', w, score(TICKETS + c, tag), id), true
+      set[3], set[4] = tenant_field(c, p.tenant), int(tag + cost(price))
+    end
+    call('HSET', f, unpack(set))
   end
-  function line.ticket(id) return entry(id).ticket end
-  function line.cancel(c, tenant, ticket) -- it has left, and had not come here
-    if ticket.born == born and call('ZREM', w, ticket.name) == 1 then give_back(c, tenant, ticket.price) end
+  function line.is_next(id) return ticket(id) == 0 end -- it has had its turn here, and waits elsewhere
+  function line.cancel(id) -- it does not come here any more
+    local c, _, price, tenant = take_ticket(id)
+    if c and c > 0 then give_back(c, tenant, price) end
   end
 
-  -- Takes a place. 'in', or 'late' and 'full', where nothing is taken; and how long the wait will be, as far as that can be told: `need` at least. `first`:
-  -- before all of its class, as it was called once already and waits for something else now; or by its ticket. `other`: the line where it has a
-  -- ticket from then on, and its price there.
-  function line.join(id, p, price, need, pace, first, other)
+  -- Takes a place, by its ticket if it has one. 'in', or 'late' and 'full', where nothing is taken; and how long the wait will be, as far as that can be told: `need` at least,
+  -- of which `sure` is no estimate. `first`: before all of its class, as it was called once already and waits for something else now. `other`: the line where it
+  -- has a ticket from then on, and its price there.
+  function line.join(id, p, price, need, sure, pace, first, other)
     local c, tag = position(p)
     local mine, g = class[c], group[p.group]
     local field, finish = tenant_field(c, p.tenant), tag
     if spacing == 0 then spacing = max(pace, 1) end
     price = cost(price)
-    local reserved = first and first.born == born
-    if first then tag = reserved and first.tag or mine.tag end
-    if reserved then call('ZREM', w, first.name) end
+    local had, place, paid = take_ticket(id)
+    local reserved = had == c
+    if reserved then tag = place elseif first then tag = mine.tag end
     local ahead = count(c, tag)
     local before = grants_before(p.group, p.lane, ahead)
     local wait = math.ceil(max(need, before * spacing))
     -- Behind several it takes a sixteenth more, for others come who have their turn before it. Who was let in is not turned out by an estimate.
-    local late = p.limit == 0 or (p.waited and need or max(wait, ahead > 0 and before * spacing * 17 / 16 or 0)) > p.limit
+    local late = p.limit == 0 or (p.waited and sure or max(wait, ahead > 0 and before * spacing * 17 / 16 or 0)) > p.limit
     if late or (not p.waited and (line.is_full() or other and other.line.is_full())) then
-      if reserved then give_back(c, p.tenant, first.price) end
+      if reserved then give_back(c, p.tenant, paid) end
       return late and 'late' or 'full', wait
     end
-    local next = other and other.line.reserve(id, p, other.price) or {born = 0, tag = 0, price = 0}
+    if other then other.line.reserve(id, p, other.price) end
     if waiters(p.group) == 0 then g.start = max(g.start, V) end
     if mine.n == 0 then mine.start = max(mine.start, g.v) end
     if fresh then call('DEL', w) end -- of a line whose clocks somebody has deleted
     mine.n, fresh, dirty, visited = mine.n + 1, false, true, true
     call('ZADD', w, score(c, tag), id)
-    call('HSET', f, 'e:' .. id, table.concat({int(now + p.limit), c, int(price), me, p.tenant, int(next.born), int(next.tag), int(next.price)}, ' '),
+    call('HSET', f, 'e:' .. id, table.concat({int(now + p.limit), c, int(price), me, p.tenant}, ' '),
       field, int(max(finish, reserved and 0 or finish + price)))
     line.look(id)
     return 'in', wait
@@ -307,7 +330,20 @@ local function line_open(w, f, now, rule)
 
   function line.stay(d, what) -- the head does not fit yet
     due, needs, dirty = now + d, what, true
-    if what == 'l' then told = now end
+  end
+  function line.hold(d) -- the head fits, and waits elsewhere: how long it may do so as the head, of d
+    if needs ~= 'l' then line.stay(d, 'l') end
+    return due - now
+  end
+  -- The head fits, and cannot be served elsewhere: others are called. It has a ticket from then on, as one that is `next`, or before all of its class.
+  function line.give_way(id, p, next)
+    local e = entry(id) or {class = 0, price = 0}
+    local c = next and 0 or e.class
+    call('HDEL', f, 'e:' .. id)
+    if c > 0 then retreat(e) end
+    tickets = count_tickets() + call('ZADD', w, score(TICKETS + c, c > 0 and class[c].tag or math.floor(now / UNIT)), id)
+    call('HSET', f, 'x:' .. id, int(now + p.limit) .. ' ' .. int(c > 0 and e.price or 0) .. ' ' .. p.tenant)
+    call_next()
   end
   function line.granted() -- to the head
     take_turn()
@@ -316,10 +352,15 @@ local function line_open(w, f, now, rule)
   function line.come_next(id, p, pace) -- it has had its turn here, and has room elsewhere now
     if spacing == 0 then spacing = max(pace, 1) end
     if fresh then call('DEL', w) end
+    take_ticket(id)
     class[0].n, fresh, dirty, visited = class[0].n + 1, false, true, true
     call('ZADD', w, int(math.floor(now / UNIT)), id)
-    call('HSET', f, 'e:' .. id, table.concat({int(now + p.limit), 0, 1, me, p.tenant, 0, 0, 0}, ' '))
+    call('HSET', f, 'e:' .. id, table.concat({int(now + p.limit), 0, 1, me, p.tenant}, ' '))
     line.look(id)
+  end
+  function line.next_waits() -- how long the first of those has been next who are
+    local first = class[0].n > 0 and call('ZRANGEBYSCORE', w, 0, '(' .. int(CLASS), 'WITHSCORES', 'LIMIT', 0, 1) or {}
+    return first[2] and now - first[2] * UNIT or 0
   end
   function line.leave(id) -- who waited here, if it did
     local e = entry(id)
@@ -332,10 +373,7 @@ local function line_open(w, f, now, rule)
     if e.class > 0 then give_back(e.class, e.tenant, e.price) end
     dirty = true
     if head == id then
-      if e.class > 0 then
-        local g, k = parts(e.class)
-        group[g].start, of.start = group[g].start - e.price / share[g], of.start - e.price / weight[k]
-      end
+      if e.class > 0 then retreat(e) end
       call_next()
     elseif call('ZREM', w, id) == 1 then
       of.n = of.n - 1
@@ -372,13 +410,13 @@ local function line_open(w, f, now, rule)
   return line
 end
 
--- Leaves all of them, the upstream's, which is the last, first, and what it had not taken of the other. Whether it waited anywhere.
+-- Leaves all of them, the upstream's, which is the last, first; and what it has a ticket for. Whether it waited anywhere.
 local function leave_lines(lines, id)
-  local waited, before = false, nil
+  local waited = false
   for i = #lines, 1, -1 do
-    local e = lines[i].leave(id)
-    if before and not e then lines[i].cancel(before.class, before.tenant, before.ticket) end
-    waited, before = waited or e ~= nil, e
+    local left = lines[i].leave(id) ~= nil
+    if i < #lines and not left then lines[i].cancel(id) end
+    waited = waited or left
   end
   return waited
 end

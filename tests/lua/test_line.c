@@ -214,7 +214,8 @@ static void a_place_that_comes_free_calls_who_waits_for_it(void **state)
 	assert_int_equal(admit_on(NULL, &one_place, "x", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
 	limiter_rig_as("b");
 	assert_int_equal(admit_on(NULL, &one_place, "y", LANE_HIGH, CLOCK_MINUTE, 1000), LIMITER_QUEUED);
-	assert_int_equal(answer.wait, RIG_LEASE - 1000); /* it would be free then, should x have died */
+	assert_int_equal(answer.wait,
+			 CLOCK_SECOND); /* should x have begun when there was no such limit, nobody tells of its end */
 	limiter_rig_as("a");
 	settle_on(NULL, &one_place, "x", false, 2000);
 	expect_call("b", "y");
@@ -455,35 +456,6 @@ static void a_beat_tells_of_a_line_that_is_gone(void **state)
 }
 
 /* It is first in its model's line and stands in the upstream's, where it beats. In the model's it is seen when it is told, and asks. */
-static void who_stands_in_two_lines_and_is_stopped_is_passed_over(void **state)
-{
-	const struct limits slow = { .of[LIMIT_rpm] = { .count = 1, .burst = 1 } };
-	int64_t number[64], now = 2 * CLOCK_SECOND;
-	(void)state;
-	assert_int_equal(admit_on(&model, NULL, "u1", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
-	assert_int_equal(admit_on(NULL, &slow, "u2", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
-	limiter_rig_as("c");
-	assert_int_equal(admit_on(&model, NULL, "x", LANE_HIGH, CLOCK_HOUR, 0), LIMITER_QUEUED);
-	limiter_rig_as("b");
-	assert_int_equal(admit_on(&model, NULL, "y", LANE_HIGH, CLOCK_HOUR, 0), LIMITER_QUEUED);
-	limiter_rig_as("c");
-	assert_int_equal(admit_on(&model, &slow, "x", LANE_HIGH, CLOCK_HOUR, now), LIMITER_QUEUED);
-	assert_int_equal(answer.scope, LIMITER_UPSTREAM);
-	limiter_rig_as("b");
-	for (int beat = 1; beat <= 8; beat++) {
-		now += CLOCK_SECOND / 2;
-		limiter_rig_beat(&ask, LIMITER_MODEL, RIG_START + now, number);
-		expect_call("c", "x");
-		if (beat > 6) /* stopped */
-			continue;
-		limiter_rig_as("c");
-		assert_int_equal(admit_on(&model, &slow, "x", LANE_HIGH, CLOCK_HOUR, now), LIMITER_QUEUED);
-		limiter_rig_as("b");
-	}
-	limiter_rig_beat(&ask, LIMITER_MODEL, RIG_START + now + CLOCK_SECOND / 2, number);
-	expect_call("b", "y");
-}
-
 static void who_was_told_to_wait_no_longer_is_not_called(void **state)
 {
 	int64_t number[64];
@@ -584,8 +556,6 @@ int main(void)
 						limiter_rig_leave),
 		cmocka_unit_test_setup_teardown(who_does_not_come_is_passed_over, line_rig_clean, limiter_rig_leave),
 		cmocka_unit_test_setup_teardown(a_beat_tells_of_a_line_that_is_gone, line_rig_clean, limiter_rig_leave),
-		cmocka_unit_test_setup_teardown(who_stands_in_two_lines_and_is_stopped_is_passed_over, line_rig_clean,
-						limiter_rig_leave),
 		cmocka_unit_test_setup_teardown(who_was_told_to_wait_no_longer_is_not_called, line_rig_clean,
 						limiter_rig_leave),
 		cmocka_unit_test_setup_teardown(who_was_deleted_asks_anew, line_rig_clean, limiter_rig_leave),

@@ -268,6 +268,174 @@ static void who_was_let_in_is_not_turned_out_by_an_estimate(void **state)
 	assert_int_equal(answer.scope, LIMITER_MODEL);
 }
 
+/* Not by how long calls last on average either, which is all that is known of a place. */
+static void who_was_let_in_waits_for_a_place_as_long_as_it_may(void **state)
+{
+	(void)state;
+	assert_int_equal(admit(NULL, &one_place, "u", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
+	assert_int_equal(admit(NULL, &one_place, "x", LANE_HIGH, CLOCK_MINUTE, 0), LIMITER_QUEUED);
+	redis_server_do(limiter_rig_server(), "DEL sluice:{u:gem}:w sluice:{u:gem}:f");
+	waited = true;
+	assert_int_equal(admit(NULL, &one_place, "x", LANE_HIGH, RIG_HOLD / 2, CLOCK_SECOND), LIMITER_QUEUED);
+	limiter_rig_flush();
+	waited = false;
+	assert_int_equal(admit(NULL, &upstream, "u", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
+	assert_int_equal(admit(&one_place, NULL, "m", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
+	assert_int_equal(admit(&one_place, &upstream, "x", LANE_HIGH, CLOCK_MINUTE, 0), LIMITER_QUEUED);
+	assert_int_equal(answer.scope, LIMITER_UPSTREAM);
+	waited = true; /* it is called, and steps aside */
+	assert_int_equal(admit(&one_place, &upstream, "x", LANE_HIGH, RIG_HOLD / 2, CLOCK_SECOND), LIMITER_QUEUED);
+	assert_int_equal(answer.scope, LIMITER_MODEL);
+}
+
+/* Their places at the upstream are lost; in their model's line they are whom others come after, once, and in the order of coming. */
+static void who_asks_anew_has_its_ticket_already(void **state)
+{
+	enum { COUNT = 8 };
+	char text[64];
+	(void)state;
+	assert_int_equal(admit(&one_place, NULL, "m", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
+	assert_int_equal(admit(NULL, &one_place, "u", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
+	go_on(0);
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < COUNT; i++) {
+			snprintf(text, sizeof(text), "x%d", round % 2 == 0 ? i : COUNT - 1 - i);
+			assert_int_equal(admit(&one_place, &one_place, text, LANE_HIGH, CLOCK_HOUR,
+					       round * CLOCK_SECOND + i),
+					 LIMITER_QUEUED);
+			assert_int_equal(answer.scope, LIMITER_UPSTREAM);
+		}
+		assert_int_equal(held("m:pro"), COUNT);
+		for (int i = 0; i < COUNT; i++) {
+			snprintf(text, sizeof(text), "ZRANK sluice:{m:pro}:w x%d", i);
+			assert_int_equal(redis_server_int(limiter_rig_server(), text), i);
+		}
+		redis_server_do(limiter_rig_server(), "DEL sluice:{u:gem}:w sluice:{u:gem}:f");
+		go_on((round + 1) * CLOCK_SECOND);
+		waited = true;
+	}
+	for (int i = 0; i < COUNT; i++) {
+		snprintf(text, sizeof(text), "x%d", i);
+		leave(&one_place, &one_place, text, 3 * CLOCK_SECOND);
+	}
+	assert_int_equal(held("m:pro"), 0);
+	assert_int_equal(redis_server_int(limiter_rig_server(), "HLEN sluice:{m:pro}:f"),
+			 redis_server_int(limiter_rig_server(), "HLEN sluice:{u:gem}:f"));
+}
+
+static void expect_call(const char *id)
+{
+	char channel[LINE_RIG_TEXT], called[LINE_RIG_TEXT];
+	assert_true(line_rig_called(channel, called));
+	assert_string_equal(called, id);
+}
+
+static void end(const struct limits *m, const struct limits *u, const char *id, int64_t now)
+{
+	struct limiter_ask ask = ask_of(m, u, id, LANE_HIGH, 0);
+	const struct limiter_used used = { 0 };
+	const struct limiter_wire_past past = { .lease = RIG_LEASE, .reserved = RIG_START };
+	int64_t forgiven[LIMIT_COUNT] = { 0 };
+	limiter_rig_settle(&ask, &used, &past, RIG_START + now, forgiven);
+}
+
+/* m has the model's only place; x wants the upstream that has none for ten seconds from 0 on, those behind it another one. */
+static void crowd_a_model(const char *const *behind, const struct limits *theirs)
+{
+	assert_int_equal(admit(&one_place, NULL, "m", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
+	assert_int_equal(admit(&one_place, &slow, "x", LANE_HIGH, CLOCK_MINUTE, 0), LIMITER_QUEUED);
+	assert_int_equal(answer.scope, LIMITER_MODEL);
+	for (; *behind != NULL; behind++)
+		assert_int_equal(admit(&one_place, **behind == 'x' ? theirs : NULL, *behind, LANE_HIGH, CLOCK_MINUTE,
+				       0),
+				 LIMITER_QUEUED);
+	assert_int_equal(admit(NULL, &slow, "u", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
+	waited = true;
+}
+
+/* It waits for who is next at the upstream for two seconds, and no longer; who gave way is next in both when it has room. */
+static void a_models_line_does_not_stand_for_its_upstream(void **state)
+{
+	static const char *const behind[] = { "y", "z", NULL };
+	(void)state;
+	crowd_a_model(behind, NULL);
+	end(&one_place, NULL, "m", CLOCK_SECOND);
+	expect_call("x");
+	for (int second = 1; second <= 2; second++) {
+		assert_int_equal(admit(&one_place, &slow, "x", LANE_HIGH, CLOCK_MINUTE, second * CLOCK_SECOND),
+				 LIMITER_QUEUED);
+		assert_int_equal(answer.scope, LIMITER_UPSTREAM);
+		assert_int_equal(answer.wait, CLOCK_SECOND);
+	}
+	assert_int_equal(admit(&one_place, &slow, "x", LANE_HIGH, CLOCK_MINUTE, 3 * CLOCK_SECOND), LIMITER_QUEUED);
+	assert_int_equal(answer.scope, LIMITER_UPSTREAM);
+	assert_int_equal(answer.wait, 7 * CLOCK_SECOND);
+	expect_call("y");
+	assert_int_equal(admit(&one_place, NULL, "y", LANE_HIGH, CLOCK_MINUTE, 3 * CLOCK_SECOND), LIMITER_ADMITTED);
+	expect_call("z");
+	assert_int_equal(admit(&one_place, NULL, "z", LANE_HIGH, CLOCK_MINUTE, 3 * CLOCK_SECOND), LIMITER_QUEUED);
+	end(&one_place, NULL, "y", 10 * CLOCK_SECOND);
+	expect_call("z");
+	assert_int_equal(admit(&one_place, &slow, "x", LANE_HIGH, CLOCK_MINUTE, 10 * CLOCK_SECOND), LIMITER_ADMITTED);
+	assert_int_equal(held("m:pro"), 0);
+	assert_int_equal(admit(&one_place, NULL, "z", LANE_HIGH, CLOCK_MINUTE, 10 * CLOCK_SECOND), LIMITER_QUEUED);
+	end(&one_place, &slow, "x", 11 * CLOCK_SECOND);
+	expect_call("z");
+	assert_int_equal(admit(&one_place, NULL, "z", LANE_HIGH, CLOCK_MINUTE, 11 * CLOCK_SECOND), LIMITER_ADMITTED);
+	assert_int_equal(redis_server_int(limiter_rig_server(), "EXISTS sluice:{m:pro}:f sluice:{u:gem}:f"), 0);
+}
+
+/* Behind one that has been next there for so long nobody is next once more: it waits in its lane, as before, with its ticket. */
+static void who_wants_an_upstream_that_stands_still_goes_back(void **state)
+{
+	static const char *const behind[] = { "x2", "y", "z", NULL };
+	(void)state;
+	crowd_a_model(behind, &slow);
+	waited = false;
+	assert_int_equal(admit(NULL, &slow, "o", LANE_LOW, CLOCK_MINUTE, 0), LIMITER_QUEUED);
+	waited = true;
+	end(&one_place, NULL, "m", CLOCK_SECOND);
+	expect_call("x");
+	for (int second = 1; second <= 3; second++)
+		assert_int_equal(admit(&one_place, &slow, "x", LANE_HIGH, CLOCK_MINUTE, second * CLOCK_SECOND),
+				 LIMITER_QUEUED);
+	expect_call("x2");
+	assert_int_equal(admit(&one_place, &slow, "x2", LANE_HIGH, CLOCK_MINUTE, 3 * CLOCK_SECOND), LIMITER_QUEUED);
+	assert_int_equal(answer.scope, LIMITER_UPSTREAM);
+	expect_call("y");
+	assert_int_equal(admit(&one_place, NULL, "y", LANE_HIGH, CLOCK_MINUTE, 3 * CLOCK_SECOND), LIMITER_ADMITTED);
+	assert_int_equal(held("m:pro"), 2); /* two tickets; z is called */
+	assert_int_equal(held("u:gem"), 2); /* o is called */
+	leave(&one_place, &slow, "x2", 3 * CLOCK_SECOND);
+	assert_int_equal(held("m:pro"), 1);
+	leave(&one_place, &slow, "x", 3 * CLOCK_SECOND);
+	assert_int_equal(held("m:pro"), 0);
+	assert_int_equal(held("u:gem"), 0);
+}
+
+/* Its worker beats in the upstream's line alone. */
+static void a_models_head_that_is_stopped_is_passed_over(void **state)
+{
+	int64_t number[64];
+	(void)state;
+	limiter_rig_as("c");
+	assert_int_equal(admit(&one_place, NULL, "m", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
+	assert_int_equal(admit(&one_place, &slow, "x", LANE_HIGH, CLOCK_MINUTE, 0), LIMITER_QUEUED);
+	limiter_rig_as("b");
+	assert_int_equal(admit(&one_place, NULL, "y", LANE_HIGH, CLOCK_MINUTE, 0), LIMITER_QUEUED);
+	assert_int_equal(admit(NULL, &slow, "u", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
+	end(&one_place, NULL, "m", CLOCK_SECOND);
+	expect_call("x");
+	limiter_rig_as("c");
+	waited = true;
+	assert_int_equal(admit(&one_place, &slow, "x", LANE_HIGH, CLOCK_MINUTE, CLOCK_SECOND), LIMITER_QUEUED);
+	limiter_rig_as("b");
+	for (int beat_at = 3; beat_at <= 4; beat_at++)
+		(void)beat(&one_place, NULL, LIMITER_MODEL, beat_at * CLOCK_SECOND / 2, number);
+	(void)beat(&one_place, NULL, LIMITER_MODEL, 5 * CLOCK_SECOND / 2 + 1, number);
+	expect_call("y");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -285,6 +453,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(who_was_let_in_is_not_turned_out_by_an_estimate, clean,
 						limiter_rig_leave),
 		cmocka_unit_test_setup_teardown(tickets_of_the_dead_go_in_time, clean, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(who_was_let_in_waits_for_a_place_as_long_as_it_may, clean,
+						limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(who_asks_anew_has_its_ticket_already, clean, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(a_models_line_does_not_stand_for_its_upstream, clean,
+						limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(who_wants_an_upstream_that_stands_still_goes_back, clean,
+						limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(a_models_head_that_is_stopped_is_passed_over, clean, limiter_rig_leave),
 	};
 	return cmocka_run_group_tests(tests, line_rig_begin, line_rig_end);
 }
