@@ -221,6 +221,7 @@ local function stand_in_line(waits)
     if p == up and model then
       sure = max(sure, model.timed)
       local there = max(model.wait, place.waited and place.limit > 0 and 0 or model.line.behind(place, pace(model)))
+      if there > 0 then there = there + pace(up) end -- it is next here then
       if there > need then need, told = there, model.bound end
       other = {line = model.line, price = price(model)}
     end

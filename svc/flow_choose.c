@@ -103,16 +103,30 @@ static bool is_to_rest(const struct request *r, enum route_found found, const st
 	return found == ROUTE_FOUND ? !choice->elsewhere : found == ROUTE_STOPPED && choice->paused && was_called(r);
 }
 
-/* No target has room at once: the best of them will do, and is waited for. */
-static bool turns_to_queue(struct request *r)
+static void choose_of_all(struct request *r)
 {
 	const struct route_set none = { { 0 } };
 
-	if (!r->tried.denied || r->queue.after_all || r->route.configured == NULL ||
-	    r->route.configured->targets_count == 1 || request_may_wait(r) == 0)
-		return false;
-	r->queue.after_all = true;
 	r->tried.full = none;
+	r->queue.shortest = false;
+}
+
+/* No target has room at once: that with the shortest wait will do, and is waited for. If it is not well any more, any that is. */
+static bool turns_to_queue(struct request *r)
+{
+	const struct config_model *model = r->route.configured;
+	bool again = r->queue.shortest;
+
+	if (!again && (!r->tried.denied || r->queue.after_all || model == NULL || model->targets_count == 1 ||
+		       request_may_wait(r) == 0))
+		return false;
+	choose_of_all(r);
+	r->queue.after_all = true;
+	for (size_t i = 0; !again && r->queue.wait > 0 && i < model->targets_count; i++)
+		if (model->targets[i].upstream != model->targets[r->queue.best].upstream) {
+			route_mark_target(&r->tried.full, i);
+			r->queue.shortest = true;
+		}
 	return true;
 }
 
@@ -142,6 +156,8 @@ enum stage stage_choose(struct request *r)
 	case ROUTE_FOUND:
 		break;
 	}
+	if (r->queue.shortest)
+		choose_of_all(r);
 	r->route = next;
 	attempt_choose(r);
 	refusal = reserve_for(r, before);
@@ -190,6 +206,7 @@ static bool fall_back(struct request *r)
 	metrics_add(r->worker->metrics, METRIC_fallbacks_total, names, 1);
 	r->tried.failed = r->tried.barred = r->tried.full = none;
 	r->queue.after_all = false;
+	r->queue.wait = 0;
 	r->tried.until = 0;
 	r->tried.denied = false;
 	return true;

@@ -90,16 +90,23 @@ enum stage stage_quota(struct request *r)
 	return flow_await(r, r->lease);
 }
 
-/* Another target may have a limit of its own, unless it is the model's or the tenant's that refuses. */
+/* Another target may have room, or a shorter wait: also for what the model has none of now, as who waits for both waits longer. Where this one's wait was the shortest
+ * and is too long, so are the others'. */
 static enum stage look_elsewhere(struct request *r)
 {
 	const struct config_model *model = r->route.configured;
+	bool looked = may_queue(r), timed = r->quota.verdict == LIMITER_DENIED,
+	     all = timed ? looked && r->queue.wait > 0 : r->quota.scope == LIMITER_MODEL;
 
 	r->tried.denied = true;
 	r->tried.denial = r->quota;
 	breaker_probe_end(&r->probe, BREAKER_NOTHING);
+	if (timed && !looked && (r->queue.wait == 0 || r->quota.wait < r->queue.wait)) {
+		r->queue.best = r->route.target;
+		r->queue.wait = r->quota.wait > 0 ? r->quota.wait : 1;
+	}
 	for (size_t i = 0; i < (model != NULL ? model->targets_count : 1); i++)
-		if (r->quota.scope == LIMITER_MODEL || model == NULL || model->targets[i].upstream == r->route.upstream)
+		if (all || model == NULL || model->targets[i].upstream == r->route.upstream)
 			route_mark_target(&r->tried.full, i);
 	return STAGE_choose;
 }

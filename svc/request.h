@@ -107,7 +107,10 @@ struct request {
 		struct buf log;          /* a word on each failed attempt */
 	} tried;
 	struct {
-		bool after_all;          /* every target was looked at: it may wait at one */
+		bool after_all; /* every target was looked at: it may wait at one */
+		bool shortest; /* the one is chosen that said the shortest wait: the others are in `full` for that alone */
+		size_t best;             /* that one, */
+		int64_t wait;            /* and what it said; 0: none said any */
 		int64_t since;           /* it stands in a line; 0: it does not */
 		enum limiter_scope line; /* whose, as it was last told */
 		bool asking;             /* in the line: its lease is awaited, not its turn */

@@ -12,7 +12,8 @@ import pytest
 
 from support import client, load
 from support.client import headers_for, prompt
-from support.gateway import KEY
+from support.crowd import Reading, crowd
+from support.gateway import CREDENTIALS, KEY
 from support.process import LONG, binary, promised, wait_until
 from support.rest import at_rest, counted, told_once
 from support.sim import most_in_window
@@ -223,12 +224,46 @@ def test_the_line_of_a_model_is_no_other_models(start_gateway, sim, redis):
 
 def test_all_targets_are_looked_at_before_one_is_waited_for(start_gateway, sim, redis):
     limits = {"rpm": {"limit": 60, "burst": 1}}
-    changes = {"upstreams": {"openai": {"limits": limits}, "second": {"dialect": "openai", "endpoints": [{"url": sim.url}], "limits": limits}},
+    changes = {"upstreams": {"openai": {"limits": limits}, "second": second(sim, limits=limits)},
                "models": {"both": {"targets": [{"upstream": "openai"}, {"upstream": "second"}]}}, "queue": {"max_wait": "20s"}}
     gateway = start_gateway(sim.url, redis.url, changes)
     timings = [gateway.ask("openai", "[[sim tokens=3]]", model="both").headers["server-timing"] for _ in range(3)]
     assert ["queue" in timing for timing in timings] == [False, False, True], timings
     assert [counted([gateway], upstream=name) for name in ("openai", "second")] == [2, 1]
+    at_rest([gateway], redis, sim)
+
+
+def second(sim, **more):
+    """Another upstream beside openai, at the same simulator."""
+    return {"dialect": "openai", "endpoints": [{"url": sim.url}], "credential": CREDENTIALS["openai"], **more}
+
+
+def test_the_shortest_wait_is_taken(start_gateway, sim, redis):
+    slow, quick = ({"rpm": {"limit": limit, "burst": 1}} for limit in (6, 60))
+    changes = {"upstreams": {"openai": {"limits": slow}, "second": second(sim, limits=quick)},
+               "models": {"both": {"targets": [{"upstream": "openai"}, {"upstream": "second"}]}}, "queue": {"max_wait": "20s"}}
+    gateway = start_gateway(sim.url, redis.url, changes)
+    timings = [gateway.ask("openai", "[[sim tokens=3]]", model="both").headers["server-timing"] for _ in range(4)]
+    assert ["queue" in timing for timing in timings] == [False, False, True, True], timings
+    assert [counted([gateway], upstream=name) for name in ("openai", "second")] == [1, 3]
+    at_rest([gateway], redis, sim)
+
+
+def test_a_model_does_not_stand_still_for_one_of_its_upstreams(start_gateway, sim, redis):
+    """a has its model's only place next, but openai's places are taken for long: b, who comes later, goes elsewhere meanwhile."""
+    changes = {"upstreams": {"openai": {"limits": {"concurrency": 2}}, "second": second(sim)}, "queue": {"max_wait": "30s"},
+               "models": {"both": {"targets": [{"upstream": name, "model": "gpt-4o-mini"} for name in ("openai", "second")], "limits": {"concurrency": 1}},
+                          "long": {"targets": [{"upstream": "openai", "model": "gpt-4o-mini"}]}}}
+    gateway = start_gateway(sim.url, redis.url, changes)
+
+    def reading(delay, tokens, model):
+        path, body = prompt("openai", f"[[sim tokens={tokens} rate=10]] {delay}", True, model=model)
+        return Reading(delay, gateway.url + path, body, headers_for("openai", KEY))
+
+    _, a, one, other, b = readings = [reading(0, 15, "both"), reading(0.3, 1, "both"), reading(0.6, 90, "long"), reading(0.8, 90, "long"), reading(1.2, 1, "both")]
+    crowd(readings)
+    assert all(reading.status == 200 and reading.complete for reading in readings), readings
+    assert b.ended < one.ended < a.ended < other.ended + 5 and counted([gateway], upstream="second") == 1
     at_rest([gateway], redis, sim)
 
 

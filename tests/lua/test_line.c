@@ -293,14 +293,15 @@ static void who_waits_has_a_place_in_both_lines(void **state)
 			 LIMITER_QUEUED); /* of another upstream */
 	assert_int_equal(admit_on(&slow, &upstream, "z", LANE_HIGH, 35 * CLOCK_SECOND, 0), LIMITER_DENIED);
 	assert_int_equal(answer.scope, LIMITER_MODEL);
-	assert_int_equal(answer.wait, 40 * CLOCK_SECOND); /* behind the head, x, y and the later one */
+	/* behind the head, x, y and the later one; then it is next at the upstream */
+	assert_int_equal(answer.wait, 41 * CLOCK_SECOND);
 	assert_int_equal(redis_server_int(limiter_rig_server(), "ZCARD sluice:{m:pro}:w"), 3); /* all but the head */
 	settle_on(&slow, &upstream, "y", true, 0);
 	assert_int_equal(admit_on(&slow, &upstream, "late", LANE_HIGH, CLOCK_HOUR, 0), LIMITER_QUEUED);
 	assert_int_equal(admit_on(&slow, &upstream, "late", LANE_HIGH, 0, 1000), LIMITER_DENIED);
 	assert_int_equal(redis_server_int(limiter_rig_server(), "ZCARD sluice:{m:pro}:w"), 2);
 	assert_int_equal(admit_on(&slow, &upstream, "z", LANE_HIGH, 25 * CLOCK_SECOND, 0), LIMITER_DENIED);
-	assert_int_equal(answer.wait, 30 * CLOCK_SECOND);
+	assert_int_equal(answer.wait, 31 * CLOCK_SECOND);
 	assert_int_equal(admit_on(&slow, &upstream, "x", LANE_HIGH, CLOCK_HOUR, CLOCK_SECOND), LIMITER_QUEUED);
 	assert_int_equal(answer.scope, LIMITER_MODEL);
 	assert_int_equal(admit_on(&slow, NULL, "head", LANE_HIGH, CLOCK_HOUR, 10 * CLOCK_SECOND), LIMITER_ADMITTED);
