@@ -6,22 +6,36 @@ static bool is_given(const struct config_check *c, const struct config_upstream 
 	return config_check_find(c, CONFIG_PLACE("upstreams", u->name, "pool", key)).node != NULL;
 }
 
-/* `start` has a default that may not suit min and max; only one that the file gives is judged. */
+static int64_t at_most(int64_t count, int64_t bound)
+{
+	return count < bound ? count : bound;
+}
+
+/* For people: a number that is not in the file is not looked for there. */
+static const char *whose_max(const struct config_check *c, const struct config_upstream *u)
+{
+	if (is_given(c, u, "max"))
+		return "";
+	return u->pool.preset == CONFIG_POOL_DEFAULT ? "the default " : "the preset's ";
+}
+
+/* What the file does not give, but a preset or the default, makes room for what it gives; only what it gives is judged. */
 static void check_sizes(const struct config_check *c, struct config_upstream *u)
 {
-	const struct config_place *place = CONFIG_PLACE("upstreams", u->name, "pool", "start");
+	bool min_given = is_given(c, u, "min"), start_given = is_given(c, u, "start");
 
+	if (!min_given)
+		u->pool.min = at_most(u->pool.min, start_given ? at_most(u->pool.start, u->pool.max) : u->pool.max);
 	if (u->pool.min > u->pool.max)
 		config_check_complain(c, CONFIG_PLACE("upstreams", u->name, "pool", "min"),
-				      "found %lld, above max, %lld; allowed: 0 to max", (long long)u->pool.min,
-				      (long long)u->pool.max);
-	else if (config_check_find(c, place).node == NULL)
-		u->pool.start = u->pool.start < u->pool.min   ? u->pool.min
-				: u->pool.start > u->pool.max ? u->pool.max
-							      : u->pool.start;
+				      "found %lld, above %smax, %lld; allowed: 0 to max", (long long)u->pool.min,
+				      whose_max(c, u), (long long)u->pool.max);
+	else if (!start_given)
+		u->pool.start = u->pool.start < u->pool.min ? u->pool.min : at_most(u->pool.start, u->pool.max);
 	else if (u->pool.start < u->pool.min || u->pool.start > u->pool.max)
-		config_check_complain(c, place, "found %lld; allowed: min to max, %lld to %lld",
-				      (long long)u->pool.start, (long long)u->pool.min, (long long)u->pool.max);
+		config_check_complain(c, CONFIG_PLACE("upstreams", u->name, "pool", "start"),
+				      "found %lld; allowed: min to max, %lld to %lld", (long long)u->pool.start,
+				      (long long)u->pool.min, (long long)u->pool.max);
 }
 
 /* ---- what works, but surely not as it was meant ------------------------------------------------------------------------ */
@@ -64,16 +78,16 @@ static int64_t connections_of(const struct config_upstream *u)
 static void warn_of_tenants(const struct config_check *c, const struct config_upstream *u)
 {
 	bool given = is_given(c, u, "tenant_max");
+	int64_t all = connections_of(u);
 	struct config_spot spot;
 
-	if (u->pool.tenant_max == 0 || c->config->tenants_count > 0 ||
-	    (given && u->pool.tenant_max > connections_of(u))) /* which is told below */
-		return;
+	if (u->pool.tenant_max == 0 || c->config->tenants_count > 0 || u->pool.tenant_max >= all)
+		return; /* one that the file gives, above that, is told below */
 	spot = config_check_find(c, CONFIG_PLACE("upstreams", u->name, "pool", given ? "tenant_max" : "preset"));
 	config_warn(c->errors, spot.line, spot.path,
-		    "warning: without `tenants` all callers are one, and have at most %lld connections; better: %s, or "
-		    "tenant_max: 0",
-		    (long long)u->pool.tenant_max, given ? "max and streams" : "another preset");
+		    "warning: without `tenants` all callers are one, and have at most %lld of the upstream's %lld "
+		    "connections; better: %s, or tenant_max: 0",
+		    (long long)u->pool.tenant_max, (long long)all, given ? "max and streams" : "another preset");
 }
 
 static void warn_of_tenant_max(const struct config_check *c, const struct config_upstream *u)

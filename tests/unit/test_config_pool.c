@@ -28,6 +28,10 @@ static void presets_are_for_workloads(void **state)
 		{ "preset: multi_tenant", 5, 20, 100, 100, 10 },
 		{ "max: 7, preset: backend, tenant_max: 3", 2, 7, 7, 30, 3 },
 		{ "preset: cli, min: 4", 4, 4, 5, 5, 0 },
+		{ "preset: multi_tenant, max: 3", 3, 3, 3, 100, 10 },
+		{ "preset: multi_tenant, max: 3, start: 2", 2, 2, 3, 100, 10 },
+		{ "preset: backend, start: 1", 1, 1, 30, 30, 0 },
+		{ "start: 0", 0, 0, 100, 100, 0 },
 	};
 	char text[400];
 	(void)state;
@@ -64,6 +68,12 @@ static void refuses_sizes_that_cannot_be(void **state)
 	static const struct config_rig_case cases[] = {
 		{ UP("pool: {min: 5, max: 4}"),
 		  "t:5: upstreams.u.pool.min: found 5, above max, 4; allowed: 0 to max\n" },
+		{ UP("pool: {preset: cli, min: 10}"),
+		  "t:5: upstreams.u.pool.min: found 10, above the preset's max, 5; allowed: 0 to max\n" },
+		{ UP("pool: {min: 101, start: 101}"),
+		  "t:5: upstreams.u.pool.min: found 101, above the default max, 100; allowed: 0 to max\n" },
+		{ UP("pool: {min: 3, start: 2, max: 5}"),
+		  "t:5: upstreams.u.pool.start: found 2; allowed: min to max, 3 to 5\n" },
 		{ UP("pool: {preset: cli, start: 6}"),
 		  "t:5: upstreams.u.pool.start: found 6; allowed: min to max, 0 to 5\n" },
 		{ UP("pool: {preset: web}"), "t:5: upstreams.u.pool.preset: found \"web\"; allowed: default, cli, "
@@ -95,8 +105,18 @@ static void warns_of_what_surely_was_not_meant(void **state)
 	config_rig_judge(UP("pool: {max: 30, streams: 20}\n    limits: {concurrency: 50}"), NULL);
 	config_rig_warn(UP("pool: {preset: multi_tenant}"),
 			"t:5: upstreams.u.pool.preset: " WARNING
-			"without `tenants` all callers are one, and have at most 10 connections; better: another "
-			"preset, or tenant_max: 0\n");
+			"without `tenants` all callers are one, and have at most 10 of the upstream's 200 connections; better: "
+			"another preset, or tenant_max: 0\n");
+	config_rig_judge(UP("pool: {preset: multi_tenant, max: 3, streams: 7}"), NULL);
+	config_rig_warn(UP("pool: {preset: multi_tenant, max: 3, streams: 8}"),
+			"t:5: upstreams.u.pool.preset: " WARNING
+			"without `tenants` all callers are one, and have at most 10 of the upstream's 11 connections; better: "
+			"another preset, or tenant_max: 0\n");
+	config_rig_warn(UP("pool: {max: 5, tenant_max: 50}"),
+			"t:5: upstreams.u.pool.tenant_max: " WARNING
+			"without `tenants` all callers are one, and have at most 50 of the upstream's 105 connections; better: "
+			"max and streams, or tenant_max: 0\n");
+	config_rig_judge(UP("pool: {tenant_max: 200}"), NULL);
 	config_rig_warn(UP("pool: {tenant_max: 201}") TENANT,
 			"t:5: upstreams.u.pool.tenant_max: " WARNING
 			"found 201, but all connections of the upstream are 200: it bounds nobody; better: less, or 0\n");
@@ -112,8 +132,8 @@ static void warns_of_what_surely_was_not_meant(void **state)
 	config_rig_judge(UP("pool: {tenant_max: 200}") TENANT, NULL);
 	config_rig_warn(UP("pool: {tenant_max: 2}"),
 			"t:5: upstreams.u.pool.tenant_max: " WARNING
-			"without `tenants` all callers are one, and have at most 2 connections; better: max and "
-			"streams, or tenant_max: 0\n");
+			"without `tenants` all callers are one, and have at most 2 of the upstream's 200 connections; better: max "
+			"and streams, or tenant_max: 0\n");
 	config_rig_warn(UP("pool: {tenant_max: 201}"),
 			"t:5: upstreams.u.pool.tenant_max: " WARNING
 			"found 201, but all connections of the upstream are 200: it bounds nobody; better: less, or 0\n");
