@@ -115,16 +115,16 @@ static const char *parse_place(struct slice part, char **to, int *port)
 	return rest.data[0] == ':' ? parse_port(slice_skip(rest, 1), port) : "a : must stand between address and port";
 }
 
-/* Takes what stands before the last @ of the authority off. */
+/* Takes what stands before the @ of the authority off. There is one (RFC 3986, 3.2.1): which of several ends the password would be a guess. */
 static const char *take_credentials(struct slice *authority, struct redis_options *o)
 {
-	size_t at = authority->len;
-	while (at > 0 && authority->data[at - 1] != '@')
-		at--;
-	if (at == 0)
+	size_t at = slice_find(*authority, '@');
+	if (at == authority->len)
 		return NULL;
-	struct slice part = slice_first(*authority, at - 1);
-	*authority = slice_skip(*authority, at);
+	struct slice part = slice_first(*authority, at);
+	*authority = slice_skip(*authority, at + 1);
+	if (slice_find(*authority, '@') < authority->len)
+		return "one @ ends user and password, and one within them is written %40";
 	return parse_credentials(part, &o->user, &o->password);
 }
 

@@ -472,6 +472,9 @@ static void never_tells_what_a_reference_stands_for(void **state)
 		  "t:4: tenants.a.models[0]: found \"${S}\", which no upstream serves; allowed: names of `models` and "
 		  "of "
 		  "upstreams of dialect http, and what a default upstream takes\n" },
+		{ U "redis: {url: 'redis://u:${S}@${S}@h'}\n",
+		  "t:2: redis.url: the value is not valid; allowed: embedded, or a URL: one @ ends user and password, "
+		  "and one within them is written %40\n" },
 		{ U "redis: {url: '${S}'}\n", "t:2: redis.url: the value is not valid; allowed: embedded, or a URL: it "
 					      "begins with redis://, unix:// or sentinel://\n" },
 	};

@@ -20,7 +20,7 @@ static const struct { const char *url, *host; int port; const char *path, *user,
 	{ "redis://:pw@h",                    "h",         6379, NULL,      NULL,  "pw",   0 },
 	{ "redis://u:p%40s%2Fs@h:8",          "h",         8,    NULL,      "u",   "p@s/s", 0 },
 	{ "redis://u:a:b@h",                  "h",         6379, NULL,      "u",   "a:b",  0 },
-	{ "redis://u:a@b@h",                  "h",         6379, NULL,      "u",   "a@b",  0 },
+	{ "unix://u%40:%40@/run/a@b",         NULL,        6379, "/run/a@b", "u@", "@",    0 },
 	{ "unix:///run/redis.sock",           NULL,        6379, "/run/redis.sock", NULL, NULL, 0 },
 	{ "unix:///run/a%20b?db=3",           NULL,        6379, "/run/a b", NULL, NULL,   3 },
 	{ "unix://u:pw@/run/r",               NULL,        6379, "/run/r",  "u",   "pw",   0 },
@@ -38,7 +38,8 @@ static const char *const bad[] = {
 	"unix:///0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567",
 };
 
-#define WHITE "white space is written percent-encoded, as in %20"
+#define ONE_AT "one @ ends user and password, and one within them is written %40"
+#define WHITE  "white space is written percent-encoded, as in %20"
 
 /* What each of these is told, in part: what is wrong, and what is allowed. */
 static const struct { const char *url, *told; } remedies[] = {
@@ -50,6 +51,13 @@ static const struct { const char *url, *told; } remedies[] = {
 	{ "redis://h#1",                       "letters, digits, '.', '-' and '_'" },
 	{ "redis://one,two",                   "letters, digits, '.', '-' and '_'" },
 	{ "redis://a%20b",                     "letters, digits, '.', '-' and '_'" },
+	{ "redis://u:p@ss@h",                  ONE_AT },
+	{ "redis://u@v:pw@h",                  ONE_AT },
+	{ "redis://:pw@@h",                    ONE_AT },
+	{ "redis://u:pw@h@",                   ONE_AT },
+	{ "unix://u:p@ss@/run/r",              ONE_AT },
+	{ "sentinel://u:p@ss@h/m",             ONE_AT },
+	{ "sentinel://u:pw@one,u:pw@two/m",    ONE_AT },
 	{ "redis://h ",                        WHITE },
 	{ "redis://h:6379 /1",                 WHITE },
 	{ "redis://h/1 ",                      WHITE },
