@@ -30,6 +30,14 @@ static void check_member(const struct config_check *c, size_t group, size_t i)
 		m->group = group + 1;
 }
 
+static void warn_of_nobody(const struct config_check *c, const struct config_group *g)
+{
+	struct config_spot spot = config_check_find(c, CONFIG_PLACE("queue", "groups", g->name, "models"));
+
+	config_warn(c->errors, spot.line, spot.path,
+		    "warning: found none, so its share is for no model; better: names of `models`, or no such group");
+}
+
 /* Whole percents, of which each group and the rest have one at least. */
 static void share_out(const struct config_check *c)
 {
@@ -61,8 +69,11 @@ void config_check_queue(const struct config_check *c)
 	rule->share[0] = 1;
 	if (!CONFIG_IS_RIGHT(c, "queue", "models"))
 		return;
-	for (size_t i = 0; i < c->config->queue.groups_count; i++)
+	for (size_t i = 0; i < c->config->queue.groups_count; i++) {
+		if (c->config->queue.groups[i].models_count == 0)
+			warn_of_nobody(c, &c->config->queue.groups[i]);
 		for (size_t k = 0; k < c->config->queue.groups[i].models_count; k++)
 			check_member(c, i, k);
+	}
 	share_out(c);
 }

@@ -78,12 +78,21 @@ static void judges_groups(void **state)
 	CONFIG_RIG_JUDGE(cases);
 }
 
+static void warns_of_a_part_for_no_model(void **state)
+{
+	(void)state;
+	config_rig_warn(U M "queue:\n  groups:\n    g: {models: [], share: 20%}\n    h: {models: [a], share: 20%}\n",
+			"t:5: queue.groups.g.models: warning: found none, so its share is for no model; better: names "
+			"of `models`, or no such group\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reads_every_key),
 		cmocka_unit_test(knows_the_defaults),
 		cmocka_unit_test(judges_groups),
+		cmocka_unit_test(warns_of_a_part_for_no_model),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,7 +39,7 @@ static const char *sample(const struct config_row *row)
 	} samples[] = { { "dialect", "openai" },
 			{ "url", "'http://127.0.0.1:1'" },
 			{ "keys", "[a-key-of-the-test]" },
-			{ "models", "[]" },
+			{ "models", "[m]" },
 			{ "share", "10%" },
 			{ "upstream", "n" } };
 
@@ -149,16 +149,24 @@ static const void *find_value(const struct config_section *section, const void *
 	return NULL;
 }
 
+/* What the top of the file needs, lest a value that is right be warned of. */
+static const char *top_for(const struct config_row *row)
+{
+	if (strcmp(row->name, "tenant_max") == 0)
+		return "tenants: {n: {keys: [a-key-of-the-test]}}";
+	if (strcmp(row->name, "share") == 0)
+		return "models: {m: {targets: [{upstream: n}]}}";
+	return "";
+}
+
 static void open_document(struct document *d, const struct config_row *row, const char *value)
 {
 	*d = (struct document){ .row = row, .value = value };
 	buf_init(&d->text, DOCUMENT_MOST);
 	buf_init(&d->path, DOCUMENT_MOST);
 	put_section(d, &config_root);
-	if (strcmp(row->name, "tenant_max") == 0) {
-		d->text.len--;
-		buf_append(&d->text, SLICE("tenants: {n: {keys: [a-key-of-the-test]}}}"));
-	}
+	d->text.len--;
+	buf_format(&d->text, "%s}", top_for(row));
 	buf_append_byte(&d->text, '\0');
 	buf_append_byte(&d->path, '\0');
 }
