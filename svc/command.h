@@ -31,4 +31,13 @@ const char *command_nearest(struct slice word, const char *a, const char *b);
 /* "sluice NAME: …; see sluice NAME --help" on stderr; returns COMMAND_MISUSED. */
 int command_misused(const struct command *, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* Files, and so connections, that the process may open; INT64_MAX: it knows no bound. */
+int64_t command_files_allowed(void);
+/* As many as it may give itself. */
+void command_raise_files(void);
+/* False, and a line that says why, where the pools' `min` keep so many connections open that too few files are left for clients. */
+struct config;
+struct buf;
+bool command_may_keep(const struct config *, struct buf *error) MUST_CHECK;
+
 #endif

@@ -27,6 +27,22 @@ static int print(void write(struct buf *))
 	return good ? COMMAND_DONE : COMMAND_FAILED;
 }
 
+/* What serve would refuse here for the process' files; it may run elsewhere. */
+static bool warn_of_files(const char *path, const struct config *config)
+{
+	struct buf why;
+	bool few;
+
+	buf_init(&why, TEXT_MOST);
+	command_raise_files(); /* as serve does */
+	few = !command_may_keep(config, &why);
+	if (few)
+		fprintf(stderr, "%s: warning: serve refuses it where a process may open as few files as here: %.*s",
+			path, SLICE_ARGS(buf_slice(&why)));
+	buf_free(&why);
+	return few;
+}
+
 int command_check(const struct command *c, int argc, char **argv)
 {
 	static const struct option options[] = { { "help", no_argument, NULL, 'h' }, { 0 } };
@@ -46,6 +62,7 @@ int command_check(const struct command *c, int argc, char **argv)
 	if (config == NULL) {
 		code = COMMAND_MISUSED;
 	} else {
+		warned |= warn_of_files(argv[optind], config);
 		buf_clear(&error);
 		config_write_summary(config, &error);
 		printf("%s: fine%s: %.*s\n", argv[optind], warned ? ", with warnings" : "",

@@ -55,39 +55,6 @@ static void close_the_process(void)
 	setrlimit(RLIMIT_CORE, &none);
 }
 
-static int64_t files_allowed(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT64_MAX)
-		return INT64_MAX;
-	return (int64_t)limit.rlim_cur;
-}
-
-static void raise_descriptors(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit); /* else it is what it was: the checks say so */
-}
-
-/* Each connection that is kept is for a call, whose client needs one too. With more than half of the files kept nobody could call, nor ask how it is. */
-static bool may_keep(const struct config *config, struct buf *error)
-{
-	int64_t kept = config_kept(config), allowed = files_allowed();
-
-	if (kept <= allowed / 2)
-		return true;
-	buf_format(error,
-		   "the upstreams' pool.min keep %lld connections open, and the process may open %lld files, of which "
-		   "clients need half: raise `ulimit -n` to %lld or lower pool.min\n",
-		   (long long)kept, (long long)allowed, 2 * (long long)kept);
-	return false;
-}
-
 static int64_t at_most(int64_t count, int64_t bound)
 {
 	return bound > 0 && bound < count ? bound : count;
@@ -97,7 +64,7 @@ static int64_t at_most(int64_t count, int64_t bound)
 static void warn_of_descriptors(const struct instance *in)
 {
 	const struct config *config = in->config;
-	int64_t calls = 0, streams = 0, pools, wanted, allowed = files_allowed();
+	int64_t calls = 0, streams = 0, pools, wanted, allowed = command_files_allowed();
 
 	for (size_t i = 0; i < config->upstreams_count; i++) {
 		calls += config->upstreams[i].pool.max * (int64_t)config->upstreams[i].endpoints_count;
@@ -198,7 +165,8 @@ static void reload(struct instance *in)
 		say_lines(in, LOG_WARNING, "config", buf_slice(&error));
 		buf_clear(&error);
 	}
-	if (next != NULL && config_may_reload(server_config(in->server), next, &error) && may_keep(next, &error)) {
+	if (next != NULL && config_may_reload(server_config(in->server), next, &error) &&
+	    command_may_keep(next, &error)) {
 		server_reload(in->server, next);
 		log_set_level(in->log, (enum log_level)next->log_level);
 		config_write_summary(next, &error);
@@ -369,14 +337,14 @@ int command_serve(const struct command *c, int argc, char **argv)
 		return command_misused(
 			c, "there is no $SLUICE_CONFIG, ./sluice.yaml or /etc/sluice/sluice.yaml, and no -c FILE");
 	close_the_process();
-	raise_descriptors();
+	command_raise_files();
 	buf_init(&error, ERRORS_MOST);
 	in.config = config_load(in.path, &error);
 	fprintf(stderr, "%.*s", SLICE_ARGS(buf_slice(&error))); /* or its warnings */
 	buf_clear(&error);
 	if (in.config == NULL) {
 		code = COMMAND_MISUSED;
-	} else if (may_keep(in.config, &error)) {
+	} else if (command_may_keep(in.config, &error)) {
 		code = run(&in);
 	} else {
 		fprintf(stderr, "sluice: %.*s", SLICE_ARGS(buf_slice(&error)));

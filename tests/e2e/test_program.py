@@ -120,6 +120,22 @@ def test_check_warns_and_takes_it_all_the_same(folder):
     assert told.stdout.startswith(f"{path}: fine, with warnings: 1 upstream, ")
 
 
+def check_where(files, path):
+    return subprocess.run(["prlimit", f"--nofile={files}", binary("sluice"), "check", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_check_warns_of_more_connections_than_may_be_kept_open_here(folder):
+    path = folder / "kept.yaml"
+    path.write_text("upstreams:\n  a:\n    dialect: http\n    endpoints: [{url: 'http://127.0.0.1:1'}]\n    pool: {min: 600, start: 600, max: 600}\n")
+    told = check_where("1024:1024", path)
+    assert told.returncode == 0 and told.stdout.startswith(f"{path}: fine, with warnings: 1 upstream, ")
+    assert told.stderr == (f"{path}: warning: serve refuses it where a process may open as few files as here: the upstreams' pool.min keep 600 connections open, "
+                           "and the process may open 1024 files, of which clients need half: raise `ulimit -n` to 1200 or lower pool.min\n")
+    for files in ("1200:1200", "256:1200"):  # serve raises its limit as far as it may
+        told = check_where(files, path)
+        assert told.returncode == 0 and not told.stderr and told.stdout.startswith(f"{path}: fine: ")
+
+
 def test_the_example_and_the_defaults_are_right(folder):
     secrets = {"GEMINI_API_KEY": "g" * 20, "OPENAI_API_KEY": "o" * 20, "ACME_KEY": "a" * 20, "INTERN_KEY_SHA256": "0" * 64}
     example = folder / "example.yaml"
