@@ -78,8 +78,12 @@ static void print_load(const struct staffing_workload *load, const struct staffi
 
 	figure(found->rate, rate);
 	figure(found->offered, offered);
-	printf("Each of %" PRId64 " users begins a call every %s and has the whole answer %s later.\n\n", load->users,
-	       spelled(load->interval, interval), spelled(load->response, response));
+	if (load->users == 1)
+		printf("One user");
+	else
+		printf("Each of %" PRId64 " users", load->users);
+	printf(" begins a call every %s and has the whole answer %s later.\n\n", spelled(load->interval, interval),
+	       spelled(load->response, response));
 	printf("  calls       %" PRId64 " / %s = %s a second\n", load->users, interval, rate);
 	printf("  in flight   %s a second x %s = %s on average; Little's law, L = λW\n", rate, response, offered);
 	if (load->instances > 1)
@@ -122,22 +126,39 @@ static void print_streams(const struct staffing_workload *load, const struct sta
 		       others, found->calls, others, load->streams_per_connection, found->most, load->workers);
 }
 
-static void print_connections(const struct staffing_workload *load, const struct staffing *found)
+static void print_min(const struct staffing_workload *load, const struct staffing *found)
+{
+	int64_t average = (int64_t)ceil(found->share / (double)load->streams_per_connection);
+
+	printf("  min         %" PRId64 ": ", found->warm);
+	if (found->share < 1)
+		printf("one, which is in use now and then, is kept warm\n\n");
+	else if (found->warm <= average)
+		printf("the average, which is always in use, is kept warm\n\n");
+	else
+		printf("the average would fit on %" PRId64
+		       ", but the workers share it, and a connection belongs to one: so many are kept warm\n\n",
+		       average);
+}
+
+static void print_connections(const struct staffing_workload *load, const struct staffing *found, bool asks_workers)
 {
 	if (load->streams_per_connection > 1)
 		print_streams(load, found);
+	else if (asks_workers)
+		printf("  HTTP/1.1    the workers share all connections, so --workers changes nothing; over HTTP/2 "
+		       "(--streams-per-connection) it does\n");
 	printf("  max         %" PRId64 "%s; start is the same, the pool need not grow first\n", found->most,
 	       load->instances > 1 ? " of an instance" : "");
-	printf("  min         %" PRId64 ": %s kept warm\n\n", found->warm,
-	       found->share < 1 ? "one, which is in use now and then, is" : "the average, which is always in use, is");
+	print_min(load, found);
 }
 
 /* A full disk or a closed pipe is a failure, not silence. */
-static int print(const struct staffing_workload *load, const struct staffing *found)
+static int print(const struct staffing_workload *load, const struct staffing *found, bool asks_workers)
 {
 	print_load(load, found);
 	print_margin(found);
-	print_connections(load, found);
+	print_connections(load, found, asks_workers);
 	printf("pool: {");
 	if (load->streams_per_connection > 1)
 		printf("http: 2, streams_per_connection: %" PRId64 ", ", load->streams_per_connection);
@@ -177,8 +198,8 @@ static bool read_options(const struct command *c, int argc, char **argv, struct 
 				return false;
 	if (option == -2)
 		return false;
-	for (size_t i = 0; i < ARRAY_LENGTH(all); i++)
-		if (*all[i].value == 0) {
+	for (size_t i = 0; i < ARRAY_LENGTH(all); i++) /* workers need not be told: this machine has cores */
+		if (*all[i].value == 0 && all[i].value != &load->workers) {
 			command_misused(c, "--%s is missing; allowed: %s", all[i].name, all[i].allowed);
 			return false;
 		}
@@ -187,14 +208,18 @@ static bool read_options(const struct command *c, int argc, char **argv, struct 
 
 int command_pool_size(const struct command *c, int argc, char **argv)
 {
-	struct staffing_workload load = { .instances = 1, .streams_per_connection = 1, .workers = config_cores() };
+	struct staffing_workload load = { .instances = 1, .streams_per_connection = 1 };
 	struct staffing found;
+	bool asks_workers;
 	int code;
 
 	if (!read_options(c, argc, argv, &load, &code))
 		return code;
 	if (optind != argc)
 		return command_misused(c, "found \"%s\"; allowed: options alone", argv[optind]);
+	asks_workers = load.workers > 0;
+	if (!asks_workers)
+		load.workers = config_cores();
 	if (!judge(c, &load))
 		return COMMAND_MISUSED;
 	if (!staffing_of(&load, &found))
@@ -203,5 +228,5 @@ int command_pool_size(const struct command *c, int argc, char **argv)
 			"an instance would need more than %d connections, which is the most that pool.max allows; "
 			"spread the load over more --instances",
 			STAFFING_MOST);
-	return print(&load, &found);
+	return print(&load, &found, asks_workers);
 }

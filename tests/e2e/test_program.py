@@ -65,10 +65,29 @@ def test_pool_size_ends_in_what_check_takes(folder):
             for more in ([], ["--workers", "7"])]
     assert many == [len(os.sched_getaffinity(0)), 7]
     one = sluice("pool-size", "--users", "1", "--response", "8s", "--interval", "30s").stdout
+    assert one.startswith("One user begins a call every 30s and has the whole answer 8s later.\n")
     assert "0.267 on average" in one and "  min         1: one, which is in use now and then, is kept warm\n" in one
     with open("/dev/full", "w") as full:
         assert subprocess.run([binary("sluice"), "pool-size", "--users", "1", "--response", "1s", "--interval", "1s"], stdout=full,
                               stderr=subprocess.PIPE).returncode == 1
+
+
+SHARED = "but the workers share it, and a connection belongs to one: so many are kept warm"
+
+
+@pytest.mark.parametrize("options, told", [
+    ("--streams-per-connection 20 --workers 1", "min         2: the average, which is always in use, is kept warm"),
+    ("--streams-per-connection 20 --workers 2", "min         2: the average, which is always in use, is kept warm"),
+    ("--streams-per-connection 100 --workers 2", "min         2: the average would fit on 1, " + SHARED),
+    ("--streams-per-connection 10 --workers 4", "min         4: the average would fit on 3, " + SHARED),
+    ("--workers 8", "HTTP/1.1    the workers share all connections, so --workers changes nothing; over HTTP/2 (--streams-per-connection) it does"),
+])
+def test_pool_size_says_what_the_workers_change(options, told):
+    base = ["pool-size", "--users", "100", "--response", "8s", "--interval", "30s"]
+    said = sluice(*base, *options.split())
+    assert said.returncode == 0 and f"  {told}\n" in said.stdout, said.stdout
+    without = sluice(*base).stdout
+    assert "HTTP/1.1" not in without and ("streams" in options or said.stdout.splitlines()[-3:] == without.splitlines()[-3:])
 
 
 @pytest.mark.parametrize("options, told", [
