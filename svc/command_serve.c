@@ -236,10 +236,10 @@ static void start_server(struct instance *in)
 	}
 	server_start(in->server);
 	for (size_t i = 0; i < in->config->listen_count; i++)
-		log_say(in->log, LOG_INFO, "started", "sluice %s on %s, admin on %s, %lld workers, pid %d",
+		log_say(in->log, LOG_INFO, "started", "sluice %s on %s, admin on %s, %lld worker%s, pid %d",
 			SLUICE_VERSION, in->config->listen[i],
 			in->config->admin != NULL ? in->config->admin : "nothing", (long long)in->config->workers,
-			(int)getpid());
+			in->config->workers == 1 ? "" : "s", (int)getpid());
 	if (in->reload_awaits)
 		reload(in);
 }

@@ -325,13 +325,14 @@ static void print_status(json_t *status)
 {
 	char version[SHOWN_MOST], instance[SHOWN_MOST];
 	const json_t *redis = json_object_get(status, "redis");
+	long long workers = number(status, NULL, "workers");
 
-	printf("sluice %s, instance %s, up %lld s, %s, %lld workers, ", text(status, "version", version),
+	printf("sluice %s, instance %s, up %lld s, %s, %lld worker%s, ", text(status, "version", version),
 	       text(status, "instance", instance), number(status, NULL, "uptime_seconds"),
 	       truth(status, NULL, "draining") ? "draining"
 	       : truth(status, NULL, "ready")  ? "ready"
 					       : "not ready",
-	       number(status, NULL, "workers"));
+	       workers, workers == 1 ? "" : "s");
 	print_redis(redis);
 	print_warnings(redis);
 	printf("in flight %lld, clients %lld, leases %lld, admitted %lld, denied %lld; without Redis: admitted %lld, "

@@ -270,7 +270,7 @@ def test_metrics_are_what_the_page_says(gateway):
 
 def test_status_and_top(gateway):
     told = sluice("status", "--admin", gateway.admin_url)
-    assert told.returncode == 0 and "ready" in told.stdout and "openai" in told.stdout
+    assert told.returncode == 0 and "ready" in told.stdout and "openai" in told.stdout and ", 1 worker, " in told.stdout
     assert json.loads(sluice("status", "--admin", gateway.admin_url, "--json").stdout)["ready"]
     for count in (["--count", "2"], ["-n", "2"], ["-n2"]):
         told = sluice("top", "--admin", gateway.admin_url + "/", *count)

@@ -116,7 +116,7 @@ def mode_in_log(gateway):
 
 def test_it_says_that_redis_is_down_and_what_was_decided_without_it(start_gateway, sim, redis):
     gateway = start_gateway(sim.url, redis.url, LIMITED)
-    assert re.search(r", 1 workers, Redis up$", shown(gateway), re.M), shown(gateway)
+    assert re.search(r", 1 worker, Redis up$", shown(gateway), re.M), shown(gateway)
     assert 0 <= gateway.status()["redis"]["since_ms"] < 600000
     redis.kill()
     wait_until(lambda: gateway.status()["redis"]["mode"] == "share", "it is missed")
