@@ -5,6 +5,9 @@
 #include "lib/base.h"
 #include "lib/slice.h"
 
+struct buf;
+struct config;
+
 enum { COMMAND_DONE = 0, COMMAND_FAILED = 1, COMMAND_MISUSED = 2 };
 
 struct command {
@@ -36,8 +39,6 @@ int64_t command_files_allowed(void);
 /* As many as it may give itself. */
 void command_raise_files(void);
 /* False, and a line that says why, where the pools' `min` keep so many connections open that too few files are left for clients. */
-struct config;
-struct buf;
 bool command_may_keep(const struct config *, struct buf *error) MUST_CHECK;
 
 #endif
