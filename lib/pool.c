@@ -256,6 +256,7 @@ static void fill_slots(struct pool *pool)
 	pool_line_settle(&pool->line);
 	pool_room_cede(pool);
 	pool_room_settle(pool);
+	pool_room_answer(pool);
 }
 
 /* Whose time to wait is over, and who found nothing in this turn either. Before libcurl does anything that may make room: that is given away in the next one. */

@@ -31,8 +31,12 @@
 #define SLUICE_POOL_H
 
 #include "lib/base.h"
+#include "lib/clock.h"
 #include "lib/lane.h"
 #include "lib/slice.h"
+
+/* From pool_start on. Another loop hears within its turn, far below a millisecond; one that is stuck must not be waited for without an end. */
+#define POOL_GRACE CLOCK_SECOND
 
 struct loop;
 struct log;
@@ -102,7 +106,9 @@ struct pool_request {
 		tenant; /* whose it is, for the line and for its bound; without a NUL; empty: nobody's in particular */
 	unsigned
 		tenant_connections; /* that all calls of this tenant may occupy at once, in all pools of the owner; 0: no such bound */
-	int64_t wait_timeout; /* for a slot; microseconds; 0: one that can be had at once. A hand-shake that has room for it is waited for all the same */
+	/* For a slot; microseconds; 0: nobody's call is waited for. All the same it waits for a hand-shake that has room for it; and up to POOL_GRACE for a connection
+	 * that no call uses: one that is idle in another loop, which must hear of it first, or on which a light request is under way. */
+	int64_t wait_timeout;
 	/* Each > 0. */
 	int64_t first_byte_timeout; /* from the slot to the head's first byte; the connect included */
 	int64_t idle_timeout;       /* between two pieces of the body, not counted while the receiver has paused */

@@ -216,9 +216,11 @@ void pool_room_cleanup(struct pool *);
 bool pool_room_has(struct pool *, enum transfer_kind) MUST_CHECK; /* for one more; takes a place if need be */
 void pool_room_settle(struct pool *);                             /* gives back what is not used */
 bool pool_room_is_coming(const struct pool *);                    /* for all that wait: a connection is being opened */
-void pool_room_hear(struct pool *);                               /* what other loops said */
-void pool_room_drain(struct pool *);                              /* whether it takes in less, for who waits */
-void pool_room_cede(struct pool *);                               /* idle connections, to who waits for their place */
+bool pool_room_may_come(const struct pool *); /* a place, or an idle connection, without the end of a call */
+void pool_room_hear(struct pool *);           /* what other loops said */
+void pool_room_drain(struct pool *);          /* whether it takes in less, for who waits */
+void pool_room_cede(struct pool *);           /* idle connections, to who waits for their place */
+void pool_room_answer(struct pool *);         /* tells who waits that no more will be ceded now */
 /* Why the connection whose call has just ended should go; POOL_RECYCLED_REASONS: it should not. */
 enum pool_recycled pool_room_ended(struct pool *);
 /* Of so many that are idle, the longest first, this loop's part of those that are too many goes; to_size: more than are kept. */

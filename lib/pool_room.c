@@ -131,6 +131,13 @@ bool pool_room_is_coming(const struct pool *pool)
 	return pool->line.ready > 0 && !need_another(pool, pool->line.ready);
 }
 
+/* A light request's connection is idle as soon as it has its answer; and who drains does it for somebody who may leave. */
+bool pool_room_may_come(const struct pool *pool)
+{
+	return pool->light_running > 0 || pool->draining || pool_part_may_come(&pool->part) ||
+	       pool_part_may_come(&pool->group);
+}
+
 /* ---- who fits where ---- */
 
 void pool_room_count(struct pool_socket *s)
@@ -270,8 +277,14 @@ void pool_room_cede(struct pool *pool)
 		pool_idle_recycle(CONTAINER_OF(pool->idle.next, struct pool_socket, idling), POOL_RECYCLED_CEDED);
 		pool_room_settle(pool);
 	}
-	if (pool->asked)
-		pool->asked = pool_part_is_asked(&pool->part) || pool_part_is_asked(&pool->group);
+}
+
+void pool_room_answer(struct pool *pool)
+{
+	if (!pool->asked)
+		return;
+	bool none = pool->light_running == 0, asked = pool_part_looked(&pool->part, none);
+	pool->asked = pool_part_looked(&pool->group, none) || asked;
 }
 
 enum pool_recycled pool_room_ended(struct pool *pool)

@@ -30,6 +30,7 @@ struct pool_share {
 	struct list parts, waiting; /* waiting: longest first; empty while a place is free */
 	struct pool_size *size;     /* NULL: it has none */
 	unsigned ahead;             /* to be opened since it grew */
+	uint64_t askings;           /* since birth */
 };
 
 /* Its pool's; dies with it, or with its last post. */
@@ -209,6 +210,9 @@ static void serve(struct pool_share *share, const struct pool_ear *giver)
 /* asker: NULL: the bound fell. */
 static void ask(struct pool_share *share, struct pool_part *asker)
 {
+	share->askings++;
+	if (asker != NULL)
+		asker->asking = share->askings;
 	LIST_EACH (&share->parts, node, following) {
 		struct pool_part *part = CONTAINER_OF(node, struct pool_part, node);
 		if (part == asker || part->held + part->granted == 0)
@@ -385,6 +389,32 @@ bool pool_part_is_asked(struct pool_part *part)
 	bool asked = part->asked;
 	unlock(part->share->all);
 	return asked;
+}
+
+bool pool_part_looked(struct pool_part *part, bool none)
+{
+	if (part->share == NULL)
+		return false;
+	lock(part->share->all);
+	bool asked = part->asked;
+	if (none)
+		part->looked = part->share->askings;
+	unlock(part->share->all);
+	return asked;
+}
+
+bool pool_part_may_come(const struct pool_part *part)
+{
+	if (part->share == NULL || !part->waits)
+		return false;
+	lock(part->share->all);
+	bool may = part->granted;
+	LIST_EACH (&part->share->parts, node, following) {
+		const struct pool_part *other = CONTAINER_OF(node, struct pool_part, node);
+		may |= other != part && other->held + other->granted > 0 && other->looked < part->asking;
+	}
+	unlock(part->share->all);
+	return may;
 }
 
 /* ---- too many ---- */

@@ -8,7 +8,8 @@
  *   take ─┬─ a place is free ───────────────────────────────────────────────► it is held
  *         └─ none: its part stands in line, and the others are asked ─► give ─┘ (to who holds the least, of these the first; its loop is told)
  *
- * Who is asked closes an idle connection. Without one, who holds more than the asker and one lets one go at the end of a call; so loops that all want more come to
+ * Who is asked closes an idle connection, or says that it has looked and has none: as long as one has not, a place may come without the end of a call.
+ * Without an idle one, who holds more than the asker and one lets one go at the end of a call; so loops that all want more come to
  * hold alike. Where there are fewer places than loops that want one, a place goes round: at the end of a call, when its loop has had it for POOL_SHARE_TURN.
  * Where a bound falls below what is held, or more is idle than is kept, each holder gives up its part of what is too many.
  * Over HTTP/2 calls overlap, and a connection may never be without one: so of those who owe a place the one that holds most takes in no more calls than fit without it.
@@ -39,9 +40,11 @@ struct pool_part {
 	struct list node, waiting;
 	unsigned held, busy;
 	int64_t since; /* holds one or more */
-	bool asked;    /* somebody waits, or there are too many, and this one was told */
-	bool granted;  /* one more, that its loop does not know of yet */
-	bool waits;    /* it stands in line, or was granted one; its own loop's */
+	/* In the share's count of askings: the one with which it came to stand in line; the last one for which it looked in vain. */
+	uint64_t asking, looked;
+	bool asked;   /* somebody waits, or there are too many, and this one was told */
+	bool granted; /* one more, that its loop does not know of yet */
+	bool waits;   /* it stands in line, or was granted one; its own loop's */
 };
 
 /* The share of that name, a new one with these bounds where there is none; `cedes`: its places outlast calls, so that holders are asked. Released by each who opened it. */
@@ -67,6 +70,10 @@ void pool_part_give(struct pool_part *, unsigned count);
 void pool_part_give_up(struct pool_part *);        /* the line */
 unsigned pool_part_held(const struct pool_part *); /* without a share: no end of them */
 bool pool_part_is_asked(struct pool_part *);       /* somebody waits, or there are too many */
+/* The same, of who gave what it could; `none`: and nothing more that it has comes free but by the end of a call. */
+bool pool_part_looked(struct pool_part *, bool none);
+/* Whether a place may come without the end of a call: it is on its way, or another part has not looked yet. */
+bool pool_part_may_come(const struct pool_part *);
 /* Of what all parts hold above their bound (to_size: above the size that is kept), as many as this part should give up: by what it holds, so that not all loops close
  * the same, and not one of them all. `group` may be no part of any. */
 unsigned pool_part_excess(struct pool_part *, struct pool_part *group, bool to_size);

@@ -17,7 +17,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 
-#define COMING_AGAIN  (10 * CLOCK_MILLISECOND) /* to look whether the hand-shake that a call waits for still goes on */
+#define COMING_AGAIN  (10 * CLOCK_MILLISECOND) /* to look whether what a call waits for is still on its way */
 #define LEAKS_SPACING (10 * CLOCK_SECOND)      /* between two lines of the log */
 
 enum { EYEBALLS_FIRST_MS = 200, EYEBALLS_STEP_MS = 8, EYEBALLS_PLACES = 200 };
@@ -29,11 +29,17 @@ int64_t pool_transfer_wait_until(const struct transfer *t)
 	return t->wait_deadline < t->total_deadline ? t->wait_deadline : t->total_deadline;
 }
 
+/* It waits for one of its tenant's places, all of which calls hold. */
+static bool is_aside(const struct transfer *t)
+{
+	return t->call.flow != NULL && t->call.tenant->aside;
+}
+
 /* No secret: its caller may be told. */
 static const char *why_it_waits(const struct transfer *t, char *text, size_t size)
 {
-	const struct pool_tenant *tenant = t->call.flow != NULL ? t->call.tenant : NULL;
-	if (tenant != NULL && tenant->aside)
+	const struct pool_tenant *tenant = t->call.tenant;
+	if (is_aside(t))
 		snprintf(text, size,
 			 tenant->bound == 1 ? "the %u connection that the tenant may occupy is in use"
 					    : "all %u connections that the tenant may occupy are in use",
@@ -76,12 +82,21 @@ static void on_wait_timer(void *arg)
 	pool_pump_soon(t->pool);
 }
 
+/* By what does not wait for the end of any call. */
+static bool may_be_served_yet(const struct transfer *t, int64_t now)
+{
+	int64_t waited = now - t->started;
+	if (is_aside(t))
+		return false;
+	return (waited < t->pool->options.connect_timeout && pool_room_is_coming(t->pool)) ||
+	       (waited < POOL_GRACE && t->kind == TRANSFER_CALL && pool_room_may_come(t->pool));
+}
+
 void pool_transfer_late(struct transfer *t)
 {
 	char why[sizeof(t->result.detail)];
 	int64_t now = clock_now(), at = pool_transfer_wait_until(t);
-	if (now >= at && now < t->total_deadline && now < t->started + t->pool->options.connect_timeout &&
-	    pool_room_is_coming(t->pool))
+	if (now >= at && now < t->total_deadline && may_be_served_yet(t, now))
 		at = now + COMING_AGAIN;
 	if (now < at) {
 		loop_timer_set(&t->wait_timer, at - now);

@@ -146,6 +146,38 @@ def test_who_gives_up_waiting_for_a_connection_has_waited_too(start_gateway, sim
     at_rest([gateway], redis, sim)
 
 
+@pytest.mark.parametrize("bounds", ["pool", "instance", "pool over HTTP/2"])
+def test_who_does_not_wait_has_what_is_idle_at_another_worker(start_gateway, sim, redis, two, bounds):
+    """With `max_wait: 0` a connection that is in use is not waited for; one that is idle is had, whichever worker has it."""
+    url, trust = two if bounds == "pool over HTTP/2" else (sim.url, {})
+    pool = {"min": 0, "start": 1, "http": "2" if trust else "1.1", "streams_per_connection": 1, **({} if bounds == "instance" else {"max": 1})}
+    gateway = start_gateway(url, redis.url, {"workers": 3, "queue": {"max_wait": "0s"}, **({"pool": {"max": 1}} if bounds == "instance" else {}),
+                                             "upstreams": {name: {**trust, "pool": pool} for name in ("openai", "gemini", "anthropic", "plain")}})
+    assert [gateway.ask("openai", "[[sim tokens=1 latency=20ms]]").status for _ in range(30)] == [200] * 30
+    with concurrent.futures.ThreadPoolExecutor(1) as callers:
+        first = callers.submit(gateway.ask, "openai", "[[sim tokens=1 latency=2s]]")
+        wait_until(lambda: pools(gateway)["active"] == 1, "it is called")
+        refused = [gateway.ask("openai", "[[sim tokens=1]]") for _ in range(6)]  # whichever worker they come to
+        assert first.result().status == 200
+    assert [answer.status for answer in refused] == [503] * 6 and {answer.json()["error"]["code"] for answer in refused} == {"upstream_busy"}
+    assert sorted(answer.seconds for answer in refused)[3] < 0.2, [answer.seconds for answer in refused]
+    assert pools(gateway)["peak"] == 1
+    at_rest([gateway], redis, sim)
+
+
+def test_who_does_not_wait_has_all_places_that_are_free(start_gateway, sim, redis):
+    """As many at once as there may be, and a tenant's bound with them."""
+    gateway = start_gateway(sim.url, redis.url, {"workers": 4, "queue": {"max_wait": "0s"}, "tenants": {"acme": {"pool": {"max": 3}}, "other": {"keys": [OTHER_KEY]}},
+                                                 "upstreams": {"openai": {"pool": {"min": 1, "start": 1, "max": 4}}}})
+    for _ in range(5):
+        assert ask_all(gateway, 4, key=OTHER_KEY, behaviour="tokens=1 latency=200ms") == [200] * 4
+        assert ask_all(gateway, 3, behaviour="tokens=1 latency=200ms") == [200] * 3
+    assert sorted(ask_all(gateway, 4, behaviour="tokens=1 latency=1s")) == [200, 200, 200, 503]
+    assert sorted(ask_all(gateway, 5, key=OTHER_KEY, behaviour="tokens=1 latency=1s")) == [200] * 4 + [503]
+    assert pools(gateway)["peak"] == 4
+    at_rest([gateway], redis, sim)
+
+
 def test_the_instance_has_its_bound_over_all_upstreams(start_gateway, sim, redis):
     """What is idle at one upstream makes room for another; streams have their own bound."""
     gateway = start_gateway(sim.url, redis.url, {"workers": 2, "pool": {"max": 8, "streams": 2}, "upstreams": {

@@ -254,6 +254,142 @@ static void a_loop_that_ends_leaves_its_places(void **state)
 	pool_shares_free(&shares);
 }
 
+/* ---- who waits for nobody ---- */
+
+static void begin_side(struct side *side)
+{
+	atomic_store(&side->begin, true);
+	side_start(side);
+}
+
+static unsigned ended(struct side *side)
+{
+	return atomic_load(&side->finished) + atomic_load(&side->failed);
+}
+
+/* Another loop must be told first that it shall close one: that is no waiting. */
+static void who_waits_for_nobody_has_what_is_idle_elsewhere(void **state)
+{
+	enum { MOST = 3 };
+	struct bad_server *server = bad_server_of(brief);
+	(void)state;
+	for (int grouped = 0; grouped < 2; grouped++) {
+		struct pool_shares *shares = pool_shares_new();
+		for (unsigned i = 0; i < LOOPS;
+		     i++) { /* one after the other, and what was idle at one is the next one's */
+			side_open(&sides[i], server, shares, grouped ? 2 * MOST : MOST, MOST);
+			sides[i].rig.options.name = grouped && i % 2 == 0 ? "one" : "pool";
+			sides[i].rig.options.group_connections = grouped ? MOST : 0;
+			sides[i].request.wait_timeout = 0;
+			begin_side(&sides[i]);
+			SIDE_UNTIL(ended(&sides[i]) == MOST);
+			assert_int_equal(atomic_load(&sides[i].failed), 0);
+		}
+		for (unsigned i = 0; i < LOOPS; i++)
+			side_end(&sides[i]);
+		for (unsigned i = 0; i < LOOPS - 1; i++)
+			assert_int_equal(sides[i].stats.recycled[POOL_RECYCLED_CEDED], MOST);
+		pool_shares_free(&shares);
+	}
+	bad_server_free(&server);
+}
+
+static void refused_soon(struct side *side, const char *why)
+{
+	SIDE_UNTIL(ended(side) == side->count);
+	assert_int_equal(atomic_load(&side->failed), side->count);
+	side_end(side);
+	for (unsigned i = 0; i < side->count; i++) {
+		assert_int_equal(side->calls[i].result.outcome, POOL_NO_SLOT);
+		assert_string_equal(side->calls[i].result.detail, why);
+		assert_true(side->calls[i].result.waited < CLOCK_SECOND / 2);
+	}
+}
+
+/* Nobody has one to give, and all say so: of the name, of the group, of the tenant. */
+static void who_waits_for_nobody_is_refused_while_all_are_in_use(void **state)
+{
+	enum { MOST = 2 };
+	struct bad_server *server = bad_server_of(bad_server_echo_at_gate);
+	struct pool_shares *shares = pool_shares_new();
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		side_open(&sides[i], server, shares, i < 2 ? MOST : 50, MOST);
+		sides[i].request.wait_timeout = 0;
+		sides[i].rig.options.name = i < 2 ? "pool" : i == 2 ? "other" : "third";
+		sides[i].rig.options.group = i == 3 ? "alone" : "group";
+		sides[i].rig.options.group_connections = i == 3 ? 0 : MOST;
+		sides[i].request.tenant = SLICE("acme");
+		sides[i].request.tenant_connections = i == 0 || i == 3 ? MOST : 0;
+	}
+	begin_side(&sides[0]);
+	SIDE_UNTIL(bad_server_record(server).requests == MOST);
+	for (unsigned i = 1; i < 4; i++)
+		begin_side(&sides[i]);
+	refused_soon(&sides[1], "all connections are in use");
+	refused_soon(&sides[2], "all 2 connections of this instance, to all upstreams together, are in use");
+	refused_soon(&sides[3], "all 2 connections that the tenant may occupy are in use");
+	bad_server_open_gate(server, MOST);
+	SIDE_UNTIL(side_finished(sides, 1) == MOST);
+	side_end(&sides[0]);
+	bad_server_free(&server);
+	pool_shares_free(&shares);
+}
+
+/* A light request keeps a connection from nobody for long: neither here nor elsewhere. */
+static void who_waits_for_nobody_may_wait_for_a_light_request(void **state)
+{
+	struct bad_server *server = bad_server_of(bad_server_echo_at_gate);
+	struct pool_shares *shares = pool_shares_new();
+	struct rig_call call = { 0 };
+	struct rig rig;
+	(void)state;
+	side_open(&sides[0], server, shares, 1, 1);
+	rig = sides[0].rig;
+	rig.options.least = rig.options.warm = 1;
+	rig_open(&rig);
+	pool_warm(rig.pool, CLOCK_MINUTE, NULL, NULL);
+	RIG_UNTIL(&rig, bad_server_record(server).requests == 1);
+	sides[0].request.wait_timeout = 0;
+	begin_side(&sides[0]);
+	struct pool_request request = sides[0].request;
+	rig_call(&rig, &call, &request);
+	rig_for(&rig, 50 * CLOCK_MILLISECOND); /* for what must not happen */
+	assert_int_equal(call.dones + ended(&sides[0]), 0);
+	bad_server_open_gate(server, 3);
+	RIG_UNTIL(&rig, call.dones + ended(&sides[0]) == 2);
+	assert_int_equal(call.result.outcome, POOL_DONE);
+	assert_int_equal(side_finished(sides, 1), 1);
+	side_end(&sides[0]);
+	rig_close(&rig);
+	bad_server_free(&server);
+	pool_shares_free(&shares);
+}
+
+/* What it has idle is out of reach for as long: who waits for nobody goes, and does not wait for ever. */
+static void a_loop_that_is_stuck_keeps_nobody(void **state)
+{
+	struct bad_server *server = bad_server_of(brief);
+	struct pool_shares *shares = pool_shares_new();
+	struct rig_call call = { 0 };
+	struct rig rig;
+	(void)state;
+	side_open(&sides[0], server, shares, 1, 1);
+	sides[0].request.wait_timeout = 0;
+	rig = sides[0].rig;
+	rig_open(&rig);
+	rig_get(&rig, &call, "/x");
+	assert_int_equal(rig_finish(&call), POOL_DONE);
+	begin_side(&sides[0]);
+	SIDE_UNTIL(ended(&sides[0]) == 1); /* meanwhile nobody turns the loop */
+	side_end(&sides[0]);
+	assert_int_equal(sides[0].calls[0].result.outcome, POOL_NO_SLOT);
+	assert_in_range(sides[0].calls[0].result.waited, POOL_GRACE, 10 * POOL_GRACE);
+	rig_close(&rig);
+	bad_server_free(&server);
+	pool_shares_free(&shares);
+}
+
 /* ---- a tenant that may have one call at once, where others keep all connections busy at both loops ---- */
 
 enum { WORKERS = 2, OTHERS = 8, OWN = 4 };
@@ -336,6 +472,10 @@ int main(void)
 		cmocka_unit_test(a_lowered_bound_is_reached_by_all_loops_together),
 		cmocka_unit_test_teardown(what_is_idle_above_the_size_is_closed_together, rig_let_clock_run),
 		cmocka_unit_test(a_loop_that_ends_leaves_its_places),
+		cmocka_unit_test(who_waits_for_nobody_has_what_is_idle_elsewhere),
+		cmocka_unit_test(who_waits_for_nobody_is_refused_while_all_are_in_use),
+		cmocka_unit_test(who_waits_for_nobody_may_wait_for_a_light_request),
+		cmocka_unit_test(a_loop_that_is_stuck_keeps_nobody),
 		cmocka_unit_test(a_tenant_that_may_have_one_call_is_not_starved),
 	};
 	return cmocka_run_group_tests_name("pool_loops", tests, NULL, NULL);

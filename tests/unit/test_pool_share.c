@@ -324,6 +324,31 @@ static void a_late_post_meets_nothing_that_is_gone(void **state)
 	assert_int_equal(times, 0);
 }
 
+/* Each who holds one must have looked since it was asked; who holds none need not. */
+static void a_place_may_come_until_all_have_looked(void **state)
+{
+	struct hall hall;
+	(void)state;
+	open_hall(&hall, 3);
+	assert_true(pool_part_take(&hall.parts[0], true));
+	assert_true(pool_part_take(&hall.parts[1], true) && pool_part_take(&hall.parts[1], true));
+	assert_false(pool_part_may_come(&hall.parts[2])); /* it asks for none */
+	assert_false(pool_part_take(&hall.parts[2], true));
+	assert_true(pool_part_looked(&hall.parts[0], true));
+	assert_true(pool_part_may_come(&hall.parts[2]));
+	assert_true(pool_part_looked(&hall.parts[1], false)); /* one of its own comes free soon */
+	assert_true(pool_part_may_come(&hall.parts[2]));
+	assert_true(pool_part_looked(&hall.parts[1], true));
+	assert_false(pool_part_may_come(&hall.parts[2]));
+	assert_false(pool_part_take(&hall.parts[3], true)); /* asks anew: what has become idle since is not known */
+	assert_true(pool_part_may_come(&hall.parts[3]) && !pool_part_may_come(&hall.parts[2]));
+	pool_part_give(&hall.parts[1], 1);
+	assert_true(pool_part_may_come(&hall.parts[2])); /* it is on its way */
+	assert_ptr_equal(pool_ear_granted(hall.ears[2]), &hall.parts[2]);
+	assert_false(pool_part_may_come(&hall.parts[2]));
+	close_hall(&hall);
+}
+
 /* Who holds the least is given first, of these who has waited longest. */
 static void the_poorest_is_first(void **state)
 {
@@ -469,6 +494,7 @@ int main(void)
 		cmocka_unit_test(threads_never_have_more_than_there_is),
 		cmocka_unit_test(growth_is_opened_once),
 		cmocka_unit_test(a_late_post_meets_nothing_that_is_gone),
+		cmocka_unit_test(a_place_may_come_until_all_have_looked),
 		cmocka_unit_test(the_poorest_is_first),
 		cmocka_unit_test(who_is_granted_is_told),
 		cmocka_unit_test(who_has_just_been_granted_one_is_asked_too),
