@@ -112,7 +112,8 @@ void pool_finish(struct transfer *t, CURLcode code)
 		pool->totals.handshake_total += t->result.handshake;
 		pool->handshake_mean = pool->totals.handshake_total / (int64_t)++pool->totals.handshakes;
 	}
-	if (t->result.outcome == POOL_CONNECT_FAILED || t->result.outcome == POOL_TLS_FAILED)
+	bool tried = t->state == TRANSFER_RUNNING; /* else another's failure is its own */
+	if (tried && (t->result.outcome == POOL_CONNECT_FAILED || t->result.outcome == POOL_TLS_FAILED))
 		pool->connect_failed_at = clock_now();
 	bool silenced = t->silenced || pool->dying;
 	leave_state(t);

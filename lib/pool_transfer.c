@@ -52,8 +52,8 @@ static const char *why_it_waits(const struct transfer *t, char *text, size_t siz
 	return text;
 }
 
-/* Over HTTP/2 a call waits for another's connection. Where none stands and that one could not be opened, not since this call came, the upstream cannot be reached;
- * else there is no room. */
+/* Over HTTP/2 a call waits for another's connection. Where none stands and that one could not be opened, not since this call came and in as long as it may take, the
+ * upstream cannot be reached; else there is no room. */
 static bool cannot_be_reached(const struct transfer *t)
 {
 	const struct pool *pool = t->pool;
@@ -61,12 +61,16 @@ static bool cannot_be_reached(const struct transfer *t)
 		return true;
 	if (!pool->two || pool->seats[SEAT_TAKEN] > 0 || pool->idle_count > 0)
 		return false;
+	if (pool->connect_failed_at >= t->started)
+		return true;
+	if (clock_now() - t->started < pool->options.connect_timeout)
+		return false;
 	for (const struct list *node = pool->running.next; node != &pool->running; node = node->next) {
 		const struct transfer *other = CONTAINER_OF(node, struct transfer, node);
 		if (pool_room_opens(other) && other->started <= t->started)
 			return true;
 	}
-	return pool->connect_failed_at >= t->started;
+	return false;
 }
 
 /* What became free in this very turn has not been given to anybody yet: so the pump asks, when it is. Past its total deadline nothing is of use to it. */

@@ -298,6 +298,32 @@ static void behind_a_hand_shake_that_hangs_nobody_is_busy(void **state)
 	rig_stop(&rig, server);
 }
 
+/* Beside a first hand-shake that has no room for it, and has all the time that it may take: nothing says yet that the upstream cannot be reached. */
+static void who_goes_before_a_hand_shake_is_over_found_no_room(void **state)
+{
+	static const struct bad_step silent[] = { { .verb = BAD_STALL }, { .verb = BAD_END } };
+	struct bad_server *server = bad_server_of(silent);
+	struct pool_request request = rig_lasting("/x");
+	char origin[64];
+	struct rig rig;
+	(void)state;
+	memset(calls, 0, sizeof(calls));
+	snprintf(origin, sizeof(origin), "https://127.0.0.1:%d", bad_server_port(server));
+	rig_options(&rig, origin);
+	rig.options.verify = false;
+	rig.options.http = POOL_HTTP_2;
+	rig.options.connections = rig.options.start = rig.options.streams_per_connection = 1;
+	rig_open(&rig);
+	rig_call(&rig, &calls[0], &request);
+	request.wait_timeout = 0;
+	for (int i = 1; i < 4; i++) {
+		rig_call(&rig, &calls[i], &request);
+		assert_int_equal(rig_finish(&calls[i]), POOL_NO_SLOT);
+	}
+	pool_cancel(&calls[0].transfer);
+	rig_stop(&rig, server);
+}
+
 /* Who may not wait takes what can be had at once; a hand-shake that has room for it is no waiting for others. */
 static void no_patience_is_no_failure_from_cold(void **state)
 {
@@ -523,6 +549,7 @@ int main(void)
 		cmocka_unit_test(one_place_goes_round),
 		cmocka_unit_test(two_places_go_round),
 		cmocka_unit_test(behind_a_hand_shake_that_hangs_nobody_is_busy),
+		cmocka_unit_test(who_goes_before_a_hand_shake_is_over_found_no_room),
 		cmocka_unit_test_teardown(no_era_comes_back, rig_let_clock_run),
 	};
 	return cmocka_run_group_tests_name("pool's streams", tests, front_setup, front_teardown);
