@@ -366,16 +366,16 @@ static void join(struct pool *pool, struct pool_part *part, const char *kind, co
 void pool_room_bound(struct pool *pool)
 {
 	const struct pool_options *options = &pool->options;
+	unsigned of_group = options->group_connections > 0 ? options->group_connections : UINT32_MAX;
 	CHECK(options->connections > 0 && options->least <= options->connections &&
 	      options->warm <= options->connections);
 	if (pool->part.share == NULL)
 		join(pool, &pool->part, "pool", options->name, options->connections);
 	else
 		pool_share_bound(pool->part.share, options->connections);
-	pool_part_size(&pool->part, options->least, options->start);
+	pool_part_size(&pool->part, options->least, options->start, of_group);
 	if (pool->group.share != NULL)
-		pool_share_bound(pool->group.share,
-				 options->group_connections > 0 ? options->group_connections : UINT32_MAX);
+		pool_share_bound(pool->group.share, of_group);
 	else if (options->group_connections > 0)
 		join(pool, &pool->group, "group", options->group, options->group_connections);
 }

@@ -500,18 +500,20 @@ bool pool_part_should_cede(struct pool_part *part, bool idle, int64_t now)
 
 /* ---- size ---- */
 
-void pool_part_size(struct pool_part *part, unsigned least, unsigned start)
+void pool_part_size(struct pool_part *part, unsigned least, unsigned start, unsigned most)
 {
 	struct pool_share *share = part->share;
 	lock(share->all);
-	if (least >
-	    share->most) /* two reloads on their way through the loops: the later one sets its own behind this */
-		least = share->most;
+	/* two reloads on their way through the loops: the later one sets its own behind this */
+	if (most > share->most)
+		most = share->most;
+	if (least > most)
+		least = most;
 	if (share->size == NULL) {
 		share->size = mem_new(sizeof(*share->size));
-		pool_size_init(share->size, least, start, share->most);
+		pool_size_init(share->size, least, start, most);
 	} else {
-		pool_size_bound(share->size, least, share->most);
+		pool_size_bound(share->size, least, most);
 	}
 	unlock(share->all);
 }

@@ -87,8 +87,8 @@ bool pool_part_should_drain(struct pool_part *, int64_t now);
 /* The size of all parts together: this one has so many connections in use. */
 /* `ahead`: connections that it is to open now; of what all lack after growth, its part. */
 enum pool_size_change pool_part_look(struct pool_part *, int64_t now, unsigned busy, unsigned *ahead);
-void pool_part_size(struct pool_part *, unsigned least,
-		    unsigned start);       /* its size's bounds; the first one starts it */
+/* Its size's bounds, which those of the share bound too; the first one starts it. */
+void pool_part_size(struct pool_part *, unsigned least, unsigned start, unsigned most);
 void pool_part_opened(struct pool_part *); /* a connection stands; counted with the size */
 void pool_part_closed(struct pool_part *); /* one of these stands no more */
 struct pool_share_state {

@@ -265,6 +265,8 @@ static void add_shared(struct pool_shared_stats *sum, const struct pool *pool)
 	if (stats.group_limit > 0 && sum->limit > stats.group_limit)
 		sum->limit = stats.group_limit; /* an upstream never has more */
 	sum->size += stats.size;
+	if (sum->size > sum->limit)
+		sum->size = sum->limit;
 	sum->open += stats.open;
 	sum->peak += stats.peak;
 	sum->opened_lately += stats.opened_lately;

@@ -202,8 +202,11 @@ def test_the_instance_has_its_bound_over_all_upstreams(start_gateway, sim, redis
 def test_who_waits_for_the_instances_bound_is_told_of_it(start_gateway, sim, redis):
     """And so is who looks at a pool that has room, and in which calls wait; also after a reload."""
     short = {"pool": {"min": 0, "connect_timeout": "400ms"}}
-    gateway = start_gateway(sim.url, redis.url, {"pool": {"max": 2, "streams": 3}, "upstreams": {name: short for name in ("openai", "gemini")}})
+    roomy = {"endpoints": [{"url": sim.url}, {"url": sim.url.replace("127.0.0.1", "localhost")}], "pool": {"min": 0, "start": 10}}
+    gateway = start_gateway(sim.url, redis.url, {"pool": {"max": 2, "streams": 3}, "upstreams": {**{name: short for name in ("openai", "gemini")}, "plain": roomy}})
     assert [pools(gateway, name)["limit"] for name in ("openai", "gemini")] == [2, 2] and pools(gateway, pool="streams")["limit"] == 3
+    assert [(pools(gateway, "plain", pool)["limit"], pools(gateway, "plain", pool)["size"]) for pool in ("calls", "streams")] == [(2, 2), (3, 3)]
+    assert gateway.metric("sluice_pool_size", upstream="plain", pool="calls") == 2
     with concurrent.futures.ThreadPoolExecutor(2) as callers:
         first = [callers.submit(gateway.ask, "gemini", "[[sim tokens=1 latency=1500ms]]") for _ in range(2)]
         wait_until(lambda: pools(gateway, "gemini")["active"] == 2, "they are called")

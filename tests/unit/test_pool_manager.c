@@ -124,6 +124,26 @@ static void the_size_survives_a_reload(void **state)
 	rig_stop(&rig, server);
 }
 
+/* Never more than there can be. */
+static void the_size_is_within_the_bound_of_the_group(void **state)
+{
+	struct bad_server *server = bad_server_of(bad_server_echo);
+	struct rig rig;
+	(void)state;
+	rig_options(&rig, bad_server_origin(server));
+	rig.options.group_connections = 3;
+	rig_open(&rig);
+	assert_int_equal(rig_shared(&rig).size, 3);
+	rig.options.group_connections = 1;
+	pool_change(rig.pool, &rig.options);
+	assert_int_equal(rig_shared(&rig).size, 1);
+	rig.options.group_connections = 0;
+	pool_change(rig.pool, &rig.options);
+	assert_int_equal(rig_shared(&rig).size, 1); /* it grows with what is used */
+	assert_int_equal(rig_shared(&rig).limit, 8);
+	rig_stop(&rig, server);
+}
+
 /* The pool's own bound, and that of all pools of its group: what is idle goes at once, what is in use when its call ends, though others wait for it. */
 static void a_lowered_bound_is_reached_under_load_too(void **state)
 {
@@ -520,6 +540,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(grows_with_the_work_that_lasts_and_shrinks_without, rig_let_clock_run),
 		cmocka_unit_test_teardown(the_size_survives_a_reload, rig_let_clock_run),
+		cmocka_unit_test(the_size_is_within_the_bound_of_the_group),
 		cmocka_unit_test(a_lowered_bound_is_reached_under_load_too),
 		cmocka_unit_test_teardown(one_that_was_replaced_keeps_nothing, rig_let_clock_run),
 		cmocka_unit_test_teardown(none_gets_older_than_its_age, rig_let_clock_run),

@@ -37,7 +37,7 @@ static unsigned times;
 static void join(struct hall *hall, unsigned i)
 {
 	pool_part_join(&hall->parts[i], pool_share_open(hall->shares, SLICE("share"), hall->most, true), hall->ears[i]);
-	pool_part_size(&hall->parts[i], 0, 1);
+	pool_part_size(&hall->parts[i], 0, 1, UINT32_MAX);
 	hall->in[i] = true;
 }
 
@@ -87,7 +87,7 @@ static void a_size_is_bounded_by_what_is_known(void **state)
 	struct hall hall;
 	(void)state;
 	open_hall(&hall, 4);
-	pool_part_size(&hall.parts[0], 9, 1);
+	pool_part_size(&hall.parts[0], 9, 1, UINT32_MAX);
 	pool_part_read(&hall.parts[1], 0, &read);
 	assert_int_equal(read.least, 4);
 	assert_int_equal(read.size, 4);
@@ -230,7 +230,7 @@ static void *take_and_give(void *arg)
 	struct pool_ear *ear = pool_ear_new(hand->shares, loop, heard, &times_told);
 	struct pool_part part;
 	pool_part_join(&part, pool_share_open(hand->shares, SLICE("share"), FEW, true), ear);
-	pool_part_size(&part, 0, 1);
+	pool_part_size(&part, 0, 1, UINT32_MAX);
 	while (hand->had < HANDS) {
 		if (!pool_part_take(&part, true)) {
 			while (pool_ear_granted(ear) == NULL)
@@ -280,7 +280,7 @@ static void growth_is_opened_once(void **state)
 	(void)state;
 	memset(&hall, 0, sizeof(hall));
 	open_hall(&hall, 30);
-	pool_part_size(&hall.parts[0], 10, 10);
+	pool_part_size(&hall.parts[0], 10, 10, UINT32_MAX);
 	for (int i = 0; i < 9; i++)
 		assert_true(pool_part_take(&hall.parts[0], false));
 	assert_true(pool_part_take(&hall.parts[1], false));
@@ -312,7 +312,7 @@ static void a_late_post_meets_nothing_that_is_gone(void **state)
 	(void)state;
 	times = 0;
 	pool_part_join(&part, pool_share_open(shares, SLICE("own"), 1, true), ear);
-	pool_part_size(&part, 0, 1);
+	pool_part_size(&part, 0, 1, UINT32_MAX);
 	assert_true(pool_part_take(&part, true));
 	assert_false(pool_part_take(&part, true));
 	pool_share_bound(part.share, 2); /* granted, and told */
