@@ -5,6 +5,7 @@
  * change is carried over with its warm connections. */
 #include "svc/worker.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <sys/random.h>
 
@@ -228,11 +229,15 @@ static void pool_warmed(void *arg, unsigned opened, const char *why)
 {
 	struct warming_pool *one = arg;
 	struct warming *all = one->all;
+	int64_t workers = all->generation->config->workers;
+	char whose[64] = ""; /* each has its part of `min`: alike, they would seem to say it twice */
 
+	if (workers > 1)
+		snprintf(whose, sizeof(whose), ", worker %d of %" PRId64, all->worker->index + 1, workers);
 	if (opened < one->wanted)
 		log_say(all->worker->log, LOG_WARNING, "warm_up",
-			"upstream %s: %u of %u connections to %s could be opened: %s", one->upstream->name, opened,
-			one->wanted, one->endpoint->origin, why);
+			"upstream %s%s: %u of %u connections to %s could be opened: %s", one->upstream->name, whose,
+			opened, one->wanted, one->endpoint->origin, why);
 	one_less(all);
 }
 

@@ -141,6 +141,15 @@ def test_what_was_in_the_way_of_warming_is_told(start_gateway, sim, redis):
     assert re.search(r'"warm_up","message":"upstream openai: 0 of 1 connections to http://127.0.0.1:[0-9]+ could be opened: [^"]*connect', gateway.stdout())
 
 
+@pytest.mark.parametrize("least, told", [(1, {"worker 1 of 2": "0 of 1"}), (3, {"worker 1 of 2": "0 of 2", "worker 2 of 2": "0 of 1"})])
+def test_each_worker_tells_of_its_part_of_warming(start_gateway, sim, redis, least, told):
+    """Who has none says nothing; no line stands twice."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+    gateway = start_gateway(sim.url, redis.url, {"workers": 2, "upstreams": {"openai": {"endpoints": [{"url": nobody}], "pool": {"min": least, "start": 3}}}})
+    found = re.findall(r'"warm_up","message":"upstream openai, (worker [12] of 2): (0 of [0-9]) connections to [^"]* could be opened: [^"]*connect', gateway.stdout())
+    assert sorted(found) == sorted(told.items()) and gateway.stdout().count('"warm_up"') == len(told)
+
+
 def test_pools_are_warm_after_a_reload_too(start_gateway, sim, redis):
     gateway = start_gateway(sim.url, redis.url)
     gateway.reload({"upstreams": {"openai": {"pool": {"min": 3, "start": 3}}}})
