@@ -90,18 +90,22 @@ enum stage stage_quota(struct request *r)
 	return flow_await(r, r->lease);
 }
 
-/* Another target may have room, or a shorter wait: also for what the model has none of now, as who waits for both waits longer. Where this one's wait was the shortest
- * and is too long, so are the others'. */
+/* It asks only how long it would be here, and will wait where that is the shortest. */
+static bool only_looks(const struct request *r)
+{
+	return !may_queue(r) && request_may_wait(r) > 0 && r->quota.verdict == LIMITER_DENIED;
+}
+
+/* Another target may have a limit of its own, unless it is the model's or the tenant's that refuses. Who looks does so at each: where it needs the model's limit alone it waits for less. */
 static enum stage look_elsewhere(struct request *r)
 {
 	const struct config_model *model = r->route.configured;
-	bool looked = may_queue(r), timed = r->quota.verdict == LIMITER_DENIED,
-	     all = timed ? looked && r->queue.wait > 0 : r->quota.scope == LIMITER_MODEL;
+	bool all = r->quota.scope == LIMITER_MODEL && !only_looks(r);
 
 	r->tried.denied = true;
 	r->tried.denial = r->quota;
 	breaker_probe_end(&r->probe, BREAKER_NOTHING);
-	if (timed && !looked && (r->queue.wait == 0 || r->quota.wait < r->queue.wait)) {
+	if (only_looks(r) && (r->queue.wait == 0 || r->quota.wait < r->queue.wait)) {
 		r->queue.best = r->route.target;
 		r->queue.wait = r->quota.wait > 0 ? r->quota.wait : 1;
 	}
@@ -138,7 +142,8 @@ static enum stage denied(struct request *r)
 	const struct limit *limit = limits != NULL ? &limits->of[a->kind] : NULL;
 	struct slice labels[] = { slice_of(limiter_scope_name(a->scope)), slice_of(limit_name(a->kind)) };
 
-	metrics_add(r->worker->metrics, METRIC_quota_denied_total, labels, 1);
+	if (a->scope == LIMITER_TENANT || !only_looks(r))
+		metrics_add(r->worker->metrics, METRIC_quota_denied_total, labels, 1);
 	say_denied(r, limit);
 	if (a->scope != LIMITER_TENANT)
 		return look_elsewhere(r);

@@ -358,9 +358,9 @@ local function line_open(w, f, now, rule)
     call('HSET', f, 'e:' .. id, table.concat({int(now + p.limit), 0, 1, me, p.tenant}, ' '))
     line.look(id)
   end
-  function line.next_waits() -- how long the first of those has been next who are
+  function line.next_waits() -- how long the first of those has been next who are; as the head since it was called
     local first = class[0].n > 0 and call('ZRANGEBYSCORE', w, 0, '(' .. int(CLASS), 'WITHSCORES', 'LIMIT', 0, 1) or {}
-    return first[2] and now - first[2] * UNIT or 0
+    return max(first[2] and now - first[2] * UNIT or 0, head ~= '' and again and now - told or 0)
   end
   function line.leave(id) -- who waited here, if it did
     local e = entry(id)
@@ -381,7 +381,7 @@ local function line_open(w, f, now, rule)
     return e
   end
   function line.free(place, refund) -- something came free unforeseen: the head may fit sooner than it thinks
-    if head == '' or not (refund or (place and needs == 'p')) then return end
+    if head == '' or needs == 'l' or not (refund or (place and needs == 'p')) then return end
     if not tell(at, head) then pass_over() elseif due > now then due, told, dirty = now, now, true end
   end
 

@@ -249,6 +249,37 @@ def test_the_shortest_wait_is_taken(start_gateway, sim, redis):
     at_rest([gateway], redis, sim)
 
 
+def two_targets(sim, limits, **more):
+    changes = {"upstreams": {"openai": {"limits": limits}, "second": second(sim, limits=limits)},
+               "models": {"both": {"targets": [{"upstream": name, "model": "gpt-4o-mini"} for name in ("openai", "second")]}}}
+    return {**changes, **more}
+
+
+def test_a_burst_has_the_room_of_all_targets(start_gateway, sim, redis):
+    """They all hear the same waits before anybody stands in a line, and choose the same one: who cannot be in time there is served by the other."""
+    gateway = start_gateway(sim.url, redis.url, two_targets(sim, {"rpm": {"limit": 60, "burst": 1}}, queue={"max_wait": "6s"}))
+    for _ in range(2):
+        assert gateway.ask("openai", "[[sim tokens=3]]", model="both").status == 200
+    path, body = prompt("openai", "[[sim tokens=3]]", model="both")
+    readings = crowd([Reading(0, gateway.url + path, body, headers_for("openai", KEY)) for _ in range(9)])
+    assert [reading.status for reading in readings] == [200] * 9, readings
+    at_rest([gateway], redis, sim)
+
+
+def test_what_is_asked_again_looks_at_all_that_are_left(start_gateway, sim, redis):
+    """It waits at the first, which fails; the second would take too long, and the third is waited for."""
+    upstreams = {"openai": {"limits": {"rpm": {"limit": 60, "burst": 1}}, "retry": {"budget": "100%", "timeout_base": "2ms"}},
+                 "second": second(sim, limits={"rpm": {"limit": 2, "burst": 1}}), "third": second(sim, limits={"rpm": {"limit": 50, "burst": 1}})}
+    models = {"all": {"targets": [{"upstream": name, "model": "gpt-4o-mini"} for name in upstreams]}}
+    gateway = start_gateway(sim.url, redis.url, {"upstreams": upstreams, "models": models, "queue": {"max_wait": "10s"}})
+    for _ in upstreams:
+        assert gateway.ask("openai", "[[sim tokens=3]]", model="all").status == 200
+    sim.set("status=500", times=1)
+    again = gateway.ask("openai", "[[sim tokens=3]]", model="all")
+    assert again.status == 200 and counted([gateway], upstream="third") == 2, (again, again.headers["proxy-status"])
+    at_rest([gateway], redis, sim)
+
+
 def test_a_model_does_not_stand_still_for_one_of_its_upstreams(start_gateway, sim, redis):
     """a has its model's only place next, but openai's places are taken for long: b, who comes later, goes elsewhere meanwhile."""
     changes = {"upstreams": {"openai": {"limits": {"concurrency": 2}}, "second": second(sim)}, "queue": {"max_wait": "30s"},
