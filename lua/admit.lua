@@ -240,38 +240,59 @@ local function stand_in_line(waits)
     return join(p, place)
   end
 
-  -- The model's head has room there, and is next at the upstream. Its model waits for it so long as nobody has been next there for HOLD, lest who needs the model
-  -- alone took each place before it. Then it gives way: others of its model may have another upstream, which has room.
-  local function hold(place)
-    local left = model.line.hold(math.min(place.limit, HOLD - up.line.next_waits()))
-    if left <= 0 then model.line.give_way(id, place, true) end
-    if up.line.is_head(id) then own_turn(up) else waits_in(up, 0) end
+  local function rhythm(p) return p.line.rhythm(pace(p)) end
+
+  -- It is the head of `p` and has room there, but not yet in `other`, where it waits as well. `p` stands for it only where it takes turns more slowly than `other`, so that it
+  -- loses less than one, and no two can wait for each other; and not for longer than HOLD. How long yet; 0 or less: others are called.
+  local function may_stand(p, other, limit)
+    if rhythm(p) < rhythm(other) or (p == up and rhythm(p) == rhythm(other)) then return 0 end
+    return p.line.hold(math.min(limit, max(HOLD, 2 * rhythm(other)) - other.line.next_waits()))
+  end
+
+  local function wait_on(p, left) -- in `p`, and look again when nobody waits for it any more elsewhere
+    if p.line.is_head(id) then own_turn(p) else waits_in(p, 0) end
     if left > 0 then wait = math.min(wait > 0 and wait or left, left, UNTOLD) end
     return 3
   end
 
-  -- It waits for the upstream first, and for its model when it finds that full. Nobody is called in the one while it waits in the other, or two could wait for each
-  -- other; but for the model's head, which has room there, and is next at the upstream.
+  local function at_model(place) -- it waits there; nil: it has room in both
+    local stands = up.line.is_head(id) -- for it
+    local left = stands and up.wait == 0 and up.line.left() or 0
+    if not model.line.is_head(id) then
+      if stands and left <= 0 then up.line.granted() end
+      return wait_on(model, left)
+    elseif model.wait > 0 then
+      if left <= 0 then up.line.leave(id) end
+      return wait_on(model, left)
+    end
+    if not up.line.has(id) and (up.wait > 0 or up.line.total() > 0) then
+      if place.limit == 0 then return last_time(up, place) end
+      up.line.come_next(id, place, pace(up))
+    end
+    if not up.line.has(id) or (up.line.is_head(id) and up.wait == 0) then return nil end
+    left = may_stand(model, up, place.limit)
+    if left <= 0 then model.line.give_way(id, place) end
+    return wait_on(up, left)
+  end
+
+  -- Its turn at the upstream, which has room, and its model has none: it waits there by its ticket, and the upstream stands for it if that costs it less than a turn.
+  local function step_aside(place)
+    local soon = model.line.until_turn(id, place) * rhythm(model) <= rhythm(up)
+    local left = soon and may_stand(up, model, place.limit) or 0
+    if left <= 0 then up.line.granted() end
+    local verdict = join(model, place, true)
+    if verdict == 3 and left > 0 then wait = math.min(left, UNTOLD) end
+    return verdict, true
+  end
+
+  -- It waits for the upstream first, and for its model when it finds that full. Who is called in the one while it waits in the other does not wait for long as its head (may_stand).
   local function find_line(place)
-    if model and model.line.is_head(id) then
-      if model.wait > 0 then
-        up.line.leave(id)
-        return own_turn(model)
-      end
-      if not up.line.has(id) and (up.wait > 0 or up.line.total() > 0) then
-        if place.limit == 0 then return last_time(up, place) end
-        if up.line.next_waits() >= HOLD then -- it stands still: who has been called there is not next once more
-          model.line.give_way(id, place)
-          return join(up, place, true), true
-        end
-        up.line.come_next(id, place, pace(up))
-      end
-      if up.line.has(id) and not (up.line.is_head(id) and up.wait == 0) then return hold(place) end
-    elseif model and model.line.has(id) then return waits_in(model, 0)
+    if model and model.line.has(id) then
+      local verdict = at_model(place)
+      if verdict then return verdict end
     elseif up.line.is_head(id) and up.wait == 0 and model and
       (model.wait > 0 or (model.line.total() > 0 and not model.line.is_next(id))) then
-      up.line.granted() -- it steps aside, and has had its turn
-      return join(model, place, true), true
+      return step_aside(place)
     end
     if up.line.is_head(id) then
       if up.wait > 0 then return own_turn(up) end

@@ -11,8 +11,8 @@
 --         anew. Nothing was charged for them. LATEST is less than what a strict limit's burst makes good for.
 --
 -- Aside   Who is called at the upstream and finds its model full waits there from then on, and others are called. When its model has room for it, it is next at
---         the upstream, before all classes: it has had its turn. Its model's line waits for that too, but not for long (admit's HOLD); then it gives way and is
---         next in both, and those behind it go back to the upstream's line. So neither line stands for long because of the other.
+--         the upstream, before all classes: it has had its turn. One of the two lines stands for it until it has its turn in the other, which takes turns more quickly:
+--         so that costs less than a turn, and it is not served last by both. The one that does not stand gives way: it is next there, too (admit's may_stand).
 -- Ticket  Who waits for the upstream may have to wait for its model as well: it has its place in that order, a tag, from when it comes, and takes it when it
 --         steps aside. Till then it is nobody who could be called there, but one whom others come after. Who has none, as the line has begun since or lost
 --         it, is before all of its class: they came later.
@@ -131,10 +131,6 @@ local function line_open(w, f, now, rule)
     V, group[g].v = group[g].start, c.start
     group[g].start = V + e.price / share[g]
     c.start, c.tag = c.start + e.price / weight[k], max(c.tag, e.tag)
-  end
-  local function retreat(e) -- it is not served, as the head that it was
-    local g, k = parts(e.class)
-    group[g].start, class[e.class].start = group[g].start - e.price / share[g], class[e.class].start - e.price / weight[k]
   end
   local function call_next(id) -- `id` is asking just now and need not be told
     head, at, dirty = '', '', true
@@ -290,6 +286,13 @@ local function line_open(w, f, now, rule)
     call('HSET', f, unpack(set))
   end
   function line.is_next(id) return ticket(id) == 0 end -- it has had its turn here, and waits elsewhere
+  function line.rhythm(pace) return spacing > 0 and spacing or pace end -- the time between grants
+  function line.until_turn(id, p) -- in grants, for one that comes by its ticket now
+    local c, tag = ticket(id)
+    if c == 0 then return (head ~= '' and 1 or 0) + 1 end
+    local own = 3 * p.group - 3 + p.lane
+    return grants_before(p.group, p.lane, c == own and count(c, tag) - 1 or 0) + 1
+  end
   function line.cancel(id) -- it does not come here any more
     local c, _, price, tenant = take_ticket(id)
     if c and c > 0 then give_back(c, tenant, price) end
@@ -335,14 +338,11 @@ local function line_open(w, f, now, rule)
     if needs ~= 'l' then line.stay(d, 'l') end
     return due - now
   end
-  -- The head fits, and cannot be served elsewhere: others are called. It has a ticket from then on, as one that is `next`, or before all of its class.
-  function line.give_way(id, p, next)
-    local e = entry(id) or {class = 0, price = 0}
-    local c = next and 0 or e.class
+  function line.left() return needs == 'l' and due - now or 0 end -- of that
+  function line.give_way(id, p) -- the head fits, and waits elsewhere: others are called, and it has a ticket, as one who is next
     call('HDEL', f, 'e:' .. id)
-    if c > 0 then retreat(e) end
-    tickets = count_tickets() + call('ZADD', w, score(TICKETS + c, c > 0 and class[c].tag or math.floor(now / UNIT)), id)
-    call('HSET', f, 'x:' .. id, int(now + p.limit) .. ' ' .. int(c > 0 and e.price or 0) .. ' ' .. p.tenant)
+    tickets = count_tickets() + call('ZADD', w, score(TICKETS, math.floor(now / UNIT)), id)
+    call('HSET', f, 'x:' .. id, int(now + p.limit) .. ' 0 ' .. p.tenant)
     call_next()
   end
   function line.granted() -- to the head
@@ -373,7 +373,10 @@ local function line_open(w, f, now, rule)
     if e.class > 0 then give_back(e.class, e.tenant, e.price) end
     dirty = true
     if head == id then
-      if e.class > 0 then retreat(e) end
+      if e.class > 0 then
+        local g, k = parts(e.class)
+        group[g].start, of.start = group[g].start - e.price / share[g], of.start - e.price / weight[k]
+      end
       call_next()
     elseif call('ZREM', w, id) == 1 then
       of.n = of.n - 1

@@ -339,41 +339,32 @@ static void end(const struct limits *m, const struct limits *u, const char *id, 
 	limiter_rig_settle(&ask, &used, &past, RIG_START + now, forgiven);
 }
 
-/* m has the model's only place; x wants the upstream that has none for ten seconds from 0 on, those behind it another one. */
-static void crowd_a_model(const char *const *behind, const struct limits *theirs)
+/* m has the model's only place, and x the next one; but its upstream has none for ten seconds. y and z want another. */
+static void crowd_a_model(void)
 {
 	assert_int_equal(admit(&one_place, NULL, "m", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
 	assert_int_equal(admit(&one_place, &slow, "x", LANE_HIGH, CLOCK_MINUTE, 0), LIMITER_QUEUED);
 	assert_int_equal(answer.scope, LIMITER_MODEL);
-	for (; *behind != NULL; behind++)
-		assert_int_equal(admit(&one_place, **behind == 'x' ? theirs : NULL, *behind, LANE_HIGH, CLOCK_MINUTE,
-				       0),
-				 LIMITER_QUEUED);
+	assert_int_equal(admit(&one_place, NULL, "y", LANE_HIGH, CLOCK_MINUTE, 0), LIMITER_QUEUED);
+	assert_int_equal(admit(&one_place, NULL, "z", LANE_HIGH, CLOCK_MINUTE, 0), LIMITER_QUEUED);
 	assert_int_equal(admit(NULL, &slow, "u", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
-	waited = true;
-}
-
-/* It waits for who is next at the upstream for two seconds, and no longer; who gave way is next in both when it has room. */
-static void a_models_line_does_not_stand_for_its_upstream(void **state)
-{
-	static const char *const behind[] = { "y", "z", NULL };
-	(void)state;
-	crowd_a_model(behind, NULL);
 	end(&one_place, NULL, "m", CLOCK_SECOND);
 	expect_call("x");
-	for (int second = 1; second <= 2; second++) {
-		assert_int_equal(admit(&one_place, &slow, "x", LANE_HIGH, CLOCK_MINUTE, second * CLOCK_SECOND),
-				 LIMITER_QUEUED);
-		assert_int_equal(answer.scope, LIMITER_UPSTREAM);
-		assert_int_equal(answer.wait, CLOCK_SECOND);
-	}
-	assert_int_equal(admit(&one_place, &slow, "x", LANE_HIGH, CLOCK_MINUTE, 3 * CLOCK_SECOND), LIMITER_QUEUED);
+	waited = true;
+	assert_int_equal(admit(&one_place, &slow, "x", LANE_HIGH, CLOCK_MINUTE, CLOCK_SECOND), LIMITER_QUEUED);
 	assert_int_equal(answer.scope, LIMITER_UPSTREAM);
-	assert_int_equal(answer.wait, 7 * CLOCK_SECOND);
+	assert_int_equal(answer.wait, 9 * CLOCK_SECOND);
 	expect_call("y");
-	assert_int_equal(admit(&one_place, NULL, "y", LANE_HIGH, CLOCK_MINUTE, 3 * CLOCK_SECOND), LIMITER_ADMITTED);
+	assert_int_equal(admit(&one_place, NULL, "y", LANE_HIGH, CLOCK_MINUTE, CLOCK_SECOND), LIMITER_ADMITTED);
 	expect_call("z");
-	assert_int_equal(admit(&one_place, NULL, "z", LANE_HIGH, CLOCK_MINUTE, 3 * CLOCK_SECOND), LIMITER_QUEUED);
+	assert_int_equal(admit(&one_place, NULL, "z", LANE_HIGH, CLOCK_MINUTE, CLOCK_SECOND), LIMITER_QUEUED);
+}
+
+/* Who gave way at once is next in both when its upstream has room. */
+static void a_models_line_does_not_stand_for_a_slower_upstream(void **state)
+{
+	(void)state;
+	crowd_a_model();
 	end(&one_place, NULL, "y", 10 * CLOCK_SECOND);
 	expect_call("z");
 	assert_int_equal(admit(&one_place, &slow, "x", LANE_HIGH, CLOCK_MINUTE, 10 * CLOCK_SECOND), LIMITER_ADMITTED);
@@ -385,32 +376,75 @@ static void a_models_line_does_not_stand_for_its_upstream(void **state)
 	assert_int_equal(redis_server_int(limiter_rig_server(), "EXISTS sluice:{m:pro}:f sluice:{u:gem}:f"), 0);
 }
 
-/* Behind one that has been next there for so long nobody is next once more: it waits in its lane, as before, with its ticket. */
-static void who_wants_an_upstream_that_stands_still_goes_back(void **state)
+/* Its upstream does, for the model, which takes turns more quickly; and for no longer than two of those. */
+static void an_upstreams_line_stands_for_a_quicker_model(void **state)
 {
-	static const char *const behind[] = { "x2", "y", "z", NULL };
 	(void)state;
-	crowd_a_model(behind, &slow);
+	crowd_a_model();
 	waited = false;
-	assert_int_equal(admit(NULL, &slow, "o", LANE_LOW, CLOCK_MINUTE, 0), LIMITER_QUEUED);
+	assert_int_equal(admit(NULL, &slow, "o", LANE_HIGH, CLOCK_MINUTE, CLOCK_SECOND), LIMITER_QUEUED);
 	waited = true;
-	end(&one_place, NULL, "m", CLOCK_SECOND);
+	assert_int_equal(admit(&one_place, NULL, "z", LANE_HIGH, CLOCK_MINUTE, 10 * CLOCK_SECOND), LIMITER_QUEUED);
+	assert_int_equal(admit(&one_place, &slow, "x", LANE_HIGH, CLOCK_MINUTE, 10 * CLOCK_SECOND), LIMITER_QUEUED);
+	assert_int_equal(answer.scope, LIMITER_MODEL);
+	assert_int_equal(answer.wait, CLOCK_SECOND);
+	end(&one_place, NULL, "y", 10 * CLOCK_SECOND);
+	expect_call("z");
+	assert_int_equal(admit(&one_place, NULL, "z", LANE_HIGH, CLOCK_MINUTE, 10 * CLOCK_SECOND), LIMITER_ADMITTED);
 	expect_call("x");
-	for (int second = 1; second <= 3; second++)
+	assert_int_equal(admit(&one_place, &slow, "x", LANE_HIGH, CLOCK_MINUTE, 10 * CLOCK_SECOND), LIMITER_QUEUED);
+	assert_int_equal(answer.scope, LIMITER_MODEL);
+	end(&one_place, NULL, "z", 11 * CLOCK_SECOND);
+	expect_call("x");
+	assert_int_equal(admit(&one_place, &slow, "x", LANE_HIGH, CLOCK_MINUTE, 11 * CLOCK_SECOND), LIMITER_ADMITTED);
+	expect_call("o");
+	leave(NULL, &slow, "o", 11 * CLOCK_SECOND);
+	assert_int_equal(redis_server_int(limiter_rig_server(), "EXISTS sluice:{m:pro}:f sluice:{u:gem}:f"), 0);
+}
+
+static void an_upstreams_line_does_not_stand_for_long(void **state)
+{
+	(void)state;
+	crowd_a_model();
+	waited = false;
+	assert_int_equal(admit(NULL, &slow, "o", LANE_HIGH, CLOCK_MINUTE, CLOCK_SECOND), LIMITER_QUEUED);
+	waited = true;
+	for (int second = 10; second <= 12; second++) {
+		const struct slice y = SLICE("y");
+		assert_int_equal(limiter_rig_renew("sluice:{m:pro}:l", &y, 1, RIG_START + second * CLOCK_SECOND), 0);
+		assert_int_equal(admit(&one_place, NULL, "z", LANE_HIGH, CLOCK_MINUTE, second * CLOCK_SECOND),
+				 LIMITER_QUEUED);
 		assert_int_equal(admit(&one_place, &slow, "x", LANE_HIGH, CLOCK_MINUTE, second * CLOCK_SECOND),
 				 LIMITER_QUEUED);
-	expect_call("x2");
-	assert_int_equal(admit(&one_place, &slow, "x2", LANE_HIGH, CLOCK_MINUTE, 3 * CLOCK_SECOND), LIMITER_QUEUED);
-	assert_int_equal(answer.scope, LIMITER_UPSTREAM);
+		assert_int_equal(answer.scope, LIMITER_MODEL);
+		assert_int_equal(answer.wait, second < 12 ? CLOCK_SECOND : 0);
+	}
+	expect_call("o");
+	assert_int_equal(admit(NULL, &slow, "o", LANE_HIGH, CLOCK_MINUTE, 12 * CLOCK_SECOND), LIMITER_ADMITTED);
+}
+
+/* The upstream takes turns more quickly than the model, as far as is known; but this time it does not. */
+static void a_models_line_does_not_stand_for_long(void **state)
+{
+	(void)state;
+	assert_int_equal(admit(&model, NULL, "m", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
+	assert_int_equal(admit(&model, &one_place, "x", LANE_HIGH, CLOCK_MINUTE, 0), LIMITER_QUEUED);
+	assert_int_equal(admit(&model, NULL, "y", LANE_HIGH, CLOCK_MINUTE, 0), LIMITER_QUEUED);
+	assert_int_equal(admit(NULL, &one_place, "u", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
+	waited = true;
+	for (int second = 2; second <= 4; second++) {
+		assert_int_equal(admit(&model, &one_place, "x", LANE_HIGH, CLOCK_MINUTE, second * CLOCK_SECOND),
+				 LIMITER_QUEUED);
+		assert_int_equal(answer.scope, LIMITER_UPSTREAM);
+		assert_int_equal(answer.wait, CLOCK_SECOND);
+	}
 	expect_call("y");
-	assert_int_equal(admit(&one_place, NULL, "y", LANE_HIGH, CLOCK_MINUTE, 3 * CLOCK_SECOND), LIMITER_ADMITTED);
-	assert_int_equal(held("m:pro"), 2); /* two tickets; z is called */
-	assert_int_equal(held("u:gem"), 2); /* o is called */
-	leave(&one_place, &slow, "x2", 3 * CLOCK_SECOND);
-	assert_int_equal(held("m:pro"), 1);
-	leave(&one_place, &slow, "x", 3 * CLOCK_SECOND);
-	assert_int_equal(held("m:pro"), 0);
-	assert_int_equal(held("u:gem"), 0);
+	assert_int_equal(admit(&model, NULL, "y", LANE_HIGH, CLOCK_MINUTE, 4 * CLOCK_SECOND), LIMITER_ADMITTED);
+	end(NULL, &one_place, "u", 5 * CLOCK_SECOND);
+	expect_call("x");
+	assert_int_equal(admit(&model, &one_place, "x", LANE_HIGH, CLOCK_MINUTE, 5 * CLOCK_SECOND), LIMITER_QUEUED);
+	assert_int_equal(answer.scope, LIMITER_MODEL);
+	assert_int_equal(admit(&model, &one_place, "x", LANE_HIGH, CLOCK_MINUTE, 6 * CLOCK_SECOND), LIMITER_ADMITTED);
 }
 
 /* Its worker beats in the upstream's line alone. */
@@ -456,10 +490,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(who_was_let_in_waits_for_a_place_as_long_as_it_may, clean,
 						limiter_rig_leave),
 		cmocka_unit_test_setup_teardown(who_asks_anew_has_its_ticket_already, clean, limiter_rig_leave),
-		cmocka_unit_test_setup_teardown(a_models_line_does_not_stand_for_its_upstream, clean,
+		cmocka_unit_test_setup_teardown(a_models_line_does_not_stand_for_a_slower_upstream, clean,
 						limiter_rig_leave),
-		cmocka_unit_test_setup_teardown(who_wants_an_upstream_that_stands_still_goes_back, clean,
-						limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(an_upstreams_line_stands_for_a_quicker_model, clean, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(an_upstreams_line_does_not_stand_for_long, clean, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(a_models_line_does_not_stand_for_long, clean, limiter_rig_leave),
 		cmocka_unit_test_setup_teardown(a_models_head_that_is_stopped_is_passed_over, clean, limiter_rig_leave),
 	};
 	return cmocka_run_group_tests(tests, line_rig_begin, line_rig_end);
