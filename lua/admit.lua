@@ -275,9 +275,11 @@ local function stand_in_line(waits)
     return wait_on(up, left)
   end
 
-  -- Its turn at the upstream, which has room, and its model has none: it waits there by its ticket, and the upstream stands for it if that costs it less than a turn.
+  -- Its turn at the upstream, which has room, and its model has none: it waits there by its ticket, and the upstream stands for it if that costs it less than a turn, by what is
+  -- known: when time alone brings the model's room, how long its turns take, and how long none came now.
   local function step_aside(place)
-    local soon = model.line.until_turn(id, place) * rhythm(model) <= rhythm(up)
+    local turn = max(rhythm(model), model.line.idle())
+    local soon = max(model.wait, model.line.until_turn(id, place) * turn) <= rhythm(up)
     local left = soon and may_stand(up, model, place.limit) or 0
     if left <= 0 then up.line.granted() end
     local verdict = join(model, place, true)

@@ -287,9 +287,10 @@ local function line_open(w, f, now, rule)
   end
   function line.is_next(id) return ticket(id) == 0 end -- it has had its turn here, and waits elsewhere
   function line.rhythm(pace) return spacing > 0 and spacing or pace end -- the time between grants
+  function line.idle() return head ~= '' and now - last or 0 end -- how long nobody has had a turn
   function line.until_turn(id, p) -- in grants, for one that comes by its ticket now
     local c, tag = ticket(id)
-    if c == 0 then return (head ~= '' and 1 or 0) + 1 end
+    if c == 0 then return 1 end
     local own = 3 * p.group - 3 + p.lane
     return grants_before(p.group, p.lane, c == own and count(c, tag) - 1 or 0) + 1
   end

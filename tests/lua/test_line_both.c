@@ -423,6 +423,26 @@ static void an_upstreams_line_does_not_stand_for_long(void **state)
 	assert_int_equal(admit(NULL, &slow, "o", LANE_HIGH, CLOCK_MINUTE, 12 * CLOCK_SECOND), LIMITER_ADMITTED);
 }
 
+/* Its limit is quick, and in debt. */
+static void an_upstreams_line_does_not_stand_for_a_model_that_cannot_come(void **state)
+{
+	static const struct limits quick = { .of[LIMIT_rpm] = { .count = 600, .burst = 1 } };
+	char debt[64];
+	(void)state;
+	assert_int_equal(admit(&quick, NULL, "m", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
+	assert_int_equal(admit(NULL, &upstream, "u", LANE_HIGH, 0, 0), LIMITER_ADMITTED);
+	assert_int_equal(admit(&quick, &upstream, "x", LANE_HIGH, CLOCK_MINUTE, 0), LIMITER_QUEUED);
+	assert_int_equal(answer.scope, LIMITER_UPSTREAM);
+	assert_int_equal(admit(NULL, &upstream, "n", LANE_HIGH, CLOCK_MINUTE, 0), LIMITER_QUEUED);
+	snprintf(debt, sizeof(debt), "HSET sluice:{m:pro}:q rpm %lld", (long long)(RIG_START + 30 * CLOCK_SECOND));
+	redis_server_do(limiter_rig_server(), debt);
+	waited = true;
+	assert_int_equal(admit(&quick, &upstream, "x", LANE_HIGH, CLOCK_MINUTE, CLOCK_SECOND), LIMITER_QUEUED);
+	assert_int_equal(answer.scope, LIMITER_MODEL);
+	expect_call("n");
+	assert_int_equal(admit(NULL, &upstream, "n", LANE_HIGH, CLOCK_MINUTE, CLOCK_SECOND), LIMITER_ADMITTED);
+}
+
 /* The upstream takes turns more quickly than the model, as far as is known; but this time it does not. */
 static void a_models_line_does_not_stand_for_long(void **state)
 {
@@ -494,6 +514,8 @@ int main(void)
 						limiter_rig_leave),
 		cmocka_unit_test_setup_teardown(an_upstreams_line_stands_for_a_quicker_model, clean, limiter_rig_leave),
 		cmocka_unit_test_setup_teardown(an_upstreams_line_does_not_stand_for_long, clean, limiter_rig_leave),
+		cmocka_unit_test_setup_teardown(an_upstreams_line_does_not_stand_for_a_model_that_cannot_come, clean,
+						limiter_rig_leave),
 		cmocka_unit_test_setup_teardown(a_models_line_does_not_stand_for_long, clean, limiter_rig_leave),
 		cmocka_unit_test_setup_teardown(a_models_head_that_is_stopped_is_passed_over, clean, limiter_rig_leave),
 	};
