@@ -25,8 +25,9 @@
  *
  * An answer without a length and without chunks ends with its connection: in order (over TLS: close_notify) it is
  * POOL_DONE, as RFC 9112 section 8 has it; a peer that crashes in plain text looks the same, so who streams such
- * answers looks for the stream's own end marker. So does who has HTTP/2 spoken by libcurl before 8.1: of an answer without a length 7.88.1 at times reports the end
- * of its connection, in the middle, as success. */
+ * answers looks for the stream's own end marker. So does who speaks HTTP/2: of an answer without a length libcurl reports success too where the peer ends its
+ * stream in the middle by RST_STREAM with NO_ERROR (RFC 9113, section 8.1, allows that behind a whole answer only; curl's issue 6015), and before 8.1 at times
+ * where its connection ends. */
 #ifndef SLUICE_POOL_H
 #define SLUICE_POOL_H
 

@@ -4,13 +4,15 @@
  * at all, refuse streams (REFUSED_STREAM), break them, end them in the middle with no error, allow few streams or none (SETTINGS, at the beginning or later), say goodbye
  * (GOAWAY, with the last request served or not), and close with and without close_notify. A connection's chance comes from the seed and its number.
  *
- * Every whole answer is empty or ends in WILD_SERVER_END, and no part of one does. */
+ * Every whole answer is empty or ends in WILD_SERVER_END, and no part of one does. One that is ended in the middle with no error ends in WILD_SERVER_ENDED, and
+ * nothing else does. */
 #ifndef SLUICE_TESTS_WILD_SERVER_H
 #define SLUICE_TESTS_WILD_SERVER_H
 
 #include <stdint.h>
 
-#define WILD_SERVER_END '.'
+#define WILD_SERVER_END   '.'
+#define WILD_SERVER_ENDED 'd'
 
 struct wild_server;
 

@@ -4,7 +4,7 @@
  *   after each turn all that a pool counts is what is there                  pool_check
  *   no more connections are open than there may be                           but for SETTLES after there were to be fewer
  *   every call ends once: is done, or cancelled, or dies with its pool
- *   what is done is whole                                                    libcurl before 8.1: where it is known how long it is (see pool.h)
+ *   what is done is whole                                                    where it is known how long it is, or libcurl tells (see pool.h)
  *   no call outlives its deadline by more than LATE
  *   a pool that has been wound down comes to have nothing within SETTLES
  *   at last no descriptor is left, and no share
@@ -45,8 +45,8 @@ static struct call {
 	struct pool *pool;
 	int64_t deadline;
 	bool has_head, paused;
-	bool is_told; /* when it is cut */
-	char last;    /* byte of the body so far; '\0': none */
+	bool has_length;
+	char last; /* byte of the body so far; '\0': none */
 } calls[CALLS];
 
 static struct {
@@ -106,9 +106,8 @@ static void on_head(struct transfer *t, void *arg, const struct pool_head *head)
 	assert_int_equal(head->status, 200);
 	assert_false(call->has_head);
 	call->has_head = true;
-	call->is_told = world.recent;
 	for (size_t i = 0; i < head->fields_count; i++)
-		call->is_told |= slice_equal_nocase(head->fields[i].name, SLICE("content-length"));
+		call->has_length |= slice_equal_nocase(head->fields[i].name, SLICE("content-length"));
 	if (one_in(40))
 		cancel(call);
 }
@@ -128,12 +127,18 @@ static bool on_body(struct transfer *t, void *arg, struct slice bytes)
 	return !call->paused;
 }
 
+/* Whether it is known when an answer that ends so is cut. */
+static bool is_told(const struct call *call)
+{
+	return call->has_length || (world.recent && call->last != WILD_SERVER_ENDED);
+}
+
 static void on_done(struct transfer *t, void *arg, const struct pool_result *result)
 {
 	struct call *call = arg;
 	int64_t late = now() - call->deadline;
 	assert_ptr_equal(t, call->transfer);
-	if (result->outcome == POOL_DONE && call->is_told && call->last != '\0' && call->last != WILD_SERVER_END)
+	if (result->outcome == POOL_DONE && is_told(call) && call->last != '\0' && call->last != WILD_SERVER_END)
 		fail_msg("a call is done, and its answer is not whole: it ends in '%c'", call->last);
 	assert_true(result->outcome != POOL_DONE || call->has_head);
 	call->transfer = NULL;
