@@ -108,6 +108,7 @@ struct transfer {
 	unsigned tenant_connections;
 	struct pool_call call;
 	bool placed; /* it holds a place of call.tenant */
+	bool stays;  /* it was to go for want of one, and looks once more */
 	enum transfer_seat seat;
 	bool refused;  /* a connection of its own: there is no place */
 	bool next_era; /* FRESH: its connection is one of the era that comes */

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "lib/base.h"
+#include "lib/pool_internal.h"
 #include "tests/support/pool_side.h"
 
 enum { LOOPS = 8 };
@@ -366,6 +367,34 @@ static void who_waits_for_nobody_may_wait_for_a_light_request(void **state)
 	pool_shares_free(&shares);
 }
 
+/* Whose answer is whole may ask again at another loop before the one that served him knows that the call is over: his only place is his. */
+static void who_waits_for_nobody_has_the_place_of_its_call_that_ends_elsewhere(void **state)
+{
+	struct bad_server *server = bad_server_of(bad_server_echo_at_gate);
+	struct pool_shares *shares = pool_shares_new();
+	struct rig_call call = { 0 };
+	struct rig rig;
+	(void)state;
+	side_open(&sides[0], server, shares, 2, 1);
+	rig = sides[0].rig;
+	rig_open(&rig);
+	sides[0].request.tenant = SLICE("acme");
+	sides[0].request.tenant_connections = 1;
+	sides[0].request.wait_timeout = 0;
+	begin_side(&sides[0]);
+	SIDE_UNTIL(bad_server_record(server).requests == 1);
+	struct pool_request request = sides[0].request;
+	rig_call(&rig, &call, &request);
+	RIG_UNTIL(&rig, call.dones == 1 || call.transfer->stays);
+	bad_server_open_gate(server, 2);
+	SIDE_UNTIL(side_finished(sides, 1) == 1);
+	assert_int_equal(rig_finish(&call), POOL_DONE);
+	side_end(&sides[0]);
+	rig_close(&rig);
+	bad_server_free(&server);
+	pool_shares_free(&shares);
+}
+
 /* What it has idle is out of reach for as long: who waits for nobody goes, and does not wait for ever. */
 static void a_loop_that_is_stuck_keeps_nobody(void **state)
 {
@@ -475,6 +504,7 @@ int main(void)
 		cmocka_unit_test(who_waits_for_nobody_has_what_is_idle_elsewhere),
 		cmocka_unit_test(who_waits_for_nobody_is_refused_while_all_are_in_use),
 		cmocka_unit_test(who_waits_for_nobody_may_wait_for_a_light_request),
+		cmocka_unit_test(who_waits_for_nobody_has_the_place_of_its_call_that_ends_elsewhere),
 		cmocka_unit_test(a_loop_that_is_stuck_keeps_nobody),
 		cmocka_unit_test(a_tenant_that_may_have_one_call_is_not_starved),
 	};
