@@ -141,6 +141,16 @@ static const char *parse_tcp(struct slice rest, struct redis_options *o)
 	return wrong;
 }
 
+/* Its word would count twice among those of whom more than half decide. */
+static bool is_named_before(const struct redis_options *o, size_t i)
+{
+	for (size_t k = 0; k < i; k++)
+		if (o->sentinels[k].port == o->sentinels[i].port &&
+		    slice_equal_nocase(slice_of(o->sentinels[k].host), slice_of(o->sentinels[i].host)))
+			return true;
+	return false;
+}
+
 static const char *parse_sentinels(struct slice list, struct redis_options *o)
 {
 	if (list.len > 0 && list.data[list.len - 1] == ',')
@@ -152,6 +162,8 @@ static const char *parse_sentinels(struct slice list, struct redis_options *o)
 		size_t i = o->sentinels_count++;
 		o->sentinels[i].port = SENTINEL_PORT;
 		const char *wrong = parse_place(one, &o->sentinels[i].host, &o->sentinels[i].port);
+		if (wrong == NULL && is_named_before(o, i))
+			wrong = "each Sentinel is named once";
 		if (wrong != NULL)
 			return wrong;
 	}

@@ -77,6 +77,8 @@ static const struct { const char *url, *told; } remedies[] = {
 	{ "unix:///r?x=1&db=1",                "the one parameter is db=N" },
 	{ "unix:///r?db=1&db=2",               "the one parameter is db=N" },
 	{ "unix:///r?db=1?db=2",               "a number from 0 to 32767" },
+	{ "sentinel://a,b,a/m",                "each Sentinel is named once" },
+	{ "sentinel://a:26379,A/m",            "each Sentinel is named once" },
 	{ "sentinel://h?sentinel=:pw",         "letters, digits, '.', '-' and '_'" },
 	{ "sentinel://h/m?sentinel=:pw&x=1",   "the one parameter is sentinel=user:password or sentinel=:password, with %26 for an & in it" },
 	{ "sentinel://h/m?sentinel=:pw&",      "with %26 for an & in it" },
