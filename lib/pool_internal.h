@@ -107,8 +107,8 @@ struct transfer {
 	struct slice tenant; /* in `text` */
 	unsigned tenant_connections;
 	struct pool_call call;
-	bool placed; /* it holds a place of call.tenant */
-	bool stays;  /* it was to go for want of one, and looks once more */
+	bool placed;      /* it holds a place of call.tenant */
+	bool looks_again; /* it was to go for want of one */
 	enum transfer_seat seat;
 	bool refused;  /* a connection of its own: there is no place */
 	bool next_era; /* FRESH: its connection is one of the era that comes */

@@ -88,10 +88,10 @@ static void on_wait_timer(void *arg)
 
 /* Its tenant's last call may have been answered by another loop, which gives its place back some microseconds behind the last byte: so who would be refused at
  * once for want of one looks once more. */
-static bool stays(struct transfer *t)
+static bool look_again(struct transfer *t)
 {
-	bool first = !t->stays && t->wait_deadline == t->started;
-	t->stays = true;
+	bool first = !t->looks_again && t->wait_deadline == t->started;
+	t->looks_again = true;
 	return first;
 }
 
@@ -100,7 +100,7 @@ static bool may_be_served_yet(struct transfer *t, int64_t now)
 {
 	int64_t waited = now - t->started;
 	if (is_aside(t))
-		return stays(t);
+		return look_again(t);
 	return (waited < t->pool->options.connect_timeout && pool_room_is_coming(t->pool)) ||
 	       (waited < POOL_GRACE && t->kind == TRANSFER_CALL && pool_room_may_come(t->pool));
 }

@@ -23,6 +23,12 @@ struct redis_resolve {
 	const char *reason;
 };
 
+/* localhost is the loopback (RFC 6761, section 6.3), also where /etc/hosts is missing: getaddrinfo tells its addresses for no name. */
+static const char *node_of(const char *host)
+{
+	return slice_equal_nocase(slice_of(host), SLICE("localhost")) ? NULL : host;
+}
+
 static const char *look_up(const char *host, int port, int flags, struct redis_addresses *found)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = flags | AI_NUMERICSERV }, *all = NULL;
@@ -81,7 +87,7 @@ static void deliver(void *arg)
 static void *run(void *arg)
 {
 	struct redis_resolve *r = arg;
-	r->reason = look_up(r->host, r->port, 0, &r->found);
+	r->reason = look_up(node_of(r->host), r->port, 0, &r->found);
 	pthread_mutex_lock(&r->lock);
 	bool cancelled = r->cancelled;
 	if (!cancelled)

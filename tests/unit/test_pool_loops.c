@@ -385,7 +385,7 @@ static void who_waits_for_nobody_has_the_place_of_its_call_that_ends_elsewhere(v
 	SIDE_UNTIL(bad_server_record(server).requests == 1);
 	struct pool_request request = sides[0].request;
 	rig_call(&rig, &call, &request);
-	RIG_UNTIL(&rig, call.dones == 1 || call.transfer->stays);
+	RIG_UNTIL(&rig, call.dones == 1 || call.transfer->looks_again);
 	bad_server_open_gate(server, 2);
 	SIDE_UNTIL(side_finished(sides, 1) == 1);
 	assert_int_equal(rig_finish(&call), POOL_DONE);
