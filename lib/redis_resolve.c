@@ -23,12 +23,6 @@ struct redis_resolve {
 	const char *reason;
 };
 
-/* localhost is the loopback (RFC 6761, section 6.3), also where /etc/hosts is missing: getaddrinfo tells its addresses for no name. */
-static const char *node_of(const char *host)
-{
-	return slice_equal_nocase(slice_of(host), SLICE("localhost")) ? NULL : host;
-}
-
 static const char *look_up(const char *host, int port, int flags, struct redis_addresses *found)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = flags | AI_NUMERICSERV }, *all = NULL;
@@ -45,6 +39,16 @@ static const char *look_up(const char *host, int port, int flags, struct redis_a
 	}
 	freeaddrinfo(all);
 	return found->count == 0 ? "the name has no address" : NULL;
+}
+
+/* localhost is the loopback (RFC 6761, section 6.3), also where /etc/hosts is missing: getaddrinfo tells its addresses for no name. What the machine says of it
+ * comes first: where that is 127.0.0.1, another server may listen on ::1. */
+static const char *look_up_name(const char *host, int port, struct redis_addresses *found)
+{
+	const char *reason = look_up(host, port, 0, found);
+	if (reason != NULL && slice_equal_nocase(slice_of(host), SLICE("localhost")))
+		reason = look_up(NULL, port, 0, found);
+	return reason;
 }
 
 bool redis_resolve_number(const char *host, int port, struct redis_addresses *found)
@@ -87,7 +91,7 @@ static void deliver(void *arg)
 static void *run(void *arg)
 {
 	struct redis_resolve *r = arg;
-	r->reason = look_up(node_of(r->host), r->port, 0, &r->found);
+	r->reason = look_up_name(r->host, r->port, &r->found);
 	pthread_mutex_lock(&r->lock);
 	bool cancelled = r->cancelled;
 	if (!cancelled)
