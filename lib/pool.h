@@ -107,8 +107,9 @@ struct pool_request {
 		tenant; /* whose it is, for the line and for its bound; without a NUL; empty: nobody's in particular */
 	unsigned
 		tenant_connections; /* that all calls of this tenant may occupy at once, in all pools of the owner; 0: no such bound */
-	/* For a slot; microseconds; 0: nobody's call is waited for. All the same it waits for a hand-shake that has room for it; and up to POOL_GRACE for a connection
-	 * that no call uses: one that is idle in another loop, which must hear of it first, or on which a light request is under way. */
+	/* For a slot; microseconds; 0: nobody's call is waited for. All the same it waits for a hand-shake that has room for it; up to POOL_GRACE for a connection
+	 * that no call uses: one that is idle in another loop, which must hear of it first, or on which a light request is under way; and 10 ms for a place of its
+	 * tenant's, since the loop of the call that had it may not have given it back yet. */
 	int64_t wait_timeout;
 	/* Each > 0. */
 	int64_t first_byte_timeout; /* from the slot to the head's first byte; the connect included */
@@ -126,6 +127,7 @@ struct pool_result {
 	enum pool_outcome outcome;
 	char detail[96];         /* libcurl's, OpenSSL's or our words, for the log; never from the peer's bytes */
 	bool reused;             /* a connection that had been used before */
+	bool tenant_full;        /* NO_SLOT, and its tenant has no place left in any pool of the owner */
 	int64_t waited;          /* for a slot */
 	int64_t handshake;       /* DNS, connect and TLS of a new connection; 0 when reused */
 	int64_t first_byte;      /* from the slot to the head; -1 when there was none */

@@ -107,8 +107,7 @@ struct transfer {
 	struct slice tenant; /* in `text` */
 	unsigned tenant_connections;
 	struct pool_call call;
-	bool placed;      /* it holds a place of call.tenant */
-	bool looks_again; /* it was to go for want of one */
+	bool placed; /* it holds a place of call.tenant */
 	enum transfer_seat seat;
 	bool refused;  /* a connection of its own: there is no place */
 	bool next_era; /* FRESH: its connection is one of the era that comes */

@@ -86,21 +86,13 @@ static void on_wait_timer(void *arg)
 	pool_pump_soon(t->pool);
 }
 
-/* Its tenant's last call may have been answered by another loop, which gives its place back some microseconds behind the last byte: so who would be refused at
- * once for want of one looks once more. */
-static bool look_again(struct transfer *t)
-{
-	bool first = !t->looks_again && t->wait_deadline == t->started;
-	t->looks_again = true;
-	return first;
-}
-
-/* By what does not wait for the end of any call. */
-static bool may_be_served_yet(struct transfer *t, int64_t now)
+/* By what does not wait for the end of any call; or by a place of its tenant whose call has ended: the loop that answered it gives the place back some
+ * microseconds behind the last byte, and who had that byte may ask again at once, of us. */
+static bool may_be_served_yet(const struct transfer *t, int64_t now)
 {
 	int64_t waited = now - t->started;
 	if (is_aside(t))
-		return look_again(t);
+		return waited < COMING_AGAIN;
 	return (waited < t->pool->options.connect_timeout && pool_room_is_coming(t->pool)) ||
 	       (waited < POOL_GRACE && t->kind == TRANSFER_CALL && pool_room_may_come(t->pool));
 }
@@ -108,17 +100,18 @@ static bool may_be_served_yet(struct transfer *t, int64_t now)
 void pool_transfer_late(struct transfer *t)
 {
 	char why[sizeof(t->result.detail)];
-	int64_t now = clock_now(), at = pool_transfer_wait_until(t);
-	if (now >= at && now < t->total_deadline && may_be_served_yet(t, now))
-		at = now + COMING_AGAIN;
-	if (now < at) {
-		loop_timer_set(&t->wait_timer, at - now);
+	int64_t now = clock_now();
+	if (now >= t->wait_deadline && now < t->total_deadline && may_be_served_yet(t, now))
+		t->wait_deadline = now + COMING_AGAIN;
+	if (now < pool_transfer_wait_until(t)) {
+		loop_timer_set(&t->wait_timer, pool_transfer_wait_until(t) - now);
 		return;
 	}
 	if (cannot_be_reached(t))
 		pool_outcome_judge(t, POOL_CONNECT_FAILED, "no connection could be opened in time");
 	else
 		pool_outcome_judge(t, POOL_NO_SLOT, why_it_waits(t, why, sizeof(why)));
+	t->result.tenant_full = t->result.outcome == POOL_NO_SLOT && is_aside(t);
 	t->result.waited = now - t->started;
 	pool_finish(t, CURLE_OK);
 }

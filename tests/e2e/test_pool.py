@@ -12,7 +12,7 @@ import pytest
 
 from support import load
 from support.client import headers_for, prompt
-from support.gateway import KEY
+from support.gateway import CREDENTIALS, KEY
 from support.process import wait_until
 from support.rest import at_rest
 
@@ -93,6 +93,26 @@ def test_a_tenant_has_its_bound_and_holds_nobody_up(start_gateway, sim, redis):
     assert ask_all(gateway, 24, behaviour="tokens=1 latency=20ms") == [200] * 24
     assert sim.stats()["max_in_flight"] == 3
     at_rest([gateway], redis, sim)
+
+
+@pytest.mark.parametrize("max_wait", ["0s", "100ms"])
+def test_whose_places_are_in_use_is_not_sent_round_the_endpoints(start_gateway, start_sim, redis, max_wait):
+    """They are of the whole upstream: at each further endpoint it would wait in vain, and hold what its neighbours may need. Another upstream may have one."""
+    sims = [start_sim() for _ in range(4)]
+    gateway = start_gateway(sims[0].url, redis.url, {
+        "queue": {"max_wait": max_wait}, "tenants": {"acme": {"pool": {"max": 1}}},
+        "upstreams": {"openai": {"endpoints": [{"url": sim.url} for sim in sims]},
+                      "second": {"dialect": "openai", "endpoints": [{"url": sims[0].url}], "credential": CREDENTIALS["openai"]}},
+        "models": {"gpt-4o": {"targets": [{"upstream": "openai"}, {"upstream": "openai", "model": "gpt-4o-mini"}, {"upstream": "second"}]}}})
+    with gateway.open_stream("openai", "[[sim tokens=2000 rate=50]]") as stream:
+        assert stream.read_event()
+        refused = gateway.ask("openai", "[[sim tokens=1]]")
+        elsewhere = gateway.ask("openai", "[[sim tokens=1]]", model="gpt-4o")
+    assert refused.status == 503 and "the 1 connection that the tenant may occupy is in use" in refused.json()["error"]["message"]
+    assert elsewhere.status == 200
+    lines = wait_until(lambda: (told := {line["outcome"]: line for line in gateway.log() if line["event"] == "request"}) and len(told) == 3 and told, "logged")
+    assert [lines[outcome]["attempts"] for outcome in ("upstream_busy", "ok")] == [1, 2], lines
+    at_rest([gateway], redis)
 
 
 def test_waiting_for_a_connection_counts_apart(start_gateway, sim, redis):
