@@ -164,7 +164,7 @@ void http_server_accept(struct http_server *s, struct http_listener *listener)
 	CHECK(failed == 0);
 }
 
-void http_server_stop_accepting(struct http_server *s)
+static void forget_listeners(struct http_server *s)
 {
 	struct list *node;
 	loop_timer_clear(&s->accept_timer);
@@ -173,6 +173,17 @@ void http_server_stop_accepting(struct http_server *s)
 		event_del(&acceptor->event);
 		mem_free(acceptor);
 	}
+}
+
+/* Who stands in a listener's queue would be reset when it is closed. */
+void http_server_stop_accepting(struct http_server *s)
+{
+	LIST_EACH (&s->acceptors, node, following)
+		for (int i = 0; i < SOMAXCONN; i++)
+			if (!accept_one(s,
+					http_listener_descriptor(CONTAINER_OF(node, struct acceptor, node)->listener)))
+				break;
+	forget_listeners(s);
 }
 
 void http_server_close_idle(struct http_server *s)
@@ -232,7 +243,7 @@ void http_server_free(struct http_server **handle)
 	CHECK(s->magic == SERVER_MAGIC);
 	*handle = NULL;
 	s->leaving = true;
-	http_server_stop_accepting(s);
+	forget_listeners(s);
 	loop_defer(s->loop, &s->farewell);
 }
 

@@ -105,6 +105,16 @@ static bool open_listeners(struct server *s, char *error, size_t size)
 	return true;
 }
 
+/* No worker accepts from them any more. */
+static void close_listeners(void *arg)
+{
+	struct server *s = arg;
+
+	for (size_t i = 0; i < s->listeners_count; i++)
+		http_listener_free(&s->listeners[i]);
+	s->listeners_count = 0;
+}
+
 static void open_worker(struct server *s, size_t index)
 {
 	struct thread *t = &s->threads[index];
@@ -272,8 +282,7 @@ void server_free(struct server **handle)
 	finish_visits(s);
 	for (size_t i = 0; i < s->threads_count; i++)
 		close_worker(&s->threads[i]);
-	for (size_t i = 0; i < s->listeners_count; i++)
-		http_listener_free(&s->listeners[i]);
+	close_listeners(s);
 	loop_timer_free(&s->drain_timer);
 	pool_shares_free(&s->shared.pools);
 	config_release(&s->config);
@@ -458,7 +467,7 @@ static void drain_step(void *arg)
 	if (s->state == WAITING) {
 		s->state = ENDING;
 		log_say(s->log, LOG_INFO, "draining", "no new connections from now on");
-		server_visit(s, refuse_new, NULL, NULL);
+		server_visit(s, refuse_new, close_listeners, s);
 	}
 	if (s->state == ENDING && clock_now() >= farewell_time(s))
 		s->state = CUTTING;

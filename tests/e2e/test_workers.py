@@ -3,10 +3,13 @@
 import concurrent.futures
 import itertools
 import signal
+import socket
 import threading
 
+import pytest
+
 from support.client import request
-from support.process import wait_until
+from support.process import free_port, wait_until
 from support.rest import at_rest, counted
 
 WORKERS, CALLERS, CALLS = 3, 12, 25
@@ -63,6 +66,16 @@ def test_scrapes_and_reloads_under_way_lose_nothing(start_gateway, sim, redis):
     assert gateway.wait() == 0
 
 
+def queued(port):
+    """Connections that the listening socket of that port holds, and nobody has accepted: proc(5), the receive queue of a socket in state LISTEN."""
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        for line in list(table)[1:]:
+            _, local, _, state, queues, *_ = line.split()
+            if state == "0A" and int(local.split(":")[1], 16) == port:
+                return int(queues.split(":")[1], 16)
+    return None
+
+
 def test_a_drain_reaches_every_worker(start_gateway, sim, redis):
     gateway = start_workers(start_gateway, sim, redis, {"drain": {"wait": "0s", "deadline": "60s"}})
     streams = [gateway.open_stream("openai", "[[sim tokens=30 rate=20]]") for _ in range(CALLERS)]
@@ -71,4 +84,37 @@ def test_a_drain_reaches_every_worker(start_gateway, sim, redis):
     assert all(stream.read_all().rstrip().endswith(b"[DONE]") for stream in streams)
     for stream in streams:
         stream.leave()
+    assert gateway.wait() == 0
+
+
+def test_who_comes_too_late_is_refused_at_once(start_gateway, sim, redis, tmp_path):
+    """And does not stand in a queue that nobody accepts from any more until the last call has ended. A successor may listen there; who came before is served."""
+    path, port = tmp_path / "late.sock", free_port()
+    gateway = start_workers(start_gateway, sim, redis, {"listen": [f"127.0.0.1:{port}", f"unix:{path}"], "drain": {"wait": "0s", "deadline": "60s"}})
+    gateway.url = f"http://127.0.0.1:{port}"
+    with gateway.open_stream("openai", "[[sim tokens=100 rate=20]]") as stream, socket.socket() as successor:
+        assert stream.read_event()
+        gateway.signal(signal.SIGTERM)
+        wait_until(lambda: "no new connections from now on" in gateway.stdout(), "the wait is over")
+        wait_until(lambda: not path.exists(), "it listens no more")
+        assert gateway.child.poll() is None and stream.read_event()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=10)
+        successor.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        successor.bind(("127.0.0.1", port))
+        successor.listen()
+        assert stream.read_all().rstrip().endswith(b"[DONE]")
+    assert gateway.wait() == 0
+
+
+def test_who_has_come_is_served_though_nobody_has_accepted_him(start_gateway, sim, redis):
+    """All workers stand still for a moment: in it he connects, and the end begins."""
+    gateway = start_workers(start_gateway, sim, redis, {"drain": {"wait": "0s", "deadline": "60s"}})
+    gateway.signal(signal.SIGSTOP)
+    with concurrent.futures.ThreadPoolExecutor(CALLERS) as callers:
+        calls = [callers.submit(gateway.ask, "openai", "[[sim tokens=1]]") for _ in range(CALLERS)]
+        wait_until(lambda: queued(gateway.port) == CALLERS, "they have connected")
+        gateway.signal(signal.SIGTERM)
+        gateway.signal(signal.SIGCONT)
+        assert [call.result().status for call in calls] == [200] * CALLERS
     assert gateway.wait() == 0
