@@ -307,8 +307,10 @@ void worker_warm(struct worker *w, void (*warmed)(void *arg), void *arg)
 void worker_reload(struct worker *w, const struct config *next)
 {
 	struct worker_generation *before = w->now;
+	enum config_on_failure on_failure = before->config->redis.on_failure;
 
 	w->now = open_generation(w, next, before);
+	worker_mode_reloaded(w, on_failure);
 	worker_leave_behind(before, w->now);
 	worker_release(&before);
 }

@@ -38,6 +38,7 @@ void worker_gauge_answers(struct worker *);
 
 /* worker_mode.c: with Redis or without it. `arg` is the worker. */
 void worker_mode_changed(void *arg, bool alone, const char *why);
+void worker_mode_reloaded(struct worker *, enum config_on_failure before);
 void worker_turn(void *arg, struct slice id);
 void worker_gauge_mode(struct worker *);
 

@@ -32,26 +32,40 @@ bool worker_mode_refuses(const struct worker *w)
 	return state.alone && (redis_is_up(w->redis) ? state.refuses : redis_is_refused(w->redis));
 }
 
+static void say(struct worker *w, const char *mode, const char *why)
+{
+	int64_t live = limiter_state(w->limiter).live;
+	struct log_line line;
+
+	log_begin(&line, w->log, why != NULL ? LOG_WARNING : LOG_INFO, "redis_mode");
+	log_text(&line, "mode", slice_of(mode));
+	if (why != NULL)
+		log_text(&line, "reason", slice_of(why));
+	log_int(&line, "live_workers", live);
+	if (live == 0 && mode == names[CONFIG_SHARE])
+		log_text(&line, "fleet", SLICE("not heard of yet: the whole of each limit is this instance's"));
+	log_end(&line);
+}
+
 /* The first worker that loses Redis speaks for all, and the last that has it back. */
 void worker_mode_changed(void *arg, bool alone, const char *why)
 {
 	struct worker *w = arg;
 	int before = atomic_fetch_add(&w->shared->alone, alone ? 1 : -1);
-	struct log_line line;
 
 	queue_set_alone(w->queue, alone);
 	if (!alone)
 		worker_look_at_risks(w);
-	if (before != (alone ? 0 : 1))
-		return;
-	log_begin(&line, w->log, alone ? LOG_WARNING : LOG_INFO, "redis_mode");
-	log_text(&line, "mode", slice_of(worker_mode_name(w)));
-	if (why != NULL)
-		log_text(&line, "reason", slice_of(worker_mode_reason(w)));
-	log_int(&line, "live_workers", limiter_state(w->limiter).live);
-	if (limiter_state(w->limiter).live == 0)
-		log_text(&line, "fleet", SLICE("not heard of yet: the whole of each limit is this instance's"));
-	log_end(&line);
+	if (before == (alone ? 0 : 1))
+		say(w, worker_mode_name(w), why != NULL ? worker_mode_reason(w) : NULL);
+}
+
+void worker_mode_reloaded(struct worker *w, enum config_on_failure before)
+{
+	enum config_on_failure now = w->now->config->redis.on_failure;
+
+	if (w->index == 0 && now != before && atomic_load(&w->shared->alone) > 0)
+		say(w, names[now], "reload");
 }
 
 /* Without Redis the limiter calls those who wait; else it is said on the worker's channel. */

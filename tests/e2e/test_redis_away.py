@@ -47,6 +47,15 @@ def test_a_hung_redis(start_gateway, sim, redis, mode, wanted):
     at_rest([gateway], redis, sim)
 
 
+@pytest.mark.parametrize("mode", ["share", "open", "closed"])
+def test_no_redis_at_the_start(start_gateway, sim, redis, mode):
+    """In a share the log says what the worker's part is; where nothing is shared there is none."""
+    redis.kill()
+    gateway = start_gateway(sim.url, redis.url, modes(mode), wait=False)
+    told = wait_until(lambda: [line for line in gateway.log() if line["event"] == "redis_mode"], "it is missed")
+    assert [line["mode"] for line in told] == [mode] and ("whole of each limit" in told[0].get("fleet", "")) == (mode == "share"), told
+
+
 def test_a_redis_that_comes_back_empty(start_gateway, sim, redis, start_redis):
     gateway = start_gateway(sim.url, redis.url, CLOSED)
     assert status(gateway) == 200

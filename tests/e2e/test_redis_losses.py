@@ -113,6 +113,9 @@ def test_a_reload_while_redis_is_away(start_gateway, sim, redis, start_redis):
         gateway.reload({"redis": {"on_failure": "share"}})
         wait_until(lambda: ask() == 429, "its share again")
     wait_until(lambda: mode(gateway) == "normal", "normal service")
+    changes = [line for line in gateway.log() if line["event"] == "redis_mode"]
+    assert [line["mode"] for line in changes] == ["share", "closed", "open", "share", "normal"]
+    assert [line.get("reason") for line in changes[1:]] == ["reload"] * 3 + [None]
     at_rest([gateway], world.redis, sim)
     assert "reload_refused" not in gateway.stdout()
 
