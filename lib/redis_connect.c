@@ -167,8 +167,11 @@ static void come_up(struct redis *r)
 void redis_try_next_address(struct redis *r, const char *reason)
 {
 	redis_link_free(&r->link);
-	while (r->link == NULL && r->address < r->addresses.count)
-		r->link = redis_link_open(r->loop, &r->addresses.list[r->address++], &redis_link_events, r, &reason);
+	while (r->link == NULL && r->address < r->addresses.count) {
+		const char *later; /* the machine has no way there: what the address before said tells more */
+		const char **why = r->address == 0 ? &reason : &later;
+		r->link = redis_link_open(r->loop, &r->addresses.list[r->address++], &redis_link_events, r, why);
+	}
 	if (r->link == NULL) {
 		redis_disconnect(r, reason);
 		return;
@@ -192,7 +195,7 @@ static void on_resolved(void *arg, const struct redis_addresses *addresses, cons
 
 static void find_host(struct redis *r, const char *host, int port)
 {
-	if (redis_resolve_number(host, port, &r->addresses)) {
+	if (redis_resolve_at_once(host, port, &r->addresses)) {
 		redis_try_next_address(r, "no address");
 		return;
 	}

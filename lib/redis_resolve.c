@@ -41,18 +41,22 @@ static const char *look_up(const char *host, int port, int flags, struct redis_a
 	return found->count == 0 ? "the name has no address" : NULL;
 }
 
-/* localhost is the loopback (RFC 6761, section 6.3), also where /etc/hosts is missing: getaddrinfo tells its addresses for no name. What the machine says of it
- * comes first: where that is 127.0.0.1, another server may listen on ::1. */
-static const char *look_up_name(const char *host, int port, struct redis_addresses *found)
+/* The name is the loopback's (RFC 6761, section 6.3), also where /etc/hosts is missing, and DNS is not asked: its answer, or its silence, is of no use. First where Redis
+ * listens by itself. */
+static bool loopback(int port, struct redis_addresses *found)
 {
-	const char *reason = look_up(host, port, 0, found);
-	if (reason != NULL && slice_equal_nocase(slice_of(host), SLICE("localhost")))
-		reason = look_up(NULL, port, 0, found);
-	return reason;
+	struct redis_addresses six;
+	if (look_up("127.0.0.1", port, AI_NUMERICHOST, found) != NULL)
+		return false;
+	if (look_up("::1", port, AI_NUMERICHOST, &six) == NULL)
+		found->list[found->count++] = six.list[0];
+	return true;
 }
 
-bool redis_resolve_number(const char *host, int port, struct redis_addresses *found)
+bool redis_resolve_at_once(const char *host, int port, struct redis_addresses *found)
 {
+	if (slice_equal_nocase(slice_of(host), SLICE("localhost")))
+		return loopback(port, found);
 	return look_up(host, port, AI_NUMERICHOST, found) == NULL;
 }
 
@@ -91,7 +95,7 @@ static void deliver(void *arg)
 static void *run(void *arg)
 {
 	struct redis_resolve *r = arg;
-	r->reason = look_up_name(r->host, r->port, &r->found);
+	r->reason = look_up(r->host, r->port, 0, &r->found);
 	pthread_mutex_lock(&r->lock);
 	bool cancelled = r->cancelled;
 	if (!cancelled)

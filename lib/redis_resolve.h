@@ -29,8 +29,8 @@ typedef void redis_resolve_done(void *arg, const struct redis_addresses *, const
 struct redis_resolve *redis_resolve_start(struct loop *, const char *host, int port, redis_resolve_done *, void *arg);
 void redis_resolve_cancel(struct redis_resolve **); /* done never runs; NULL inside is fine */
 
-/* At once, for what is a number already; false for a name. */
-bool redis_resolve_number(const char *host, int port, struct redis_addresses *) MUST_CHECK;
+/* For a number, and for localhost: 127.0.0.1, then ::1; false for any other name. */
+bool redis_resolve_at_once(const char *host, int port, struct redis_addresses *) MUST_CHECK;
 bool redis_resolve_path(const char *path, struct redis_addresses *) MUST_CHECK; /* false when it is too long */
 
 #endif

@@ -336,7 +336,7 @@ static void look_up(struct witness *w)
 	const char *host = w->all->options->sentinels[place].host;
 	int port = w->all->options->sentinels[place].port;
 	w->address = 0;
-	if (redis_resolve_number(host, port, &w->addresses))
+	if (redis_resolve_at_once(host, port, &w->addresses))
 		connect_to(w, UNREACHABLE);
 	else
 		w->resolve = redis_resolve_start(w->all->loop, host, port, on_resolved, w);

@@ -164,15 +164,15 @@ static enum stage again(struct request *r, int64_t delay, const struct route_cho
 	return flow_await(r, &r->tried.timer);
 }
 
-/* A tenant's places are of the whole upstream: where one is wanting, no endpoint of it has one. */
-static void bar_upstream(struct request *r)
+/* A tenant's places are of the whole upstream: where one is wanting, none of its endpoints has one. */
+static void mark_upstream(struct request *r)
 {
 	const struct config_model *model = r->route.configured;
 
-	route_mark_target(&r->tried.barred, r->route.target);
+	route_mark_target(&r->tried.failed, r->route.target);
 	for (size_t i = 0; model != NULL && i < model->targets_count; i++)
 		if (model->targets[i].upstream == model->targets[r->route.target].upstream)
-			route_mark_target(&r->tried.barred, i);
+			route_mark_target(&r->tried.failed, i);
 }
 
 static void judge(struct request *r)
@@ -182,9 +182,9 @@ static void judge(struct request *r)
 	give_back(r);
 	if (r->tried.class == RETRY_EXHAUSTED)
 		route_mark(&r->tried.barred, r->route.target, r->route.endpoint);
-	if (r->result.tenant_full)
-		bar_upstream(r);
 	route_mark(&r->tried.failed, r->route.target, r->route.endpoint);
+	if (r->result.tenant_full)
+		mark_upstream(r);
 	r->tried.judged = true;
 }
 

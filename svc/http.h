@@ -92,7 +92,7 @@ const char *http_listener_text(const struct http_listener *); /* "127.0.0.1:8080
 struct http_server *http_server_new(struct loop *, const struct http_options *, const struct http_handler *, void *arg,
 				    struct log *);
 void http_server_accept(struct http_server *, struct http_listener *); /* from now on; the listener outlives that */
-/* Who has connected is accepted yet; then, unless another server accepts from it, the listener may go. */
+/* Accepts who has connected, as far as there is room; then, unless another server accepts from it, the listener may go. */
 void http_server_stop_accepting(struct http_server *);
 /* "Connection: close" on every answer from now on; connections are closed once they have been idle for a second (a client may be
  * sending its next request just now, and would lose it). */

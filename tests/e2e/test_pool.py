@@ -115,6 +115,40 @@ def test_whose_places_are_in_use_is_not_sent_round_the_endpoints(start_gateway, 
     at_rest([gateway], redis)
 
 
+@pytest.mark.parametrize("max_wait", ["0s", "100ms"])
+def test_whose_place_comes_free_meanwhile_has_it_at_the_next_attempt(start_gateway, start_sim, redis, max_wait):
+    """That there was none is no reason to stay away when the other upstream has failed the call too."""
+    sims = [start_sim(), start_sim("status=503")]
+    gateway = start_gateway(sims[0].url, redis.url, {
+        "queue": {"max_wait": max_wait}, "tenants": {"acme": {"pool": {"max": 1}}},
+        "upstreams": {"openai": {"retry": {"budget": "100%"}},
+                      "second": {"dialect": "openai", "endpoints": [{"url": sims[1].url}], "credential": CREDENTIALS["openai"]}},
+        "models": {"gpt-4o": {"targets": [{"upstream": "openai"}, {"upstream": "second"}]}}})
+    with concurrent.futures.ThreadPoolExecutor(1) as callers, gateway.open_stream("openai", "[[sim tokens=2000 rate=50]]") as stream:
+        assert stream.read_event()
+        late = callers.submit(gateway.ask, "openai", "[[sim tokens=1]]", model="gpt-4o")
+        wait_until(lambda: sims[1].stats()["received"] == 1, "it was tried elsewhere")
+        stream.leave()
+        assert late.result().status == 200
+    assert sims[1].stats()["received"] == 1
+    at_rest([gateway], redis)
+
+
+def test_who_has_no_place_does_not_wait_for_another_upstreams_pause(start_gateway, start_sim, redis):
+    sims = [start_sim(), start_sim("status=429 retry=4s")]
+    gateway = start_gateway(sims[0].url, redis.url, {
+        "queue": {"max_wait": "0s"}, "tenants": {"acme": {"pool": {"max": 1}}},
+        "upstreams": {"openai": {"retry": {"budget": "100%"}},
+                      "second": {"dialect": "openai", "endpoints": [{"url": sims[1].url}], "credential": CREDENTIALS["openai"], "retry": {"budget": "100%"}}},
+        "models": {"gpt-4o": {"targets": [{"upstream": "openai"}, {"upstream": "second"}]}}})
+    with gateway.open_stream("openai", "[[sim tokens=2000 rate=50]]") as stream:
+        assert stream.read_event()
+        refused = [gateway.ask("openai", "[[sim tokens=1]]", model="gpt-4o") for _ in range(3)]
+    assert [(answer.status, answer.json()["error"]["code"]) for answer in refused] == [(503, "upstream_busy")] * 3
+    assert sims[1].stats()["received"] == 1  # and then it is paused
+    at_rest([gateway], redis)
+
+
 def test_waiting_for_a_connection_counts_apart(start_gateway, sim, redis):
     """It is neither a line's time nor the provider's; who waited in vain tells it too."""
     gateway = start_gateway(sim.url, redis.url, {"upstreams": {"openai": {"pool": {"min": 1, "start": 1, "max": 1, "connect_timeout": "400ms"}}}})

@@ -114,8 +114,8 @@ def test_a_reload_while_redis_is_away(start_gateway, sim, redis, start_redis):
         wait_until(lambda: ask() == 429, "its share again")
     wait_until(lambda: mode(gateway) == "normal", "normal service")
     changes = [line for line in gateway.log() if line["event"] == "redis_mode"]
-    assert [line["mode"] for line in changes] == ["share", "closed", "open", "share", "normal"]
-    assert [line.get("reason") for line in changes[1:]] == ["reload"] * 3 + [None]
+    assert [line["mode"] for line in changes if line.get("reason") == "reload"] == ["closed", "open", "share"]
+    assert changes[-1]["mode"] == "normal"
     at_rest([gateway], world.redis, sim)
     assert "reload_refused" not in gateway.stdout()
 

@@ -471,6 +471,25 @@ static void test_no_descriptors_left(void **state)
 	http_rig_free(rig);
 }
 
+/* The kernel has connected them, and nobody has seen them yet: with the listener they would be gone. */
+static void test_who_has_connected_is_served_when_the_listener_goes(void **state)
+{
+	(void)state;
+	struct http_rig *rig = http_rig_new(&http_rig_patient);
+	int clients[100];
+	bool closed;
+	for (size_t i = 0; i < ARRAY_LENGTH(clients); i++)
+		clients[i] = http_rig_client(rig);
+	http_server_stop_accepting(rig->server);
+	http_listener_free(&rig->listener);
+	for (size_t i = 0; i < ARRAY_LENGTH(clients); i++) {
+		http_rig_say(clients[i], SLICE("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+		assert_non_null(strstr(http_rig_hear(rig, clients[i], "done", &closed), "200 OK"));
+		close(clients[i]);
+	}
+	http_rig_free(rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -491,6 +510,7 @@ int main(void)
 		cmocka_unit_test(test_connections_are_limited_and_idle_ones_make_room),
 		cmocka_unit_test(test_a_full_server_leaves_its_listener_alone),
 		cmocka_unit_test(test_no_descriptors_left),
+		cmocka_unit_test(test_who_has_connected_is_served_when_the_listener_goes),
 	};
 	return cmocka_run_group_tests_name("http_server", tests, NULL, NULL);
 }
